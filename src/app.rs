@@ -1,0 +1,114 @@
+//! What every request and every job is given: configuration, database, LINE, clock, randomness.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_lc_rs::rand::SystemRandom;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::{
+    config::Config,
+    db::{Db, Millis},
+    error::Result,
+    line::{self, Line},
+    seal::{self, Sealer},
+};
+
+/// Shared by all handlers and jobs of a process. A clone is a handle.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+/// Reached through [`App`]'s `Deref`.
+pub struct Inner {
+    pub config: Config,
+    pub db: Db,
+    pub line: Line,
+    pub sealer: Sealer,
+    pub clock: Clock,
+    /// Woken after a commit that left work to do, so that it starts at once on this node.
+    pub wake: Notify,
+    /// Bounds the memory of password hashing.
+    pub hashing: Semaphore,
+    random: SystemRandom,
+}
+
+impl std::ops::Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// Why an App cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error(transparent)]
+    Line(#[from] line::Error),
+    #[error(transparent)]
+    Seal(#[from] seal::SealError),
+}
+
+impl App {
+    pub fn new(config: Config, db: Db, clock: Clock) -> Result<Self, AppError> {
+        let hosts = &config.line;
+        let line = Line::new(line::Hosts {
+            access: hosts.access.clone(),
+            api: hosts.api.clone(),
+            api_data: hosts.api_data.clone(),
+        })?;
+        let sealer = Sealer::new(&config.security)?;
+        let hashing = Semaphore::new(config.security.password_hash.at_once);
+        Ok(Self(Arc::new(Inner {
+            config,
+            db,
+            line,
+            sealer,
+            clock,
+            wake: Notify::new(),
+            hashing,
+            random: SystemRandom::new(),
+        })))
+    }
+
+    /// The present time.
+    pub fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
+    pub fn new_id(&self) -> String {
+        crate::db::new_id(self.now())
+    }
+
+    /// 256 random bits as 43 characters.
+    pub fn random_token(&self) -> Result<String> {
+        Ok(seal::random_token(&self.random)?)
+    }
+}
+
+/// The system's clock, moved by an offset that only tests set.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(Arc<AtomicI64>);
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn now(&self) -> Millis {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Millis(0).plus(since).plus_signed(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Moves the clock back.
+    pub fn turn_back(&self, by: Duration) {
+        self.0.fetch_sub(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::Relaxed);
+    }
+}

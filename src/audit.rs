@@ -1,0 +1,41 @@
+//! The audit: who did what to which account, and what was refused and why. Rows are only ever added.
+//!
+//! A row commits in the transaction of the thing it tells of, so that neither exists without the other.
+
+use serde_json::Value;
+
+use crate::{
+    db::{Conn, Millis, new_id},
+    error::Result,
+};
+
+/// One row to be written. `data` holds what helps to understand it, never a token or a secret.
+#[derive(Debug, Default)]
+pub struct Entry<'a> {
+    pub action: &'a str,
+    pub reason: Option<&'a str>,
+    pub member_id: Option<&'a str>,
+    pub subject: Option<&'a str>,
+    pub provider: Option<&'a str>,
+    pub address: Option<&'a str>,
+    pub data: Value,
+}
+
+pub async fn insert(conn: &mut Conn, now: Millis, entry: Entry<'_>) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO audit (id, at, action, reason, member_id, subject, provider, address, data)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    )
+    .bind(new_id(now))
+    .bind(now)
+    .bind(entry.action)
+    .bind(entry.reason)
+    .bind(entry.member_id)
+    .bind(entry.subject)
+    .bind(entry.provider)
+    .bind(entry.address)
+    .bind(if entry.data.is_null() { "{}".to_owned() } else { entry.data.to_string() })
+    .execute(conn)
+    .await?;
+    Ok(())
+}

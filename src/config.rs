@@ -1,0 +1,217 @@
+//! The configuration: one TOML file, overridden by `MUSUBI__SECTION__KEY`, validated once at start.
+//!
+//! Every mistake is named at once, so that nobody restarts a server six times to learn six things.
+//! Secrets are [`SecretString`]s: they never print.
+
+mod check;
+mod load;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+pub use load::ConfigError;
+use secrecy::SecretString;
+use serde::Deserialize;
+use url::Url;
+
+/// Everything an installation is told from outside.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where members reach this installation, such as `https://members.example.jp`.
+    pub public_url: Url,
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// `sqlite://path/to/file.db` or `postgres://user@host/database`; may hold a password.
+    pub database_url: SecretString,
+    /// The company's name, as its members know it.
+    pub company: String,
+    /// IANA name of the zone in which dates are shown.
+    #[serde(default = "default_time_zone")]
+    pub time_zone: String,
+    /// `ja` or `en`: shown where neither the visitor nor the browser asks for a known language.
+    #[serde(default = "default_locale")]
+    pub default_locale: String,
+    pub privacy_url: Option<Url>,
+    pub terms_url: Option<Url>,
+    pub security: Security,
+    #[serde(default)]
+    pub consent: Consent,
+    #[serde(default)]
+    pub line: LineHosts,
+    #[serde(default)]
+    pub provider: BTreeMap<String, Provider>,
+    #[serde(default)]
+    pub channel: BTreeMap<String, Channel>,
+    #[serde(default)]
+    pub rich_menu: RichMenus,
+}
+
+/// Keys and limits that protect what is stored.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Security {
+    /// Id of the key in `sealing_keys` that seals; the others still open what they sealed.
+    pub sealing_key: String,
+    /// Id to 32 random bytes in base64 (`openssl rand -base64 32`).
+    pub sealing_keys: BTreeMap<String, SecretString>,
+    #[serde(default)]
+    pub password_hash: PasswordHash,
+}
+
+/// Cost of argon2id. The defaults are OWASP's (19 MiB, 2 passes); stored hashes follow at the next sign-in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PasswordHash {
+    pub memory_kib: u32,
+    pub passes: u32,
+    /// Hashes computed at one time; more callers wait their turn, then are told to try again.
+    pub at_once: usize,
+}
+
+/// The text a person agrees to when linking, in each language, and its version.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Consent {
+    pub version: String,
+    pub text: BTreeMap<String, String>,
+}
+
+/// LINE's base URLs, so that the simulator can take LINE's place. The issuer is LINE's, always.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LineHosts {
+    pub access: Url,
+    pub api: Url,
+    pub api_data: Url,
+    pub liff: Url,
+    /// Where profile pictures may come from, as LINE names them.
+    pub pictures: Url,
+}
+
+/// LINE's unit of identity: a LINE user ID means something within one provider only.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// Shown where a person chooses between several providers.
+    pub label: Option<String>,
+    pub login: Option<LoginChannel>,
+}
+
+/// The LINE Login channel of a provider.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginChannel {
+    #[serde(deserialize_with = "load::text_or_number")]
+    pub channel_id: String,
+    pub channel_secret: SecretString,
+    #[serde(default)]
+    pub bot_prompt: BotPrompt,
+    /// Name of the `[channel.…]` that is linked to this login channel in LINE's console.
+    pub channel: Option<String>,
+}
+
+/// How LINE offers to add the official account as a friend while a person signs in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BotPrompt {
+    #[default]
+    Normal,
+    Aggressive,
+    Off,
+}
+
+/// A Messaging API channel: one bot, one official account.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channel {
+    /// Name of its `[provider.…]`.
+    pub provider: String,
+    #[serde(deserialize_with = "load::text_or_number")]
+    pub channel_id: String,
+    pub channel_secret: SecretString,
+    /// The official account's id, such as `@example`, for "add friend" links.
+    pub basic_id: Option<String>,
+}
+
+/// Where the rich menu files are; the shipped ones are used where no folder is named.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RichMenus {
+    pub folder: Option<PathBuf>,
+}
+
+impl Config {
+    /// True on plain http, which is allowed on loopback only.
+    pub fn is_plain_http(&self) -> bool {
+        self.public_url.scheme() == "http"
+    }
+
+    /// The absolute URL of a path of this installation; never built from a request's `Host`.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.public_url.as_str().trim_end_matches('/'))
+    }
+
+    /// The callback to register for a provider in LINE's console.
+    pub fn callback_url(&self, provider: &str) -> String {
+        self.url(&format!("/line/callback/{provider}"))
+    }
+}
+
+impl Provider {
+    pub fn label<'a>(&'a self, name: &'a str) -> &'a str {
+        self.label.as_deref().unwrap_or(name)
+    }
+}
+
+impl Default for PasswordHash {
+    fn default() -> Self {
+        Self { memory_kib: 19 * 1024, passes: 2, at_once: 4 }
+    }
+}
+
+impl Default for Consent {
+    fn default() -> Self {
+        let text = [
+            (
+                "en",
+                "I agree that my LINE account is linked to this member account, and that I may be sent \
+                 messages about it in LINE. I can end this at any time on my account page.",
+            ),
+            (
+                "ja",
+                "私のLINEアカウントをこの会員アカウントに連携し、関連するお知らせをLINEで受け取ることに同意します。\
+                 連携はアカウントページからいつでも解除できます。",
+            ),
+        ];
+        Self { version: "1".to_owned(), text: text.map(|(locale, text)| (locale.to_owned(), text.to_owned())).into() }
+    }
+}
+
+impl Default for LineHosts {
+    fn default() -> Self {
+        Self {
+            access: constant_url("https://access.line.me"),
+            api: constant_url("https://api.line.me"),
+            api_data: constant_url("https://api-data.line.me"),
+            liff: constant_url("https://liff.line.me"),
+            pictures: constant_url("https://profile.line-scdn.net"),
+        }
+    }
+}
+
+#[expect(clippy::expect_used, reason = "only called with the constants above")]
+fn constant_url(text: &str) -> Url {
+    Url::parse(text).expect("a constant URL parses")
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8080))
+}
+
+fn default_time_zone() -> String {
+    "Asia/Tokyo".to_owned()
+}
+
+fn default_locale() -> String {
+    "ja".to_owned()
+}

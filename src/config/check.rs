@@ -1,0 +1,167 @@
+//! What makes a configuration fit to serve, each rule with the words that help to mend it.
+
+use std::collections::BTreeSet;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use secrecy::{ExposeSecret, SecretString};
+use url::{Host, Url};
+
+use super::Config;
+
+/// Words that show a secret was copied out of an example.
+const EXAMPLE_WORDS: [&str; 6] = ["example", "change-me", "changeme", "your-", "secret", "xxxx"];
+
+impl Config {
+    /// Every mistake in words, none where the configuration can serve.
+    pub(super) fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        self.check_urls(&mut mistakes);
+        self.check_database(&mut mistakes);
+        self.check_keys(&mut mistakes);
+        self.check_providers(&mut mistakes);
+        self.check_channels(&mut mistakes);
+        self.check_texts(&mut mistakes);
+        mistakes
+    }
+
+    fn check_urls(&self, mistakes: &mut Vec<String>) {
+        check_https("public_url", &self.public_url, mistakes);
+        if self.public_url.path() != "/" || self.public_url.query().is_some() {
+            mistakes.push("public_url: must be an origin without path, such as https://members.example.jp".into());
+        }
+        let hosts = &self.line;
+        for (name, url) in [
+            ("line.access", &hosts.access),
+            ("line.api", &hosts.api),
+            ("line.api_data", &hosts.api_data),
+            ("line.liff", &hosts.liff),
+            ("line.pictures", &hosts.pictures),
+        ] {
+            check_https(name, url, mistakes);
+        }
+    }
+
+    fn check_database(&self, mistakes: &mut Vec<String>) {
+        let url = self.database_url.expose_secret();
+        if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
+            mistakes.push("database_url: must begin with sqlite:// or postgres://".into());
+        }
+        if url.contains(":memory:") {
+            mistakes.push("database_url: an in-memory database would forget every link; name a file".into());
+        }
+    }
+
+    fn check_keys(&self, mistakes: &mut Vec<String>) {
+        let security = &self.security;
+        if !security.sealing_keys.contains_key(&security.sealing_key) {
+            mistakes
+                .push(format!("security.sealing_key: {:?} is not among security.sealing_keys", security.sealing_key));
+        }
+        for (id, key) in &security.sealing_keys {
+            let bytes = STANDARD.decode(key.expose_secret().trim());
+            let good = bytes.is_ok_and(|bytes| bytes.len() == 32 && bytes.iter().collect::<BTreeSet<_>>().len() > 8);
+            if !good {
+                mistakes.push(format!(
+                    "security.sealing_keys.{id}: must be 32 random bytes in base64; make one with: openssl rand -base64 32"
+                ));
+            }
+        }
+        let cost = &security.password_hash;
+        if cost.memory_kib < 8 || cost.passes < 1 || cost.at_once < 1 {
+            mistakes.push("security.password_hash: memory_kib >= 8, passes >= 1 and at_once >= 1 are needed".into());
+        }
+    }
+
+    fn check_providers(&self, mistakes: &mut Vec<String>) {
+        let mut seen = BTreeSet::new();
+        for (name, provider) in &self.provider {
+            check_name(&format!("provider.{name}"), name, mistakes);
+            let Some(login) = &provider.login else { continue };
+            let path = format!("provider.{name}.login");
+            check_channel_id(&path, &login.channel_id, mistakes);
+            check_secret(&path, &login.channel_secret, mistakes);
+            if !seen.insert(&login.channel_id) {
+                mistakes.push(format!("{path}.channel_id: {} is already another provider's", login.channel_id));
+            }
+            let Some(channel) = &login.channel else { continue };
+            match self.channel.get(channel) {
+                None => mistakes.push(format!("{path}.channel: there is no [channel.{channel}]")),
+                Some(found) if &found.provider != name => mistakes.push(format!(
+                    "{path}.channel: channel {channel} belongs to provider {}; LINE links within one provider only",
+                    found.provider
+                )),
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn check_channels(&self, mistakes: &mut Vec<String>) {
+        let mut seen: BTreeSet<&str> =
+            self.provider.values().filter_map(|p| p.login.as_ref()).map(|login| login.channel_id.as_str()).collect();
+        for (name, channel) in &self.channel {
+            let path = format!("channel.{name}");
+            check_name(&path, name, mistakes);
+            check_channel_id(&path, &channel.channel_id, mistakes);
+            check_secret(&path, &channel.channel_secret, mistakes);
+            if !self.provider.contains_key(&channel.provider) {
+                mistakes.push(format!("{path}.provider: there is no [provider.{}]", channel.provider));
+            }
+            if !seen.insert(&channel.channel_id) {
+                mistakes.push(format!("{path}.channel_id: {} is configured twice", channel.channel_id));
+            }
+        }
+    }
+
+    fn check_texts(&self, mistakes: &mut Vec<String>) {
+        if self.company.trim().is_empty() {
+            mistakes.push("company: must be the name your members know".into());
+        }
+        if !["en", "ja"].contains(&self.default_locale.as_str()) {
+            mistakes.push(format!("default_locale: {:?} is not known; use ja or en", self.default_locale));
+        }
+        if !self.consent.text.contains_key(&self.default_locale) {
+            mistakes.push(format!("consent.text.{}: is missing", self.default_locale));
+        }
+        if self.consent.version.trim().is_empty() {
+            mistakes.push("consent.version: must name the text's version".into());
+        }
+        if jiff::tz::TimeZone::get(&self.time_zone).is_err() {
+            mistakes.push(format!("time_zone: {:?} is not an IANA time zone such as Asia/Tokyo", self.time_zone));
+        }
+    }
+}
+
+/// LINE takes https only; loopback is the one exemption, for development.
+fn check_https(name: &str, url: &Url, mistakes: &mut Vec<String>) {
+    let loopback = match url.host() {
+        Some(Host::Domain(domain)) => domain == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    if url.scheme() != "https" && !(url.scheme() == "http" && loopback) {
+        mistakes.push(format!("{name}: {url} must be https (http is for localhost only)"));
+    }
+}
+
+fn check_name(path: &str, name: &str, mistakes: &mut Vec<String>) {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if name.is_empty() || name.len() > 32 || !name.chars().all(plain) {
+        mistakes.push(format!("{path}: a name is 1 to 32 of a-z, 0-9, - and _"));
+    }
+}
+
+fn check_channel_id(path: &str, id: &str, mistakes: &mut Vec<String>) {
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
+        mistakes.push(format!("{path}.channel_id: {id:?} is not the number shown in LINE's console"));
+    }
+}
+
+fn check_secret(path: &str, secret: &SecretString, mistakes: &mut Vec<String>) {
+    let text = secret.expose_secret().to_lowercase();
+    if text.is_empty() {
+        mistakes.push(format!("{path}.channel_secret: is missing"));
+    } else if text.len() < 16 || EXAMPLE_WORDS.iter().any(|word| text.contains(word)) {
+        mistakes.push(format!("{path}.channel_secret: looks like an example; copy the real one from LINE's console"));
+    }
+}

@@ -1,0 +1,128 @@
+//! Reads the file and the environment into one table, then into [`Config`].
+
+use std::{env, fmt, fs, path::Path};
+
+use serde::{Deserialize, Deserializer};
+use toml::{Table, Value};
+
+use super::Config;
+
+const PREFIX: &str = "MUSUBI__";
+
+/// What is wrong with the configuration, all of it.
+#[derive(Debug)]
+pub struct ConfigError {
+    pub source: String,
+    pub mistakes: Vec<String>,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration ({}) has {} mistake(s):", self.source, self.mistakes.len())?;
+        self.mistakes.iter().try_for_each(|mistake| write!(f, "\n  - {mistake}"))
+    }
+}
+
+impl Config {
+    /// Reads `path` (where given) and this process's environment.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+        let environment = env::vars().collect::<Vec<_>>();
+        let source = path.map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
+        let text = match path {
+            Some(path) => fs::read_to_string(path).map_err(|error| ConfigError {
+                source: source.clone(),
+                mistakes: vec![format!("the file cannot be read: {error}")],
+            })?,
+            None => String::new(),
+        };
+        Self::parse(&source, &text, environment)
+    }
+
+    /// Parses `text` and lays `environment` over it, then checks the whole.
+    pub fn parse(
+        source: &str,
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let fail = |mistakes| ConfigError { source: source.to_owned(), mistakes };
+        let mut table = text.parse::<Table>().map_err(|error| fail(vec![error.to_string()]))?;
+        for (name, value) in environment {
+            match name.strip_prefix(PREFIX) {
+                Some(path) => set(&mut table, &path.to_lowercase(), value),
+                None if name == "DATABASE_URL" => set(&mut table, "database_url", value),
+                None => {}
+            }
+        }
+        let mut mistakes = Vec::new();
+        read_secret_files(&mut table, "", &mut mistakes);
+        let config: Option<Self> = Value::Table(table)
+            .try_into()
+            .map_err(|error: toml::de::Error| mistakes.push(error.to_string().trim().to_owned()))
+            .ok();
+        mistakes.extend(config.iter().flat_map(Self::mistakes));
+        match config {
+            Some(config) if mistakes.is_empty() => Ok(config),
+            _ => Err(fail(mistakes)),
+        }
+    }
+}
+
+/// Sets `section__key` to `value`, read as TOML where it is a number, a flag or a list, else as text.
+fn set(table: &mut Table, path: &str, value: String) {
+    match path.split_once("__") {
+        Some((section, rest)) => {
+            let entry = table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+            if !entry.is_table() {
+                *entry = Value::Table(Table::new());
+            }
+            if let Value::Table(inner) = entry {
+                set(inner, rest, value);
+            }
+        }
+        None => {
+            let parsed = format!("value = {value}").parse::<Table>().ok();
+            let value = parsed.and_then(|mut table| table.remove("value")).unwrap_or(Value::String(value));
+            table.insert(path.to_owned(), value);
+        }
+    }
+}
+
+/// Replaces each `NAME_file = "path"` by `NAME = "the file's text"`, so that secrets can live in files.
+fn read_secret_files(table: &mut Table, path: &str, mistakes: &mut Vec<String>) {
+    let names: Vec<String> = table.keys().filter(|name| name.ends_with("_file")).cloned().collect();
+    for name in names {
+        let Some(Value::String(file)) = table.remove(&name) else {
+            mistakes.push(format!("{path}{name}: must be the path of a file"));
+            continue;
+        };
+        match fs::read_to_string(&file) {
+            Ok(text) => {
+                let target = name.trim_end_matches("_file").to_owned();
+                table.insert(target, Value::String(text.trim_end().to_owned()));
+            }
+            Err(error) => mistakes.push(format!("{path}{name}: {file} cannot be read: {error}")),
+        }
+    }
+    for (name, value) in table.iter_mut() {
+        if let Value::Table(inner) = value {
+            read_secret_files(inner, &format!("{path}{name}."), mistakes);
+        }
+    }
+}
+
+/// Accepts `1234567890` and `"1234567890"`: LINE's channel IDs look like numbers and are not.
+pub(super) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Text(String),
+        Number(i64),
+    }
+    Ok(match Either::deserialize(deserializer)? {
+        Either::Text(text) => text,
+        Either::Number(number) => number.to_string(),
+    })
+}

@@ -1,0 +1,246 @@
+//! The database: SQLite or PostgreSQL behind one SQL text, and the one place that knows which.
+//!
+//! Column law, so that one text serves both: TEXT, BIGINT, DOUBLE PRECISION and BYTEA only; a flag is a
+//! nullable time; times are epoch milliseconds ([`Millis`]); ids are UUIDv7 text ([`new_id`]).
+
+use std::{
+    fmt,
+    fs::{File, OpenOptions, TryLockError},
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use sqlx::{
+    AnyConnection, AnyPool, Executor,
+    any::{AnyConnectOptions, AnyPoolOptions},
+    migrate::{MigrateError, Migrator},
+    sqlite::SqliteConnectOptions,
+};
+
+/// The connection that every statement takes first; a transaction dereferences to it.
+pub type Conn = AnyConnection;
+/// A transaction that writes. Dropped without `commit`, it rolls back.
+pub type Tx = sqlx::Transaction<'static, sqlx::Any>;
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// A time: milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct Millis(pub i64);
+
+/// Pool and engine.
+#[derive(Debug, Clone)]
+pub struct Db {
+    pool: AnyPool,
+    engine: Engine,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Engine {
+    Sqlite { file: PathBuf },
+    Postgres,
+}
+
+/// Why the database cannot be used, in words for the person who starts the server.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    #[error("the database cannot be opened: {0}")]
+    Open(#[source] sqlx::Error),
+    #[error(
+        "another `musubi serve` already works on {0}; SQLite serves one process. \
+         Stop that one first, or use PostgreSQL for several nodes"
+    )]
+    InUse(PathBuf),
+    #[error("the lock file {0} cannot be used: {1}")]
+    Lock(PathBuf, std::io::Error),
+    #[error(
+        "the database was written by a newer musubi (its schema has step {0}, unknown to this one); start that version"
+    )]
+    Newer(i64),
+    #[error("the database's schema is older than this musubi; run `musubi migrate` or `musubi serve`")]
+    Older,
+    #[error("the schema could not be brought up to date: {0}")]
+    Migrate(#[source] MigrateError),
+}
+
+/// Held by `serve` for its lifetime: the one server of a SQLite file. Nothing on PostgreSQL.
+#[derive(Debug)]
+pub struct ServeLock(#[expect(dead_code, reason = "held open, never read: the lock ends with it")] Option<File>);
+
+impl Db {
+    /// Opens `url`; makes an SQLite file where there is none. Does not touch the schema.
+    pub async fn connect(url: &str) -> Result<Self, DbError> {
+        sqlx::any::install_default_drivers();
+        let (engine, url) = if url.starts_with("sqlite:") {
+            let options = SqliteConnectOptions::from_str(url).map_err(DbError::Open)?;
+            let file = options.get_filename().to_owned();
+            let separator = if url.contains('?') { '&' } else { '?' };
+            (Engine::Sqlite { file }, format!("{url}{separator}mode=rwc"))
+        } else {
+            (Engine::Postgres, url.to_owned())
+        };
+        let setup: &'static str = engine.setup();
+        let options = AnyConnectOptions::from_str(&url).map_err(DbError::Open)?;
+        let pool = AnyPoolOptions::new()
+            .max_connections(8)
+            .acquire_timeout(Duration::from_secs(5))
+            .after_connect(move |conn, _| Box::pin(async move { conn.execute(setup).await.map(|_| ()) }))
+            .connect_with(options)
+            .await
+            .map_err(DbError::Open)?;
+        Ok(Self { pool, engine })
+    }
+
+    /// Takes the place of the one server of a SQLite file; refused while another holds it.
+    pub fn lock_for_serve(&self) -> Result<ServeLock, DbError> {
+        match &self.engine {
+            Engine::Postgres => Ok(ServeLock(None)),
+            Engine::Sqlite { file } => {
+                let path = beside(file, "serve-lock");
+                let lock = open_lock(&path)?;
+                match lock.try_lock() {
+                    Ok(()) => Ok(ServeLock(Some(lock))),
+                    Err(TryLockError::WouldBlock) => Err(DbError::InUse(file.clone())),
+                    Err(TryLockError::Error(error)) => Err(DbError::Lock(path, error)),
+                }
+            }
+        }
+    }
+
+    /// Brings the schema up to date; safe when several processes do it at once.
+    pub async fn migrate(&self) -> Result<(), DbError> {
+        // PostgreSQL is locked by sqlx (an advisory lock); SQLite has no such lock, so a file serves.
+        let _lock = match &self.engine {
+            Engine::Postgres => None,
+            Engine::Sqlite { file } => Some(wait_for_lock(beside(file, "migrate-lock")).await?),
+        };
+        MIGRATIONS.run(&self.pool).await.map_err(|error| match error {
+            MigrateError::VersionMissing(version) => DbError::Newer(version),
+            other => DbError::Migrate(other),
+        })
+    }
+
+    /// Checks that the schema is just what this binary knows, without changing it.
+    pub async fn check_schema(&self) -> Result<(), DbError> {
+        let applied: Vec<i64> = sqlx::query_scalar("SELECT version FROM _sqlx_migrations ORDER BY version")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|_| DbError::Older)?;
+        let known: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+        match applied.iter().find(|version| !known.contains(version)) {
+            Some(version) => Err(DbError::Newer(*version)),
+            None if applied.len() < known.len() => Err(DbError::Older),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins a transaction that writes. SQLite takes the write lock here, not at the first write:
+    /// a later upgrade from reader to writer would fail under load.
+    pub async fn begin(&self) -> sqlx::Result<Tx> {
+        match self.engine {
+            Engine::Sqlite { .. } => self.pool.begin_with("BEGIN IMMEDIATE").await,
+            Engine::Postgres => self.pool.begin().await,
+        }
+    }
+
+    /// A connection for reading, or for one statement that commits by itself.
+    pub async fn conn(&self) -> sqlx::Result<sqlx::pool::PoolConnection<sqlx::Any>> {
+        self.pool.acquire().await
+    }
+
+    /// The lock clause of a statement that claims rows: SQLite has one writer and needs none.
+    pub fn skip_locked(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        match self.engine {
+            Engine::Sqlite { .. } => sqlite,
+            Engine::Postgres => postgres,
+        }
+    }
+
+    /// The database's own clock, for leases between nodes whose clocks differ.
+    pub async fn now(&self, conn: &mut Conn) -> sqlx::Result<Millis> {
+        let text = match self.engine {
+            Engine::Sqlite { .. } => "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS BIGINT)",
+            Engine::Postgres => "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
+        };
+        sqlx::query_scalar(text).fetch_one(conn).await
+    }
+
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl Engine {
+    /// What each new connection is told. SQLite: a write waits for its turn, and a commit is on the disk.
+    fn setup(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => {
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+                 PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 1000; PRAGMA cache_size = -8192"
+            }
+            Self::Postgres => {
+                "SET synchronous_commit = on; SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
+                 SET idle_in_transaction_session_timeout = '30s'"
+            }
+        }
+    }
+}
+
+impl Millis {
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    pub fn plus_signed(self, milliseconds: i64) -> Self {
+        Self(self.0.saturating_add(milliseconds))
+    }
+
+    pub fn seconds(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+}
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms", self.0)
+    }
+}
+
+/// A new id: UUIDv7 of `now`, so that indexes grow at their end.
+pub fn new_id(now: Millis) -> String {
+    let since = Duration::from_millis(u64::try_from(now.0).unwrap_or(0));
+    let timestamp = uuid::Timestamp::from_unix(uuid::NoContext, since.as_secs(), since.subsec_nanos());
+    uuid::Uuid::new_v7(timestamp).to_string()
+}
+
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(format!(".{suffix}"));
+    PathBuf::from(name)
+}
+
+fn open_lock(path: &Path) -> Result<File, DbError> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(|error| DbError::Lock(path.to_owned(), error))
+}
+
+async fn wait_for_lock(path: PathBuf) -> Result<File, DbError> {
+    let lock = open_lock(&path)?;
+    let locked = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await;
+    match locked {
+        Ok(Ok(lock)) => Ok(lock),
+        Ok(Err(error)) => Err(DbError::Lock(path, error)),
+        Err(error) => Err(DbError::Lock(path, std::io::Error::other(error))),
+    }
+}

@@ -1,0 +1,78 @@
+//! The LINE Platform as a client library: no database, no [`App`](crate::app::App), no feature of ours.
+//!
+//! - [`login`]: LINE Login v2.1 (authorize, token, profile, friendship, revoke, deauthorize)
+//! - [`id_token`]: the verification of an ID token
+//!
+//! LINE's base URLs are given ([`Hosts`]), the issuer never is: it is LINE's, always.
+
+pub mod http;
+pub mod id_token;
+pub mod login;
+
+use url::Url;
+
+/// The issuer of every ID token, whatever host it came from.
+pub const ISSUER: &str = "https://access.line.me";
+
+/// LINE's base URLs; each endpoint lives on exactly one of them.
+#[derive(Debug, Clone)]
+pub struct Hosts {
+    pub access: Url,
+    pub api: Url,
+    pub api_data: Url,
+}
+
+/// The client. A clone is a handle to the same connections.
+#[derive(Debug, Clone)]
+pub struct Line {
+    hosts: Hosts,
+    http: http::Http,
+}
+
+/// A call to LINE that brought no usable answer. What the caller may do next depends on which it is.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Nothing reached LINE (refused connection, no such host): surely without effect.
+    #[error("LINE could not be reached: {0}")]
+    Unreached(String),
+    /// The request may have reached LINE, the answer did not reach us: the outcome is unknown.
+    #[error("LINE's answer was lost: {0}")]
+    Lost(String),
+    /// LINE answered with another status than success.
+    #[error("LINE answered {status}: {message} (request {request_id})")]
+    Refused { status: u16, message: String, request_id: String },
+    /// LINE answered with success and a body that is not what it documents.
+    #[error("LINE's answer is not as documented: {0}")]
+    Malformed(String),
+    #[error("the HTTP client cannot be made: {0}")]
+    Client(String),
+}
+
+impl Error {
+    /// Whether the same call may succeed later: the network, 429 and 5xx.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreached(_) | Self::Lost(_) => true,
+            Self::Refused { status, .. } => *status == 429 || *status >= 500,
+            Self::Malformed(_) | Self::Client(_) => false,
+        }
+    }
+}
+
+impl Line {
+    pub fn new(hosts: Hosts) -> Result<Self, Error> {
+        Ok(Self { hosts, http: http::Http::new()? })
+    }
+}
+
+/// `U` and 32 lower-case hex digits: the shape of every LINE user ID.
+pub fn is_user_id(text: &str) -> bool {
+    text.len() == 33
+        && text.starts_with('U')
+        && text.bytes().skip(1).all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// `path` on `base`, which may itself have a path; never a double slash, which LINE does not take.
+fn endpoint(base: &Url, path: &str) -> String {
+    format!("{}{path}", base.as_str().trim_end_matches('/'))
+}

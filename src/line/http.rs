@@ -1,0 +1,130 @@
+//! One bounded HTTP client: no redirects, time limits, and an answer of limited size.
+
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder, header::HeaderMap, redirect};
+
+use super::Error;
+
+/// Longest answer read where nothing larger is expected.
+pub const SMALL: usize = 64 * 1024;
+/// Longest answer read for images and lists.
+pub const LARGE: usize = 4 * 1024 * 1024;
+
+const WHOLE: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Clone)]
+pub struct Http(Client);
+
+/// An answer read to its end, whatever its status.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Http {
+    pub fn new() -> Result<Self, Error> {
+        #[expect(clippy::disallowed_methods, reason = "this is the one bounded client")]
+        let client = Client::builder()
+            .redirect(redirect::Policy::none())
+            .timeout(WHOLE)
+            .connect_timeout(CONNECT)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .user_agent(concat!("musubi/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| Error::Client(error.to_string()))?;
+        Ok(Self(client))
+    }
+
+    pub fn get(&self, url: &str) -> RequestBuilder {
+        self.0.get(url)
+    }
+
+    pub fn post(&self, url: &str) -> RequestBuilder {
+        self.0.post(url)
+    }
+
+    pub fn delete(&self, url: &str) -> RequestBuilder {
+        self.0.delete(url)
+    }
+
+    pub fn request(&self, request: reqwest::Request) -> RequestBuilder {
+        RequestBuilder::from_parts(self.0.clone(), request)
+    }
+}
+
+/// Sends, and reads at most `limit` bytes of the answer.
+pub async fn send(request: RequestBuilder, limit: usize) -> Result<Answer, Error> {
+    let mut response = request.send().await.map_err(|error| {
+        let text = describe(&error);
+        if error.is_connect() || error.is_builder() { Error::Unreached(text) } else { Error::Lost(text) }
+    })?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| Error::Lost(describe(&error)))? {
+        if body.len() + chunk.len() > limit {
+            return Err(Error::Malformed(format!("the answer is longer than {limit} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let answer = Answer { status, headers, body };
+    tracing::debug!(status, request_id = answer.request_id(), "LINE answered");
+    Ok(answer)
+}
+
+/// Sends; anything but 2xx is an error with LINE's own words.
+pub async fn send_ok(request: RequestBuilder, limit: usize) -> Result<Answer, Error> {
+    let answer = send(request, limit).await?;
+    if (200..300).contains(&answer.status) { Ok(answer) } else { Err(answer.into_refusal()) }
+}
+
+impl Answer {
+    /// LINE's id of the request, to be named in questions to LINE.
+    pub fn request_id(&self) -> &str {
+        self.header("x-line-request-id")
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
+        serde_json::from_slice(&self.body).map_err(|error| Error::Malformed(error.to_string()))
+    }
+
+    /// LINE's message out of any of its error bodies, cut and without control characters.
+    pub fn into_refusal(self) -> Error {
+        let text = String::from_utf8_lossy(&self.body);
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let word = |name: &str| json.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+        let message = match (word("message"), word("error")) {
+            ("", "") => text.as_ref().to_owned(),
+            ("", error) => format!("{error}: {}", word("error_description")),
+            (message, _) => match json.get("details") {
+                Some(details) => format!("{message} {details}"),
+                None => message.to_owned(),
+            },
+        };
+        let message = message.chars().filter(|c| !c.is_control()).take(500).collect();
+        let request_id = self.request_id().chars().take(100).collect();
+        Error::Refused { status: self.status, message, request_id }
+    }
+}
+
+/// The chain of causes without the URL, which may hold a token.
+fn describe(error: &reqwest::Error) -> String {
+    let mut text = match (error.is_timeout(), error.is_connect()) {
+        (true, _) => "time limit".to_owned(),
+        (_, true) => "no connection".to_owned(),
+        _ => "broken connection".to_owned(),
+    };
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text.chars().take(300).collect()
+}

@@ -1,0 +1,270 @@
+//! Jobs and leases (tables `jobs`, `leases`).
+//!
+//! A job is enqueued in the transaction of the thing that causes it, names ids only, and is safe to run
+//! twice. A claimed job is leased by the database's clock; a worker that dies loses the lease and the job
+//! runs again. Tries are counted at the claim, so that a job which kills its process is parked as well.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    app::App,
+    db::{Conn, Db, Millis, new_id},
+    error::Result,
+};
+
+/// How long a claimed job may run; longer than the time limit of any call it makes.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// Work to be done after a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Job {
+    /// Takes our permission away at LINE, for an ended link.
+    Deauthorize { link_id: String },
+    /// Revokes a person's tokens at LINE and erases them here.
+    RevokeGrant { grant_id: String },
+    /// Revokes the tokens of an attempt that was never confirmed.
+    AbandonAttempt { attempt_id: String },
+    /// Brings one LINE user's rich menu to what the rules say.
+    UserMenu { line_user_id: String, channel: String },
+    /// Makes sure that a channel's rich menus exist at LINE.
+    EnsureMenus { channel: String },
+    /// Deletes what is past its time.
+    Prune,
+}
+
+/// A claimed job. `fence` proves the claim when its end is recorded.
+#[derive(Debug)]
+pub struct Claimed {
+    pub id: String,
+    pub job: Job,
+    pub attempts: i64,
+    fence: i64,
+}
+
+/// How a run of a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// Not yet: try again, after this long where LINE or the job says so, else by the backoff.
+    Retry {
+        why: String,
+        after: Option<Duration>,
+    },
+    /// Never by itself: a person must look.
+    Park {
+        why: String,
+    },
+}
+
+impl Outcome {
+    pub fn retry(why: impl ToString) -> Self {
+        Self::Retry { why: why.to_string(), after: None }
+    }
+}
+
+impl Job {
+    /// The name stored beside the job, and what it acts on.
+    fn kind_and_subject(&self) -> (&'static str, &str) {
+        match self {
+            Self::Deauthorize { link_id } => ("deauthorize", link_id),
+            Self::RevokeGrant { grant_id } => ("revoke_grant", grant_id),
+            Self::AbandonAttempt { attempt_id } => ("abandon_attempt", attempt_id),
+            Self::UserMenu { line_user_id, .. } => ("user_menu", line_user_id),
+            Self::EnsureMenus { channel } => ("ensure_menus", channel),
+            Self::Prune => ("prune", ""),
+        }
+    }
+
+    /// Tries after which the job is parked; `None` is never: an unlink is carried out however long LINE is away.
+    fn tries(&self) -> Option<i64> {
+        match self {
+            Self::Deauthorize { .. } | Self::RevokeGrant { .. } | Self::UserMenu { .. } | Self::Prune => None,
+            Self::AbandonAttempt { .. } | Self::EnsureMenus { .. } => Some(20),
+        }
+    }
+}
+
+/// Adds a job that may run from `due_at` on.
+pub async fn enqueue(conn: &mut Conn, now: Millis, due_at: Millis, job: &Job) -> Result<()> {
+    let (kind, subject) = job.kind_and_subject();
+    sqlx::query(
+        "INSERT INTO jobs (id, kind, job, subject, due_at, attempts, fence, created_at)
+         VALUES ($1, $2, $3, $4, $5, 0, 0, $6)",
+    )
+    .bind(new_id(now))
+    .bind(kind)
+    .bind(serde_json::to_string(job)?)
+    .bind(subject)
+    .bind(due_at)
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Adds a job unless one of its kind and subject already waits.
+pub async fn enqueue_once(conn: &mut Conn, now: Millis, due_at: Millis, job: &Job) -> Result<()> {
+    let (kind, subject) = job.kind_and_subject();
+    let waiting: Option<String> = sqlx::query_scalar(
+        "SELECT id FROM jobs WHERE subject = $1 AND kind = $2 AND ended_at IS NULL AND parked_at IS NULL",
+    )
+    .bind(subject)
+    .bind(kind)
+    .fetch_optional(&mut *conn)
+    .await?;
+    if waiting.is_none() { enqueue(conn, now, due_at, job).await } else { Ok(()) }
+}
+
+/// Takes up to `limit` due jobs.
+pub async fn claim(app: &App, limit: i64) -> Result<Vec<Claimed>> {
+    let mut tx = app.db.begin().await?;
+    let leases_now = app.db.now(&mut tx).await?;
+    let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(app.db.skip_locked(CLAIM, CLAIM_POSTGRES))
+        .bind(app.now())
+        .bind(leases_now)
+        .bind(limit)
+        .fetch_all(&mut *tx)
+        .await?;
+    let mut claimed = Vec::new();
+    for (id, job, attempts, fence) in rows {
+        sqlx::query("UPDATE jobs SET leased_until = $1, attempts = attempts + 1, fence = fence + 1 WHERE id = $2")
+            .bind(leases_now.plus(LEASE))
+            .bind(&id)
+            .execute(&mut *tx)
+            .await?;
+        match serde_json::from_str(&job) {
+            Ok(job) => claimed.push(Claimed { id, job, attempts: attempts + 1, fence: fence + 1 }),
+            Err(error) => tracing::error!(id, %error, "a job of a newer musubi is left alone"),
+        }
+    }
+    tx.commit().await?;
+    Ok(claimed)
+}
+
+const CLAIM: &str = "SELECT id, job, attempts, fence FROM jobs
+     WHERE ended_at IS NULL AND parked_at IS NULL AND due_at <= $1
+       AND (leased_until IS NULL OR leased_until < $2)
+     ORDER BY due_at LIMIT $3";
+const CLAIM_POSTGRES: &str = "SELECT id, job, attempts, fence FROM jobs
+     WHERE ended_at IS NULL AND parked_at IS NULL AND due_at <= $1
+       AND (leased_until IS NULL OR leased_until < $2)
+     ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED";
+
+/// Records how a claimed job ended; does nothing where the claim was lost meanwhile.
+pub async fn finish(app: &App, claimed: &Claimed, outcome: &Outcome, jitter: f64) -> Result<()> {
+    let now = app.now();
+    let (ended_at, parked_at, due_at, note) = match outcome {
+        Outcome::Done => (Some(now), None, now, None),
+        Outcome::Park { why } => (None, Some(now), now, Some(why)),
+        Outcome::Retry { why, .. } if claimed.job.tries().is_some_and(|tries| claimed.attempts >= tries) => {
+            (None, Some(now), now, Some(why))
+        }
+        Outcome::Retry { why, after } => {
+            let wait = after.unwrap_or_else(|| backoff(claimed.attempts, jitter));
+            (None, None, now.plus(wait), Some(why))
+        }
+    };
+    let mut conn = app.db.conn().await?;
+    sqlx::query(
+        "UPDATE jobs SET ended_at = $1, parked_at = $2, due_at = $3, note = $4, leased_until = NULL
+         WHERE id = $5 AND fence = $6 AND ended_at IS NULL",
+    )
+    .bind(ended_at)
+    .bind(parked_at)
+    .bind(due_at)
+    .bind(note)
+    .bind(&claimed.id)
+    .bind(claimed.fence)
+    .execute(&mut *conn)
+    .await?;
+    if parked_at.is_some() {
+        tracing::error!(job = ?claimed.job, why = note, "job parked: a person must look");
+    }
+    Ok(())
+}
+
+/// What became of the waiting jobs of one kind and subject when they were no longer wanted.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// None was running: whatever waited is cancelled.
+    All,
+    /// One is being carried out at this moment.
+    InFlight,
+}
+
+/// Cancels the waiting jobs of `job`'s kind and subject, unless one is in flight.
+pub async fn cancel(conn: &mut Conn, db: &Db, now: Millis, job: &Job) -> Result<Cancelled> {
+    let (kind, subject) = job.kind_and_subject();
+    let leases_now = db.now(conn).await?;
+    sqlx::query(
+        "UPDATE jobs SET ended_at = $1, note = 'cancelled'
+         WHERE subject = $2 AND kind = $3 AND ended_at IS NULL AND (leased_until IS NULL OR leased_until < $4)",
+    )
+    .bind(now)
+    .bind(subject)
+    .bind(kind)
+    .bind(leases_now)
+    .execute(&mut *conn)
+    .await?;
+    let running: Option<String> =
+        sqlx::query_scalar("SELECT id FROM jobs WHERE subject = $1 AND kind = $2 AND ended_at IS NULL")
+            .bind(subject)
+            .bind(kind)
+            .fetch_optional(conn)
+            .await?;
+    Ok(if running.is_some() { Cancelled::InFlight } else { Cancelled::All })
+}
+
+/// Takes or renews the lease `name` for `holder`; `None` while another holds it.
+pub async fn lease(app: &App, name: &str, holder: &str, ttl: Duration) -> Result<Option<i64>> {
+    let mut conn = app.db.conn().await?;
+    let now = app.db.now(&mut conn).await?;
+    let fence = sqlx::query_scalar(
+        "INSERT INTO leases (name, holder, fence, expires_at) VALUES ($1, $2, 1, $3)
+         ON CONFLICT (name) DO UPDATE SET
+           fence = leases.fence + 1, holder = excluded.holder, expires_at = excluded.expires_at
+         WHERE leases.holder = excluded.holder OR leases.expires_at < $4
+         RETURNING fence",
+    )
+    .bind(name)
+    .bind(holder)
+    .bind(now.plus(ttl))
+    .bind(now)
+    .fetch_optional(&mut *conn)
+    .await?;
+    Ok(fence)
+}
+
+/// Gives a lease back, so that another node need not wait for its end.
+pub async fn release(app: &App, name: &str, holder: &str) -> Result<()> {
+    let mut conn = app.db.conn().await?;
+    sqlx::query("DELETE FROM leases WHERE name = $1 AND holder = $2")
+        .bind(name)
+        .bind(holder)
+        .execute(&mut *conn)
+        .await?;
+    Ok(())
+}
+
+/// Full jitter over an exponential: 1 s at first, 10 min at most. `jitter` is in 0..1.
+pub fn backoff(attempts: i64, jitter: f64) -> Duration {
+    let exponent = u32::try_from(attempts.clamp(1, 11) - 1).unwrap_or(0);
+    let ceiling = Duration::from_secs(2_u64.pow(exponent)).min(Duration::from_secs(600));
+    ceiling.mul_f64(jitter.clamp(0.05, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_grows_to_ten_minutes() {
+        for (attempts, seconds) in [(1, 1), (2, 2), (4, 8), (10, 512), (11, 600), (500, 600)] {
+            assert_eq!(backoff(attempts, 1.0), Duration::from_secs(seconds), "attempt {attempts}");
+        }
+        assert!(backoff(3, 0.0) > Duration::ZERO, "never a hot loop");
+    }
+}
