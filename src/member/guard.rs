@@ -1,0 +1,148 @@
+//! The door of every route: who may call it, whether a form is ours, and the face of whatever is refused.
+
+use std::net::SocketAddr;
+
+use axum::{
+    body::Body,
+    extract::{ConnectInfo, FromRequestParts, Request, State},
+    http::{HeaderMap, Method, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Redirect, Response},
+};
+use tower_http::request_id::RequestId;
+
+use super::session::{self, Session};
+use crate::{
+    app::App,
+    error::{Error, Result},
+    web::{
+        cookie, csrf, error_page,
+        visit::{Viewer, Visit},
+    },
+};
+
+/// Who may call a route. Every route states one; there is no default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Anything, also machines: no session, no database, no cookie.
+    Anyone,
+    /// Any person in a browser; a session is seen where there is one.
+    Visitor,
+    /// A signed-in member.
+    Member,
+}
+
+/// A signed-in member's session, as a handler's argument.
+#[derive(Debug, Clone)]
+pub struct SignedIn(pub Session);
+
+/// A session, where there is one.
+#[derive(Debug, Clone)]
+pub struct MaybeSession(pub Option<Session>);
+
+/// Runs before each handler of a page.
+pub async fn door(State((app, who)): State<(App, Who)>, request: Request, next: Next) -> Response {
+    if who == Who::Anyone {
+        return next.run(request).await;
+    }
+    let request_id = request_id(&request);
+    let (headers, uri) = (request.headers().clone(), request.uri().clone());
+    let address = address(&request);
+    let found = find_session(&app, &headers).await;
+    let viewer = found
+        .as_ref()
+        .ok()
+        .and_then(Option::as_ref)
+        .map(|session| Viewer { name: session.name.clone(), locale: session.locale.clone() });
+    let visit = match Visit::new(&app, &headers, &uri, address, viewer) {
+        Ok(visit) => visit,
+        Err(error) => return error.into_response(),
+    };
+    let answer = match enter(&app, who, &visit, found, request).await {
+        Ok(request) => next.run(request).await,
+        Err(error) => error.into_response(),
+    };
+    finish(&app, &visit, &request_id, answer)
+}
+
+/// Lets a request in, with its visit and session, or says why not.
+async fn enter(
+    app: &App,
+    who: Who,
+    visit: &Visit,
+    found: Result<Option<Session>>,
+    request: Request<Body>,
+) -> Result<Request<Body>> {
+    check_host(app, request.headers())?;
+    let session = found?;
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if who == Who::Member && session.is_none() {
+        // A form is not replayed after the sign-in: the person returns to the account page instead.
+        let return_to = if reads { visit.here.clone() } else { "/account".to_owned() };
+        return Err(Error::SignIn { return_to });
+    }
+    let mut request = if reads { request } else { csrf::check(app, visit, request).await? };
+    request.extensions_mut().insert(visit.clone());
+    request.extensions_mut().insert(MaybeSession(session));
+    Ok(request)
+}
+
+/// Gives an error its page, and the browser its form cookie.
+fn finish(app: &App, visit: &Visit, request_id: &str, answer: Response) -> Response {
+    let error = answer.extensions().get::<Error>().cloned();
+    let answer = match &error {
+        Some(Error::SignIn { return_to }) => Redirect::to(&error_page::sign_in_url(return_to, false)).into_response(),
+        Some(error) => error_page::render(app, visit, request_id, error, answer),
+        None => answer,
+    };
+    if visit.is_new {
+        (cookie::set(&app.config, cookie::FORM, &visit.form_key, None), answer).into_response()
+    } else {
+        answer
+    }
+}
+
+async fn find_session(app: &App, headers: &HeaderMap) -> Result<Option<Session>> {
+    let Some(token) = cookie::get(&app.config, headers, cookie::SESSION) else { return Ok(None) };
+    let mut conn = app.db.conn().await?;
+    let found = session::find(&mut conn, app.now(), &token).await?;
+    if let Some(session) = &found {
+        session::touch(&mut conn, app.now(), session).await?;
+    }
+    Ok(found)
+}
+
+/// Links in mails and redirects are built from the configuration; a foreign `Host` is not served at all.
+fn check_host(app: &App, headers: &HeaderMap) -> Result<()> {
+    let url = &app.config.public_url;
+    let host = url.host_str().unwrap_or_default();
+    let ours = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let asked = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if asked.eq_ignore_ascii_case(&ours) { Ok(()) } else { Err(Error::BadRequest("foreign Host")) }
+}
+
+fn address(request: &Request) -> String {
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_string()).unwrap_or_default()
+}
+
+fn request_id(request: &Request) -> String {
+    let id = request.extensions().get::<RequestId>();
+    id.and_then(|id| id.header_value().to_str().ok()).unwrap_or_default().to_owned()
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for MaybeSession {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Error::internal("the route has no door"))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for SignedIn {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let MaybeSession(session) = MaybeSession::from_request_parts(parts, state).await?;
+        session.map(Self).ok_or_else(|| Error::SignIn { return_to: "/account".into() })
+    }
+}

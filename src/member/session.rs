@@ -1,0 +1,150 @@
+//! Sessions (table `sessions`): who is signed in, since when and how, judged by our clock on each request.
+//!
+//! The cookie holds 256 random bits; the table holds their hash. A row is made at sign-in in the sign-in's
+//! own transaction, is never re-created, and is deleted at its end, so that nothing can bring it back.
+
+use std::time::Duration;
+
+use crate::{
+    app::App,
+    db::{Conn, Millis},
+    error::Result,
+    seal,
+    web::visit::Visit,
+};
+
+const IDLE: Duration = Duration::from_secs(7 * 24 * 3600);
+const ABSOLUTE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a password counts as just given.
+pub const FRESH: Duration = Duration::from_secs(10 * 60);
+/// Last-seen is written at most this often.
+const TOUCH: Duration = Duration::from_secs(60);
+
+/// How a session was made. LINE's silent sign-in never counts as a proof of the password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Method {
+    Password,
+    /// Through this link; the session ends with it.
+    Line {
+        link_id: String,
+    },
+}
+
+/// A live session with what is known of its member.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Session {
+    pub id_hash: String,
+    pub member_id: String,
+    pub lineage_id: String,
+    pub method: String,
+    pub authenticated_at: Millis,
+    pub last_seen_at: Millis,
+    pub idle_expires_at: Millis,
+    pub expires_at: Millis,
+    pub name: String,
+    pub email: String,
+    pub locale: Option<String>,
+    pub disabled_at: Option<Millis>,
+}
+
+impl Session {
+    /// Whether the member's password was given within the last ten minutes.
+    pub fn has_fresh_password(&self, now: Millis) -> bool {
+        self.method == "password" && now < self.authenticated_at.plus(FRESH)
+    }
+}
+
+/// Makes a session for a member who just proved to be one; gives the cookie's value.
+pub async fn start(conn: &mut Conn, app: &App, visit: &Visit, member_id: &str, method: &Method) -> Result<String> {
+    let lineage_id = app.new_id();
+    insert(conn, app, visit, member_id, &lineage_id, method).await
+}
+
+/// Replaces a session by one just authenticated with the password, of the same lineage.
+pub async fn rotate(conn: &mut Conn, app: &App, visit: &Visit, old: &Session) -> Result<String> {
+    end(conn, &old.id_hash).await?;
+    insert(conn, app, visit, &old.member_id, &old.lineage_id, &Method::Password).await
+}
+
+async fn insert(
+    conn: &mut Conn,
+    app: &App,
+    visit: &Visit,
+    member_id: &str,
+    lineage_id: &str,
+    method: &Method,
+) -> Result<String> {
+    let (now, token) = (app.now(), app.random_token()?);
+    let (word, link_id) = match method {
+        Method::Password => ("password", None),
+        Method::Line { link_id } => ("line", Some(link_id)),
+    };
+    sqlx::query(
+        "INSERT INTO sessions (id_hash, member_id, lineage_id, method, link_id, authenticated_at, created_at,
+           last_seen_at, idle_expires_at, expires_at, user_agent, address)
+         VALUES ($1, $2, $3, $4, $5, $6, $6, $6, $7, $8, $9, $10)",
+    )
+    .bind(seal::hash(&token))
+    .bind(member_id)
+    .bind(lineage_id)
+    .bind(word)
+    .bind(link_id)
+    .bind(now)
+    .bind(now.plus(IDLE))
+    .bind(now.plus(ABSOLUTE))
+    .bind(&visit.user_agent)
+    .bind(&visit.address)
+    .execute(conn)
+    .await?;
+    Ok(token)
+}
+
+/// The live session of a cookie's value. A disabled member has none.
+pub async fn find(conn: &mut Conn, now: Millis, token: &str) -> Result<Option<Session>> {
+    let found: Option<Session> = sqlx::query_as(
+        "SELECT s.id_hash, s.member_id, s.lineage_id, s.method, s.authenticated_at, s.last_seen_at,
+           s.idle_expires_at, s.expires_at, m.name, m.email, m.locale, m.disabled_at
+         FROM sessions s JOIN members m ON m.id = s.member_id WHERE s.id_hash = $1",
+    )
+    .bind(seal::hash(token))
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.filter(|s| s.disabled_at.is_none() && now < s.idle_expires_at && now < s.expires_at))
+}
+
+/// Notes that the session is in use. Updates only: a session that ended meanwhile stays ended.
+pub async fn touch(conn: &mut Conn, now: Millis, session: &Session) -> Result<()> {
+    if now < session.last_seen_at.plus(TOUCH) {
+        return Ok(());
+    }
+    sqlx::query("UPDATE sessions SET last_seen_at = $1, idle_expires_at = $2 WHERE id_hash = $3")
+        .bind(now)
+        .bind(now.plus(IDLE))
+        .bind(&session.id_hash)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub async fn end(conn: &mut Conn, id_hash: &str) -> Result<()> {
+    sqlx::query("DELETE FROM sessions WHERE id_hash = $1").bind(id_hash).execute(conn).await?;
+    Ok(())
+}
+
+/// Ends the sessions that were made by signing in through a link.
+pub async fn end_by_link(conn: &mut Conn, link_id: &str) -> Result<u64> {
+    let ended = sqlx::query("DELETE FROM sessions WHERE link_id = $1").bind(link_id).execute(conn).await?;
+    Ok(ended.rows_affected())
+}
+
+/// Deletes what expired, some at a time.
+pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
+    let deleted = sqlx::query(
+        "DELETE FROM sessions WHERE id_hash IN
+           (SELECT id_hash FROM sessions WHERE expires_at < $1 OR idle_expires_at < $1 LIMIT 500)",
+    )
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(deleted.rows_affected())
+}

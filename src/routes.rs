@@ -1,0 +1,98 @@
+//! Every route, and who may call it.
+
+use std::{any::Any, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    handler::Handler,
+    http::{HeaderName, Method, StatusCode},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{self, MethodRouter},
+};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
+    timeout::TimeoutLayer,
+};
+
+use crate::{
+    app::App,
+    error::Error,
+    member::{
+        guard::{self, Who},
+        sign_in, sign_up,
+    },
+    web::{assets, headers, home, locale},
+};
+
+/// One route. Made by [`get`] and [`post`] only, so that none lacks its `who`.
+pub struct Route {
+    pub method: Method,
+    pub path: &'static str,
+    pub who: Who,
+    handler: MethodRouter<App>,
+}
+
+/// All routes.
+#[rustfmt::skip]
+pub fn all() -> Vec<Route> {
+    use Who::{Anyone, Member, Visitor};
+    vec![
+        get("/", Visitor, home::show),
+        get("/healthz", Anyone, home::alive),
+        get("/readyz", Anyone, home::ready),
+        get("/static/{name}", Anyone, assets::show),
+        post("/locale", Visitor, locale::switch),
+
+        get("/sign-up", Visitor, sign_up::show),
+        post("/sign-up", Visitor, sign_up::submit),
+        get("/sign-in", Visitor, sign_in::show),
+        post("/sign-in", Visitor, sign_in::submit),
+        post("/sign-out", Member, sign_in::out),
+    ]
+}
+
+/// The whole application.
+pub fn router(app: &App) -> Router {
+    let door = |who| middleware::from_fn_with_state((app.clone(), who), guard::door);
+    let mut router = Router::new();
+    for route in all() {
+        let handler = route.handler.layer(CatchPanicLayer::custom(panicked)).layer(door(route.who));
+        router = router.route(route.path, handler);
+    }
+    let request_id = HeaderName::from_static("x-request-id");
+    let nowhere = routing::any(|| async { Error::NotFound }).layer(door(Who::Visitor));
+    router
+        .fallback_service(nowhere.with_state(app.clone()))
+        .with_state(app.clone())
+        .layer(DefaultBodyLimit::max(64 * 1024))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(30)))
+        .layer(middleware::from_fn_with_state(app.clone(), headers::add))
+        .layer(middleware::from_fn(log))
+        .layer(PropagateRequestIdLayer::new(request_id.clone()))
+        .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
+}
+
+/// A panic is one request's, and looks like any other failure of ours.
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    Error::internal("a handler panicked").into_response()
+}
+
+/// One line a request. The path only: queries hold codes and states.
+async fn log(request: Request, next: middleware::Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    let request_id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+    tracing::info!(%method, path, status = response.status().as_u16(), request_id, "request");
+    response
+}
+
+fn get<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
+    Route { method: Method::GET, path, who, handler: routing::get(handler) }
+}
+
+fn post<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
+    Route { method: Method::POST, path, who, handler: routing::post(handler) }
+}

@@ -1,0 +1,49 @@
+//! Forms come from our own pages only: a signed token in the form, bound to a cookie of the browser, and
+//! the browser's own word about where the request comes from.
+
+use axum::{
+    body::{Body, to_bytes},
+    http::{HeaderMap, Request},
+};
+use url::form_urlencoded;
+
+use super::visit::Visit;
+use crate::{
+    app::App,
+    error::{Error, Result},
+};
+
+/// Longest form; ours are far shorter.
+const LONGEST_FORM: usize = 16 * 1024;
+
+/// The token for the forms of this visit.
+pub fn token(app: &App, visit: &Visit) -> String {
+    app.sealer.sign(&visit.form_key)
+}
+
+/// Lets a form through, or refuses it. The body is read here and handed on whole.
+pub async fn check(app: &App, visit: &Visit, request: Request<Body>) -> Result<Request<Body>> {
+    if visit.is_new || !is_same_origin(app, request.headers()) {
+        return Err(Error::Csrf);
+    }
+    let (parts, body) = request.into_parts();
+    let bytes = to_bytes(body, LONGEST_FORM).await.map_err(|_| Error::BadRequest("the form is too long"))?;
+    let mut tokens = form_urlencoded::parse(&bytes).filter(|(name, _)| name == "csrf").map(|(_, value)| value);
+    let token = tokens.next().ok_or(Error::Csrf)?;
+    if tokens.next().is_some() || !app.sealer.is_signed(&visit.form_key, &token) {
+        return Err(Error::Csrf);
+    }
+    drop(tokens);
+    Ok(Request::from_parts(parts, Body::from(bytes)))
+}
+
+/// What is sent must fit, and one of the two must be sent: a browser that sends neither is not one we know.
+fn is_same_origin(app: &App, headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let site = text("sec-fetch-site").map(|site| site == "same-origin");
+    let origin = text("origin").map(|origin| origin == app.config.public_url.origin().ascii_serialization());
+    match (site, origin) {
+        (None, None) => false,
+        (site, origin) => site.unwrap_or(true) && origin.unwrap_or(true),
+    }
+}

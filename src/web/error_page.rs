@@ -1,0 +1,73 @@
+//! The face of an [`Error`] for a person: plain words and one next step.
+
+use askama::Template;
+use axum::response::Response;
+
+use super::{
+    page::{Page, html},
+    visit::Visit,
+};
+use crate::{
+    app::App,
+    error::{Error, NextStep},
+};
+
+#[derive(Template)]
+#[template(path = "web/error.html")]
+struct ErrorPage {
+    page: Page,
+    title: String,
+    text: String,
+    request_id: String,
+    next: Option<Next>,
+}
+
+enum Next {
+    Link { label: String, href: String },
+    Post { label: String, action: String, fields: Vec<(String, String)>, line: bool },
+}
+
+/// Replaces the empty answer that an error left by its page; keeps the status.
+pub fn render(app: &App, visit: &Visit, request_id: &str, error: &Error, response: Response) -> Response {
+    let page = Page::new(app, visit);
+    let (key, next) = match error {
+        Error::Refused(refusal) => (refusal.key, refusal.next.clone()),
+        Error::Unavailable(_) => ("unavailable", NextStep::Link(visit.here.clone())),
+        Error::NotFound => ("not_found", NextStep::Link("/".into())),
+        Error::Forbidden => ("forbidden", NextStep::Link("/".into())),
+        Error::Csrf => ("csrf", NextStep::Link("/".into())),
+        Error::BadRequest(_) => ("bad_request", NextStep::Link("/".into())),
+        Error::TooMany => ("too_many", NextStep::Link("/".into())),
+        Error::SignIn { return_to } | Error::Reauth { return_to } => {
+            ("reauth", NextStep::Link(sign_in_url(return_to, matches!(error, Error::Reauth { .. }))))
+        }
+        Error::Internal(_) => ("internal", NextStep::Link("/".into())),
+    };
+    let text = |part: &str| page.t(&format!("error.{key}_{part}")).to_owned();
+    let label = text("next");
+    let next = match next {
+        NextStep::Link(href) => Next::Link { label, href },
+        NextStep::Line(fields) => Next::Post {
+            label,
+            action: "/line/start".into(),
+            fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            line: true,
+        },
+    };
+    let request_id = request_id.to_owned();
+    let (title, text) = (text("title"), text("text"));
+    match html(&ErrorPage { page, title, text, request_id, next: Some(next) }) {
+        Ok(mut page) => {
+            *page.status_mut() = response.status();
+            page
+        }
+        Err(_) => response,
+    }
+}
+
+/// The sign-in page that returns to `return_to`; `reauth` asks for the password again.
+pub fn sign_in_url(return_to: &str, reauth: bool) -> String {
+    let query: String =
+        url::form_urlencoded::Serializer::new(String::new()).append_pair("return_to", return_to).finish();
+    format!("/sign-in?{query}{}", if reauth { "&reauth=1" } else { "" })
+}

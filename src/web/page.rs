@@ -1,0 +1,92 @@
+//! The shell of every page, and how a page becomes an answer.
+
+use askama::Template;
+use axum::response::{Html, IntoResponse, Response};
+
+use super::{assets, csrf, locale::Locale, visit::Visit};
+use crate::{
+    app::App,
+    error::{Error, Result},
+};
+
+/// What `templates/web/page.html` shows around the content.
+pub struct Page {
+    locale: Locale,
+    pub lang: String,
+    pub csrf: String,
+    pub company: String,
+    pub member: Option<String>,
+    pub here: String,
+    pub privacy_url: Option<String>,
+    pub terms_url: Option<String>,
+}
+
+impl Page {
+    pub fn new(app: &App, visit: &Visit) -> Self {
+        Self {
+            locale: visit.locale,
+            lang: visit.locale.tag().to_owned(),
+            csrf: csrf::token(app, visit),
+            company: app.config.company.clone(),
+            member: visit.viewer.as_ref().map(|viewer| viewer.name.clone()),
+            here: visit.here.clone(),
+            privacy_url: app.config.privacy_url.as_ref().map(ToString::to_string),
+            terms_url: app.config.terms_url.as_ref().map(ToString::to_string),
+        }
+    }
+
+    /// The text under `key` in the visitor's language.
+    pub fn t(&self, key: &str) -> &'static str {
+        self.locale.text(key)
+    }
+
+    /// The text under `key` with `{0}`, `{1}` filled. What is filled in is isolated, so that a name
+    /// written right to left cannot turn the sentence around it.
+    pub fn with<const N: usize>(&self, key: &str, values: &[&str; N]) -> String {
+        fill(self.t(key), values)
+    }
+
+    pub fn asset(&self, name: &str) -> String {
+        assets::url(name)
+    }
+}
+
+/// Fills `{0}`, `{1}` … in one pass, so that braces in a value stay what they are.
+fn fill<const N: usize>(text: &str, values: &[&str; N]) -> String {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find('{') {
+        filled.push_str(&rest[..start]);
+        rest = &rest[start..];
+        let end = rest.find('}').map_or(rest.len(), |end| end + 1);
+        let value = rest[1..end].trim_end_matches('}').parse::<usize>().ok().and_then(|index| values.get(index));
+        match value {
+            Some(value) => filled.extend(["\u{2068}", value, "\u{2069}"]),
+            None => filled.push_str(&rest[..end]),
+        }
+        rest = &rest[end..];
+    }
+    filled + rest
+}
+
+/// A rendered page as an answer.
+pub fn html(page: &impl Template) -> Result<Response> {
+    Ok(Html(page.render().map_err(Error::internal)?).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_filled_once_and_isolated() {
+        for (text, expected) in [
+            ("Hello {0}!", "Hello \u{2068}{1}\u{2069}!"),
+            ("{1} and {0}", "\u{2068}b\u{2069} and \u{2068}{1}\u{2069}"),
+            ("no {2} here", "no {2} here"),
+            ("open { end", "open { end"),
+        ] {
+            assert_eq!(fill(text, &["{1}", "b"]), expected);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! One request of a person: language, form token, where they are, who they are.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, Uri, request::Parts},
+};
+
+use super::{
+    cookie,
+    locale::{self, Locale},
+};
+use crate::{
+    app::App,
+    error::{Error, Result},
+};
+
+/// Made by the door (`member::guard`) for every page; handlers take it as an argument.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    pub locale: Locale,
+    /// Value of the form cookie; the token in each form is its signature.
+    pub form_key: String,
+    /// True where the browser does not hold the form cookie yet.
+    pub is_new: bool,
+    /// Path and query of this request, without secrets.
+    pub here: String,
+    pub viewer: Option<Viewer>,
+    /// The caller's address, as far as it can be trusted.
+    pub address: String,
+    pub user_agent: String,
+}
+
+/// What the shell says of a signed-in member.
+#[derive(Debug, Clone)]
+pub struct Viewer {
+    pub name: String,
+    pub locale: Option<String>,
+}
+
+impl Visit {
+    pub fn new(app: &App, headers: &HeaderMap, uri: &Uri, address: String, viewer: Option<Viewer>) -> Result<Self> {
+        let kept = cookie::get(&app.config, headers, cookie::FORM).filter(|key| key.len() == 43);
+        let switch = cookie::get(&app.config, headers, cookie::LOCALE);
+        let member = viewer.as_ref().and_then(|viewer| viewer.locale.as_deref());
+        let agent = headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        Ok(Self {
+            locale: locale::choose(headers, switch.as_deref(), member, &app.config.default_locale),
+            is_new: kept.is_none(),
+            form_key: kept.map_or_else(|| app.random_token(), Ok)?,
+            // A callback's query holds a code: it never appears in a page.
+            here: if uri.path().starts_with("/line/") { "/".into() } else { uri.to_string() },
+            viewer,
+            address,
+            user_agent: agent.chars().filter(|c| !c.is_control()).take(200).collect(),
+        })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Visit {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Error::internal("the route has no door"))
+    }
+}
