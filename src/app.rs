@@ -9,7 +9,7 @@ use std::{
 };
 
 use aws_lc_rs::rand::SystemRandom;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     config::Config,
@@ -30,8 +30,8 @@ pub struct Inner {
     pub line: Line,
     pub sealer: Sealer,
     pub clock: Clock,
-    /// Woken after a commit that left work to do, so that it starts at once on this node.
-    pub wake: Notify,
+    /// Counts the commits that left work to do, so that it starts at once on this node.
+    wake: watch::Sender<u64>,
     /// Bounds the memory of password hashing.
     pub hashing: Semaphore,
     random: SystemRandom,
@@ -70,7 +70,7 @@ impl App {
             line,
             sealer,
             clock,
-            wake: Notify::new(),
+            wake: watch::Sender::new(0),
             hashing,
             random: SystemRandom::new(),
         })))
@@ -79,6 +79,16 @@ impl App {
     /// The present time.
     pub fn now(&self) -> Millis {
         self.clock.now()
+    }
+
+    /// Says that there is work: called after the commit that left it.
+    pub fn wake(&self) {
+        self.wake.send_modify(|count| *count += 1);
+    }
+
+    /// What a worker waits on.
+    pub fn wakes(&self) -> watch::Receiver<u64> {
+        self.wake.subscribe()
     }
 
     pub fn new_id(&self) -> String {

@@ -28,7 +28,7 @@ pub struct New<'a> {
     pub email_key: &'a str,
     pub name: &'a str,
     pub password_hash: &'a str,
-    pub locale: &'a str,
+    pub locale: Option<&'a str>,
     pub source: &'a str,
 }
 

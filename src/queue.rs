@@ -249,6 +249,15 @@ pub async fn release(app: &App, name: &str, holder: &str) -> Result<()> {
     Ok(())
 }
 
+/// Deletes jobs that ended a month ago, some at a time.
+pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
+    let deleted = sqlx::query("DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE ended_at < $1 LIMIT 500)")
+        .bind(now.minus(Duration::from_secs(30 * 24 * 3600)))
+        .execute(conn)
+        .await?;
+    Ok(deleted.rows_affected())
+}
+
 /// Full jitter over an exponential: 1 s at first, 10 min at most. `jitter` is in 0..1.
 pub fn backoff(attempts: i64, jitter: f64) -> Duration {
     let exponent = u32::try_from(attempts.clamp(1, 11) - 1).unwrap_or(0);

@@ -20,6 +20,7 @@ use tower_http::{
 use crate::{
     app::App,
     error::Error,
+    link::{account, callback, confirm, start, unlink},
     member::{
         guard::{self, Who},
         sign_in, sign_up,
@@ -51,6 +52,16 @@ pub fn all() -> Vec<Route> {
         get("/sign-in", Visitor, sign_in::show),
         post("/sign-in", Visitor, sign_in::submit),
         post("/sign-out", Member, sign_in::out),
+
+        // A link started without a session leads to the sign-in; the confirm page needs one.
+        post("/line/start", Visitor, start::submit),
+        get("/line/callback/{provider}", Visitor, callback::arrive),
+        get("/line/not-linked", Visitor, account::not_linked),
+        get("/link/confirm", Member, confirm::show),
+        post("/link/confirm", Member, confirm::submit),
+        get("/account", Member, account::show),
+        get("/account/unlink", Member, unlink::show),
+        post("/account/unlink", Member, unlink::submit),
     ]
 }
 

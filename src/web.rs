@@ -8,5 +8,6 @@ pub mod headers;
 pub mod home;
 pub mod locale;
 pub mod page;
+pub mod picture;
 pub mod return_to;
 pub mod visit;

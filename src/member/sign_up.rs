@@ -63,7 +63,7 @@ pub async fn submit(State(app): State<App>, visit: Visit, Form(fields): Form<Fie
         email_key: &email_key,
         name: &name,
         password_hash: &password_hash,
-        locale: visit.locale.tag(),
+        locale: Some(visit.locale.tag()),
         source: "sign_up",
     };
     let Some(member_id) = insert(&mut tx, now, &new).await? else {

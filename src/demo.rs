@@ -1,0 +1,277 @@
+//! `musubi demo`: the application, the simulator and some people, on one machine, with one command.
+//!
+//! The application is served on `localhost` and the simulator on `127.0.0.1`, so that they are two sites to
+//! a browser, as in life. Both sides keep their state in one folder; a second start goes on where the first ended.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, header},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::{
+    app::{App, Clock},
+    config::Config,
+    db::Db,
+    member,
+    serve::{self, Role},
+    simulator::{self, Host, Simulator},
+};
+
+/// The seeded members sign in with this; the demo listens on loopback only.
+pub const PASSWORD: &str = "musubi-demo";
+const MEMBERS: [(&str, &str); 2] = [("hanako@example.com", "Hanako Yamada"), ("taro@example.com", "Taro Suzuki")];
+const PEOPLE: [(&str, &str); 2] = [("はなこ", "ja"), ("Taro", "en")];
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Keeps the demo's configuration, database and simulator in this folder
+    #[arg(long, default_value = "musubi-demo")]
+    pub data: PathBuf,
+    /// The application's port on localhost
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    /// The simulator's port on 127.0.0.1
+    #[arg(long, default_value_t = 8081)]
+    pub simulator_port: u16,
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Plays until SIGTERM or SIGINT.
+pub async fn run(options: Options) -> Result<(), Failure> {
+    let stop = serve::stop_on_signal()?;
+    let demo = start(&options, stop.clone()).await?;
+    say(&demo.welcome());
+    demo.play(stop).await
+}
+
+/// A demo that listens already.
+pub struct Demo {
+    pub app: App,
+    pub app_url: String,
+    pub simulator_url: String,
+    pub config_file: PathBuf,
+    simulator: Simulator,
+    listener: TcpListener,
+    _lock: crate::db::ServeLock,
+}
+
+/// Prepares everything; ports may be 0, which takes free ones.
+pub async fn start(options: &Options, stop: CancellationToken) -> Result<Demo, Failure> {
+    fs::create_dir_all(&options.data)?;
+    let listener = bind(options.port, "--port").await?;
+    let simulator_listener = bind(options.simulator_port, "--simulator-port").await?;
+    let app_url = format!("http://localhost:{}", listener.local_addr()?.port());
+    let simulator_url = format!("http://{}", simulator_listener.local_addr()?);
+    let config_file = options.data.join("musubi.toml");
+    write_config(&config_file, &options.data, &listener.local_addr()?, &app_url, &simulator_url)?;
+    let config = Config::load(Some(&config_file))?;
+
+    let simulator = open_simulator(&config, Some(options.data.clone()))?;
+    let played = simulator.router(Host::All);
+    seed_people(&played).await?;
+    tokio::spawn(async move {
+        axum::serve(simulator_listener, played).with_graceful_shutdown(stop.cancelled_owned()).await
+    });
+
+    let db = Db::connect(config.database_url.expose_secret()).await?;
+    let lock = db.lock_for_serve()?;
+    db.migrate().await?;
+    let app = App::new(config, db, Clock::default())?;
+    seed_members(&app).await?;
+    Ok(Demo { app, app_url, simulator_url, config_file, simulator, listener, _lock: lock })
+}
+
+impl Demo {
+    pub async fn play(self, stop: CancellationToken) -> Result<(), Failure> {
+        serve::run_until(&self.app, Role::All, self.listener, stop).await?;
+        Ok(self.simulator.save()?)
+    }
+
+    fn welcome(&self) -> String {
+        let members: String =
+            MEMBERS.iter().map(|(email, _)| format!("    {email:<22} password: {PASSWORD}\n")).collect();
+        format!(
+            "\nMusubi is playing on this machine.\n\n\
+             \x20 Members' pages   {}\n\
+             \x20 LINE (simulator) {}/_sim/\n\
+             \x20 Configuration    {}\n\n\
+             \x20 Sign in as a member:\n{members}\n\
+             \x20 Then link a LINE account on the account page, and watch its phone in the simulator.\n\
+             \x20 Stop with Ctrl-C; a second start goes on from here.\n",
+            self.app_url,
+            self.simulator_url,
+            self.config_file.display()
+        )
+    }
+}
+
+/// `musubi simulator`: LINE alone, with the channels of a configuration.
+pub async fn run_simulator(config: &Config, listen: SocketAddr, data: Option<PathBuf>) -> Result<(), Failure> {
+    if let Some(folder) = &data {
+        fs::create_dir_all(folder)?;
+    }
+    let simulator = open_simulator(config, data)?;
+    let listener = TcpListener::bind(listen).await?;
+    say(&format!("the LINE Platform is played on http://{}/_sim/", listener.local_addr()?));
+    let stop = serve::stop_on_signal()?;
+    axum::serve(listener, simulator.router(Host::All)).with_graceful_shutdown(stop.cancelled_owned()).await?;
+    Ok(simulator.save()?)
+}
+
+fn open_simulator(config: &Config, data: Option<PathBuf>) -> io::Result<Simulator> {
+    let clock = Clock::default();
+    let clock: simulator::Clock = Arc::new(move || clock.now().0);
+    Simulator::open(simulator::Options { data, clock, world: world(config) })
+}
+
+/// The simulator's channels are those that the configuration names.
+pub fn world(config: &Config) -> simulator::World {
+    let bots = |provider: &str| {
+        let of_provider = config.channel.iter().filter(|(_, channel)| channel.provider == provider);
+        of_provider
+            .map(|(name, channel)| simulator::Bot {
+                channel_id: channel.channel_id.clone(),
+                secret: channel.channel_secret.expose_secret().to_owned(),
+                user_id: format!("U{:0>32}", channel.channel_id),
+                basic_id: channel.basic_id.clone().unwrap_or_else(|| format!("@{name}")),
+                name: config.company.clone(),
+            })
+            .collect()
+    };
+    let providers = config.provider.iter().map(|(name, provider)| simulator::Provider {
+        name: name.clone(),
+        login: provider.login.as_ref().map(|login| simulator::LoginChannel {
+            channel_id: login.channel_id.clone(),
+            secret: login.channel_secret.expose_secret().to_owned(),
+            callback_urls: vec![config.callback_url(name)],
+            linked_bot: login.channel.as_ref().and_then(|name| config.channel.get(name)).map(|c| c.channel_id.clone()),
+            name: config.company.clone(),
+        }),
+        bots: bots(name),
+    });
+    simulator::World { providers: providers.collect() }
+}
+
+async fn bind(port: u16, option: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|error| {
+        format!("port {port} on 127.0.0.1 cannot be used ({error}); choose another with {option}").into()
+    })
+}
+
+/// Writes the configuration the demo runs with; secrets of an earlier start are kept.
+fn write_config(file: &Path, folder: &Path, listen: &SocketAddr, app: &str, simulator: &str) -> Result<(), Failure> {
+    let former: toml::Table = fs::read_to_string(file).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
+    let kept = |path: [&str; 3]| -> Option<&str> {
+        former.get(path[0])?.as_table()?.get(path[1])?.as_table()?.get(path[2])?.as_str()
+    };
+    let secret = || uuid::Uuid::new_v4().simple().to_string();
+    let key = || {
+        let bytes = [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()].concat();
+        STANDARD.encode(bytes)
+    };
+    let login_secret = former
+        .get("provider")
+        .and_then(|p| p.get("main")?.get("login")?.get("channel_secret")?.as_str())
+        .map_or_else(secret, str::to_owned);
+    let bot_secret = kept(["channel", "main", "channel_secret"]).map_or_else(secret, str::to_owned);
+    let sealing_key = kept(["security", "sealing_keys", "demo"]).map_or_else(key, str::to_owned);
+    let database = fs::canonicalize(folder)?.join("musubi.db");
+    let text = format!(
+        r#"# Written by `musubi demo`; the secrets are of this machine only.
+public_url = "{app}"
+listen = "{listen}"
+database_url = "sqlite://{database}"
+company = "Musubi Demo"
+time_zone = "Asia/Tokyo"
+default_locale = "en"
+
+[security]
+sealing_key = "demo"
+sealing_keys = {{ demo = "{sealing_key}" }}
+
+# LINE, played by the simulator. Without this section the same configuration talks to LINE itself.
+[line]
+access = "{simulator}"
+api = "{simulator}"
+api_data = "{simulator}"
+liff = "{simulator}"
+pictures = "{simulator}"
+
+[provider.main]
+label = "LINE"
+
+[provider.main.login]
+channel_id = "2000000001"
+channel_secret = "{login_secret}"
+bot_prompt = "normal"
+channel = "main"
+
+[channel.main]
+provider = "main"
+channel_id = "2000000002"
+channel_secret = "{bot_secret}"
+basic_id = "@musubi-demo"
+"#,
+        database = database.display(),
+    );
+    fs::write(file, text)?;
+    Ok(())
+}
+
+async fn seed_members(app: &App) -> Result<(), Failure> {
+    for (email, name) in MEMBERS {
+        let mut tx = app.db.begin().await?;
+        if member::find_by_email_key(&mut tx, email).await?.is_none() {
+            let password_hash = member::password::hash(app, PASSWORD).await?;
+            let new = member::New {
+                email,
+                email_key: email,
+                name,
+                password_hash: &password_hash,
+                locale: None,
+                source: "company",
+            };
+            member::insert(&mut tx, app.now(), &new).await?;
+        }
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// Makes the first LINE users, where the simulator has none.
+async fn seed_people(simulator: &Router) -> Result<(), Failure> {
+    let answer = simulator.clone().oneshot(Request::get("/_sim/users").body(Body::empty())?).await?;
+    let body = axum::body::to_bytes(answer.into_body(), 1024 * 1024).await?;
+    let users: serde_json::Value = serde_json::from_slice(&body)?;
+    let known = users.as_array().or_else(|| users.get("users")?.as_array()).is_some_and(|users| !users.is_empty());
+    if known {
+        return Ok(());
+    }
+    for (name, language) in PEOPLE {
+        let person = serde_json::json!({ "display_name": name, "language": language });
+        let request = Request::post("/_sim/users")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(person.to_string()))?;
+        simulator.clone().oneshot(request).await?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the demo's answer to the person who started it")]
+fn say(text: &str) {
+    println!("{text}");
+}

@@ -1,0 +1,117 @@
+//! `musubi doctor`: what going live needs, checked one by one, with the next step where something is missing.
+
+use std::fmt;
+
+use crate::{
+    app::App,
+    channel::{self, Kind},
+    line,
+};
+
+/// One thing looked at.
+#[derive(Debug)]
+pub struct Finding {
+    what: String,
+    result: Result<String, String>,
+}
+
+impl Finding {
+    pub fn is_fine(&self) -> bool {
+        self.result.is_ok()
+    }
+
+    fn new<T: Into<String>, E: fmt::Display>(what: impl Into<String>, result: Result<T, E>) -> Self {
+        Self { what: what.into(), result: result.map(Into::into).map_err(|error| error.to_string()) }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.result {
+            Ok(text) => write!(f, "✓ {}: {text}", self.what),
+            Err(text) => write!(f, "✗ {}: {text}", self.what),
+        }
+    }
+}
+
+/// Looks at everything; the configuration itself was checked when it was read.
+pub async fn examine(app: &App) -> Vec<Finding> {
+    let mut findings = vec![
+        Finding::new::<_, fmt::Error>("configuration", Ok("read, without mistakes")),
+        Finding::new("database schema", app.db.check_schema().await.map(|()| "up to date")),
+        Finding::new("secrets", sealing(app)),
+        Finding::new("public URL", public_url(app)),
+        Finding::new("LINE hosts", line_hosts(app)),
+    ];
+    for (name, provider) in app.config.provider.iter().filter(|(_, provider)| provider.login.is_some()) {
+        let token = channel::token(app, Kind::Login(name)).await;
+        findings.push(Finding::new(format!("LINE Login channel of {name}"), token.map(|_| "LINE took its id and secret")));
+        let callback = format!("register {} in LINE's console", app.config.callback_url(name));
+        findings.push(Finding::new::<_, fmt::Error>(format!("callback of {name}"), Ok(callback)));
+        if provider.login.as_ref().is_some_and(|login| login.channel.is_none()) {
+            let text = "none named: friendship stays unknown, and no friend is offered (provider.….login.channel)";
+            findings.push(Finding::new::<_, fmt::Error>(format!("official account of {name}"), Ok(text)));
+        }
+    }
+    for name in app.config.channel.keys() {
+        findings.push(Finding::new(format!("Messaging channel {name}"), bot(app, name).await));
+        findings.push(Finding::new(format!("provider of {name}"), same_provider(app, name).await));
+    }
+    findings
+}
+
+fn sealing(app: &App) -> Result<String, String> {
+    let sealed = app.sealer.seal("doctor", b"x").map_err(|error| error.to_string())?;
+    let opened = app.sealer.open("doctor", &sealed).map_err(|error| error.to_string())?;
+    if opened == b"x" {
+        Ok(format!("sealed with key {:?}", app.config.security.sealing_key))
+    } else {
+        Err("what was sealed did not open".into())
+    }
+}
+
+fn public_url(app: &App) -> Result<String, String> {
+    if app.config.is_plain_http() {
+        return Err(format!("{} is plain http on this machine; LINE needs https from outside", app.config.public_url));
+    }
+    Ok(format!("{} (that it is reached from outside cannot be seen from here)", app.config.public_url))
+}
+
+fn line_hosts(app: &App) -> Result<String, String> {
+    let hosts = &app.config.line;
+    let real = hosts.api.host_str() == Some("api.line.me") && hosts.access.host_str() == Some("access.line.me");
+    if real { Ok("LINE's own".into()) } else { Err(format!("{} is not LINE; remove the [line] section", hosts.api)) }
+}
+
+/// The bot's own name and ID, which also prove its credentials.
+async fn bot(app: &App, name: &str) -> Result<String, line::Error> {
+    let token = channel::token(app, Kind::Bot(name)).await?;
+    let info = app.line.bot_info(&token).await?;
+    Ok(format!("{} ({})", info.display_name, info.basic_id))
+}
+
+/// LINE has no call that names a channel's provider. What can be seen is whether the bot knows a LINE user
+/// who signed in through the login channel: user IDs are per provider.
+async fn same_provider(app: &App, name: &str) -> Result<String, String> {
+    let provider = app.config.channel.get(name).map(|channel| channel.provider.clone()).unwrap_or_default();
+    let text = |error: &dyn fmt::Display| error.to_string();
+    let mut conn = app.db.conn().await.map_err(|error| text(&error))?;
+    let friend: Option<String> = sqlx::query_scalar(
+        "SELECT u.user_id FROM line_users u JOIN friends f ON f.line_user_id = u.id
+         WHERE u.provider = $1 AND f.channel = $2 AND f.friend = 'yes' LIMIT 1",
+    )
+    .bind(&provider)
+    .bind(name)
+    .fetch_optional(&mut *conn)
+    .await
+    .map_err(|error| text(&error))?;
+    let Some(user_id) = friend else { return Ok("not to be seen before the first friend signed in".into()) };
+    let token = channel::token(app, Kind::Bot(name)).await.map_err(|error| text(&error))?;
+    match app.line.knows_user(&token, &user_id).await {
+        Ok(true) => Ok(format!("the bot knows a LINE user of {provider}")),
+        Ok(false) => Err(format!(
+            "the bot does not know a friend who signed in through {provider}: are both channels of one provider?"
+        )),
+        Err(error) => Err(text(&error)),
+    }
+}

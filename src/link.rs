@@ -1,0 +1,195 @@
+//! Links (table `links`): the tie between one LINE user and one member, from the first click to the last
+//! trace at LINE.
+//!
+//! - [`start`] → LINE → [`callback`] → [`confirm`]: every way in proves both accounts and asks the person
+//! - [`account`] shows the links, [`unlink`] ends one at once, [`cleanup`] carries the end out at LINE
+//! - [`attempt`] and [`grant`] are the tables in between; [`refusal`] is the closed list of what can go wrong
+
+pub mod account;
+pub mod attempt;
+pub mod callback;
+pub mod cleanup;
+pub mod confirm;
+pub mod grant;
+pub mod refusal;
+pub mod start;
+pub mod unlink;
+
+use crate::{
+    db::{Conn, Millis},
+    error::Result,
+};
+
+/// What a person wants of LINE Login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    SignIn,
+    Link,
+}
+
+impl Purpose {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::SignIn => "sign_in",
+            Self::Link => "link",
+        }
+    }
+
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::SignIn, Self::Link].into_iter().find(|purpose| purpose.word() == word)
+    }
+}
+
+/// The member that a LINE user is linked to.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Owner {
+    pub link_id: String,
+    pub member_id: String,
+    pub suspended_at: Option<Millis>,
+    pub disabled_at: Option<Millis>,
+}
+
+/// What follows from a proven LINE user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    SignIn(Owner),
+    /// The owner may not sign in; the page does not say more than that.
+    Unavailable,
+    /// Nobody's LINE account, seen by a signed-in member who only wanted to sign in.
+    OfferToLink,
+    OfferToSignUp,
+    /// Both accounts are proven and free: ask the person.
+    Confirm,
+    AlreadyYours,
+    OwnedByAnother(Owner),
+    MemberHasAnother,
+}
+
+/// Decides what happens after LINE proved who somebody is. `member` is the session's; `has_other` says
+/// whether that member is linked to another LINE user of this provider.
+pub fn decide(purpose: Purpose, member: Option<&str>, owner: Option<Owner>, has_other: bool) -> Decision {
+    match (purpose, member, owner) {
+        (Purpose::SignIn, _, Some(owner)) => {
+            let closed = owner.disabled_at.is_some() || owner.suspended_at.is_some();
+            if closed { Decision::Unavailable } else { Decision::SignIn(owner) }
+        }
+        (Purpose::SignIn, Some(_), None) => Decision::OfferToLink,
+        (_, None, None) => Decision::OfferToSignUp,
+        (Purpose::Link, Some(member), Some(owner)) if owner.member_id == member => Decision::AlreadyYours,
+        (Purpose::Link, _, Some(owner)) => Decision::OwnedByAnother(owner),
+        (Purpose::Link, Some(_), None) if has_other => Decision::MemberHasAnother,
+        (Purpose::Link, Some(_), None) => Decision::Confirm,
+    }
+}
+
+/// A link to be.
+#[derive(Debug)]
+pub struct New<'a> {
+    pub id: &'a str,
+    pub provider: &'a str,
+    pub line_user_id: &'a str,
+    pub member_id: &'a str,
+    pub source: &'a str,
+    pub consent_version: &'a str,
+    pub consent_locale: &'a str,
+}
+
+/// Adds a link; false where the LINE user or the member is linked already. The unique indexes decide,
+/// also between two who confirm at one moment.
+pub async fn insert(conn: &mut Conn, now: Millis, new: &New<'_>) -> Result<bool> {
+    let inserted = sqlx::query(
+        "INSERT INTO links (id, provider, line_user_id, member_id, source, consent_version, consent_locale, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+    )
+    .bind(new.id)
+    .bind(new.provider)
+    .bind(new.line_user_id)
+    .bind(new.member_id)
+    .bind(new.source)
+    .bind(new.consent_version)
+    .bind(new.consent_locale)
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+/// The active owner of a LINE user.
+pub async fn find_owner(conn: &mut Conn, line_user_id: &str) -> Result<Option<Owner>> {
+    let found = sqlx::query_as(
+        "SELECT l.id AS link_id, l.member_id, l.suspended_at, m.disabled_at
+         FROM links l JOIN members m ON m.id = l.member_id
+         WHERE l.line_user_id = $1 AND l.ended_at IS NULL",
+    )
+    .bind(line_user_id)
+    .fetch_optional(conn)
+    .await?;
+    Ok(found)
+}
+
+/// An active link as its member sees it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Active {
+    pub link_id: String,
+    pub line_user_id: String,
+    pub display_name: String,
+    pub picture_url: Option<String>,
+    pub created_at: Millis,
+    pub suspended_at: Option<Millis>,
+}
+
+/// A member's active link at a provider.
+pub async fn find_active(conn: &mut Conn, member_id: &str, provider: &str) -> Result<Option<Active>> {
+    let found = sqlx::query_as(
+        "SELECT l.id AS link_id, l.line_user_id, u.display_name, u.picture_url, l.created_at, l.suspended_at
+         FROM links l JOIN line_users u ON u.id = l.line_user_id
+         WHERE l.member_id = $1 AND l.provider = $2 AND l.ended_at IS NULL",
+    )
+    .bind(member_id)
+    .bind(provider)
+    .fetch_optional(conn)
+    .await?;
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(member: &str, suspended: bool, disabled: bool) -> Option<Owner> {
+        let at = |flag: bool| flag.then_some(Millis(1));
+        Some(Owner {
+            link_id: "L".into(),
+            member_id: member.into(),
+            suspended_at: at(suspended),
+            disabled_at: at(disabled),
+        })
+    }
+
+    #[test]
+    fn decisions() {
+        use Purpose::{Link, SignIn};
+        let free = || owner("m1", false, false);
+        let table = [
+            (SignIn, None, free(), false, Decision::SignIn(free().unwrap())),
+            (SignIn, Some("m2"), free(), false, Decision::SignIn(free().unwrap())),
+            (SignIn, Some("m1"), free(), true, Decision::SignIn(free().unwrap())),
+            (SignIn, None, owner("m1", true, false), false, Decision::Unavailable),
+            (SignIn, None, owner("m1", false, true), false, Decision::Unavailable),
+            (SignIn, None, None, false, Decision::OfferToSignUp),
+            (SignIn, Some("m1"), None, false, Decision::OfferToLink),
+            (SignIn, Some("m1"), None, true, Decision::OfferToLink),
+            (Link, Some("m1"), None, false, Decision::Confirm),
+            (Link, Some("m1"), None, true, Decision::MemberHasAnother),
+            (Link, Some("m1"), free(), true, Decision::AlreadyYours),
+            (Link, Some("m1"), owner("m1", true, false), true, Decision::AlreadyYours),
+            (Link, Some("m2"), free(), false, Decision::OwnedByAnother(free().unwrap())),
+            (Link, Some("m2"), owner("m1", true, true), true, Decision::OwnedByAnother(owner("m1", true, true).unwrap())),
+            (Link, None, None, false, Decision::OfferToSignUp),
+            (Link, None, free(), false, Decision::OwnedByAnother(free().unwrap())),
+        ];
+        for (purpose, member, owner, other, expected) in table {
+            assert_eq!(decide(purpose, member, owner.clone(), other), expected, "{purpose:?} {member:?} {owner:?} {other}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The account page with its link cards, and the page for a LINE account that is nobody's yet.
+
+use askama::Template;
+use axum::{
+    extract::{Query, State},
+    response::Response,
+};
+use serde::Deserialize;
+
+use super::{Active, find_active};
+use crate::{
+    app::App,
+    config::Provider,
+    db::{Conn, Millis},
+    error::{Error, Result},
+    line_user::Friend,
+    member::guard::SignedIn,
+    web::{
+        locale::Locale,
+        page::{Page, html},
+        picture,
+        visit::Visit,
+    },
+};
+
+#[derive(Template)]
+#[template(path = "link/account.html")]
+struct Account {
+    page: Page,
+    name: String,
+    email: String,
+    done: Option<String>,
+    cards: Vec<Card>,
+}
+
+struct Card {
+    provider: String,
+    label: String,
+    state: CardState,
+}
+
+enum CardState {
+    Unlinked,
+    Linked {
+        line_name: String,
+        picture: Option<String>,
+        friend: Friend,
+        since: String,
+        since_iso: String,
+        add_friend_url: Option<String>,
+        suspended: bool,
+    },
+    /// The link is over; LINE's end of it is not yet.
+    Unlinking { line_name: String, steps: Vec<Step> },
+}
+
+struct Step {
+    label: String,
+    state: String,
+    note: String,
+}
+
+#[derive(Template)]
+#[template(path = "link/not_linked.html")]
+struct NotLinked {
+    page: Page,
+    label: String,
+    provider: String,
+    signed_in: bool,
+}
+
+#[derive(Deserialize)]
+pub struct Asked {
+    done: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub struct OfProvider {
+    provider: String,
+}
+
+/// `GET /account`
+pub async fn show(
+    State(app): State<App>,
+    visit: Visit,
+    SignedIn(session): SignedIn,
+    Query(asked): Query<Asked>,
+) -> Result<Response> {
+    let page = Page::new(&app, &visit);
+    let mut conn = app.db.conn().await?;
+    let mut cards = Vec::new();
+    for (provider, found) in app.config.provider.iter().filter(|(_, provider)| provider.login.is_some()) {
+        let state = match find_active(&mut conn, &session.member_id, provider).await? {
+            Some(active) => linked(&mut conn, &app, visit.locale, found, active).await?,
+            None => unlinked(&mut conn, &app, &page, &session.member_id, provider).await?,
+        };
+        cards.push(Card { provider: provider.clone(), label: found.label(provider).to_owned(), state });
+    }
+    let done = match asked.done.as_deref() {
+        Some("linked") => Some("done.linked"),
+        Some("unlinked") => Some("done.unlinked"),
+        Some("signed_up") => Some("done.signed_up"),
+        _ => None,
+    };
+    let done = done.map(|key| page.t(key).to_owned());
+    html(&Account { page, name: session.name, email: session.email, done, cards })
+}
+
+/// `GET /line/not-linked`: a LINE account proved itself, and belongs to nobody here.
+pub async fn not_linked(State(app): State<App>, visit: Visit, Query(asked): Query<OfProvider>) -> Result<Response> {
+    let found = app.config.provider.get(&asked.provider).ok_or(Error::NotFound)?;
+    html(&NotLinked {
+        label: found.label(&asked.provider).to_owned(),
+        provider: asked.provider,
+        signed_in: visit.viewer.is_some(),
+        page: Page::new(&app, &visit),
+    })
+}
+
+async fn linked(
+    conn: &mut Conn,
+    app: &App,
+    locale: Locale,
+    provider: &Provider,
+    active: Active,
+) -> Result<CardState> {
+    let channel = provider.login.as_ref().and_then(|login| login.channel.as_deref());
+    let friend: Option<String> =
+        sqlx::query_scalar("SELECT friend FROM friends WHERE line_user_id = $1 AND channel = $2")
+            .bind(&active.line_user_id)
+            .bind(channel)
+            .fetch_optional(conn)
+            .await?;
+    let basic_id = channel.and_then(|name| app.config.channel.get(name)).and_then(|found| found.basic_id.as_deref());
+    let (since, since_iso) = date(app, locale, active.created_at);
+    Ok(CardState::Linked {
+        line_name: active.display_name,
+        picture: picture::allowed(app, active.picture_url.as_deref()),
+        friend: Friend::of_word(friend.as_deref()),
+        since,
+        since_iso,
+        add_friend_url: basic_id.map(|id| format!("https://line.me/R/ti/p/{}", id.replace('@', "%40"))),
+        suspended: active.suspended_at.is_some(),
+    })
+}
+
+/// How far the clean-up of the last link is, where something of it is still open.
+async fn unlinked(conn: &mut Conn, app: &App, page: &Page, member_id: &str, provider: &str) -> Result<CardState> {
+    let rows: Vec<(String, String, String, String)> = sqlx::query_as(
+        "SELECT l.id, u.display_name, s.step, s.state
+         FROM links l JOIN line_users u ON u.id = l.line_user_id JOIN unlink_steps s ON s.link_id = l.id
+         WHERE l.member_id = $1 AND l.provider = $2 AND l.ended_at > $3
+         ORDER BY l.created_at DESC, s.step",
+    )
+    .bind(member_id)
+    .bind(provider)
+    .bind(app.now().minus(std::time::Duration::from_secs(30 * 24 * 3600)))
+    .fetch_all(conn)
+    .await?;
+    let Some((link_id, line_name, ..)) = rows.first().cloned() else { return Ok(CardState::Unlinked) };
+    let last: Vec<_> = rows.into_iter().filter(|(id, ..)| *id == link_id).collect();
+    if !last.iter().any(|(.., state)| state == "pending" || state == "needs_user") {
+        return Ok(CardState::Unlinked);
+    }
+    let step = |(_, _, step, state): (String, String, String, String)| Step {
+        label: page.t(&format!("step.{step}")).to_owned(),
+        note: page.t(&format!("step_state.{state}")).to_owned(),
+        state,
+    };
+    Ok(CardState::Unlinking { line_name, steps: last.into_iter().filter(|(.., s)| s != "cancelled").map(step).collect() })
+}
+
+/// A day in the company's zone: for people, and for machines.
+fn date(app: &App, locale: Locale, at: Millis) -> (String, String) {
+    let zone = jiff::tz::TimeZone::get(&app.config.time_zone).unwrap_or(jiff::tz::TimeZone::UTC);
+    let day = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default().to_zoned(zone);
+    let shape = match locale {
+        Locale::En => "%-d %B %Y",
+        Locale::Ja => "%Y年%-m月%-d日",
+    };
+    (day.strftime(shape).to_string(), day.strftime("%Y-%m-%d").to_string())
+}

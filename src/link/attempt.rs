@@ -1,0 +1,179 @@
+//! Attempts (table `attempts`): one try to sign in or link through LINE, used once, for ten minutes.
+//!
+//! State and nonce are stored as hashes, the PKCE verifier sealed. An attempt belongs to a browser (its
+//! cookie); one to link also to a member and the lineage of their session.
+
+use std::time::Duration;
+
+use super::{Purpose, refusal::Cause};
+use crate::{
+    app::App,
+    db::{Conn, Millis},
+    error::Result,
+    member::session::Session,
+    seal,
+};
+
+/// From the start to the callback, and again from the callback to the yes.
+pub const LIFE: Duration = Duration::from_secs(10 * 60);
+
+/// The secrets of a new attempt, for LINE's authorize URL.
+pub struct Secrets {
+    pub state: String,
+    pub nonce: String,
+    pub verifier: String,
+}
+
+/// An attempt taken at its callback.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Attempt {
+    pub id: String,
+    pub provider: String,
+    pub purpose: String,
+    pub nonce_hash: String,
+    pub sealed_verifier: String,
+    pub browser_hash: String,
+    pub member_id: Option<String>,
+    pub lineage_id: Option<String>,
+    pub return_to: String,
+    pub created_at: Millis,
+    pub expires_at: Millis,
+}
+
+/// A link that waits for the person's yes.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Pending {
+    pub id: String,
+    pub provider: String,
+    pub line_user_id: String,
+    pub created_at: Millis,
+    pub used_at: Millis,
+    pub confirm_by: Millis,
+    pub confirmed_at: Option<Millis>,
+}
+
+/// Makes an attempt. `browser` is the attempt cookie's value.
+pub async fn insert(
+    conn: &mut Conn,
+    app: &App,
+    provider: &str,
+    purpose: Purpose,
+    session: Option<&Session>,
+    browser: &str,
+    return_to: &str,
+) -> Result<Secrets> {
+    let secrets = Secrets { state: app.random_token()?, nonce: app.random_token()?, verifier: app.random_token()? };
+    let (id, now) = (app.new_id(), app.now());
+    sqlx::query(
+        "INSERT INTO attempts (id, state_hash, provider, purpose, nonce_hash, sealed_verifier, browser_hash,
+           member_id, lineage_id, return_to, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+    )
+    .bind(&id)
+    .bind(seal::hash(&secrets.state))
+    .bind(provider)
+    .bind(purpose.word())
+    .bind(seal::hash(&secrets.nonce))
+    .bind(app.sealer.seal(&context(&id), secrets.verifier.as_bytes())?)
+    .bind(seal::hash(browser))
+    .bind(session.map(|session| &session.member_id))
+    .bind(session.map(|session| &session.lineage_id))
+    .bind(return_to)
+    .bind(now)
+    .bind(now.plus(LIFE))
+    .execute(conn)
+    .await?;
+    Ok(secrets)
+}
+
+/// Takes the attempt of a state: the first caller gets it, everyone after is told that it was used.
+pub async fn take(conn: &mut Conn, now: Millis, state: &str) -> Result<Result<Attempt, Cause>> {
+    let taken = sqlx::query_as(
+        "UPDATE attempts SET used_at = $1 WHERE state_hash = $2 AND used_at IS NULL
+         RETURNING id, provider, purpose, nonce_hash, sealed_verifier, browser_hash, member_id, lineage_id,
+           return_to, created_at, expires_at",
+    )
+    .bind(now)
+    .bind(seal::hash(state))
+    .fetch_optional(&mut *conn)
+    .await?;
+    if let Some(attempt) = taken {
+        return Ok(Ok(attempt));
+    }
+    let known: Option<String> = sqlx::query_scalar("SELECT id FROM attempts WHERE state_hash = $1")
+        .bind(seal::hash(state))
+        .fetch_optional(conn)
+        .await?;
+    Ok(Err(if known.is_some() { Cause::StateUsed } else { Cause::StateUnknown }))
+}
+
+/// Records how an attempt ended, for those who look into one.
+pub async fn set_outcome(conn: &mut Conn, id: &str, outcome: &str) -> Result<()> {
+    sqlx::query("UPDATE attempts SET outcome = $1 WHERE id = $2").bind(outcome).bind(id).execute(conn).await?;
+    Ok(())
+}
+
+/// From here on the attempt waits for the person's yes.
+pub async fn await_confirm(conn: &mut Conn, now: Millis, id: &str, line_user_id: &str) -> Result<()> {
+    sqlx::query("UPDATE attempts SET line_user_id = $1, confirm_by = $2, outcome = 'confirming' WHERE id = $3")
+        .bind(line_user_id)
+        .bind(now.plus(LIFE))
+        .bind(id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The pending link of this very member, session and browser; anyone else's is not found.
+pub async fn find_pending(conn: &mut Conn, id: &str, session: &Session, browser: &str) -> Result<Option<Pending>> {
+    let found = sqlx::query_as(
+        "SELECT id, provider, line_user_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
+         WHERE id = $1 AND member_id = $2 AND lineage_id = $3 AND browser_hash = $4 AND confirm_by IS NOT NULL",
+    )
+    .bind(id)
+    .bind(&session.member_id)
+    .bind(&session.lineage_id)
+    .bind(seal::hash(browser))
+    .fetch_optional(conn)
+    .await?;
+    Ok(found)
+}
+
+/// Takes the yes or the no, once.
+pub async fn answer(conn: &mut Conn, now: Millis, id: &str, outcome: &str) -> Result<bool> {
+    let taken = sqlx::query(
+        "UPDATE attempts SET confirmed_at = $1, outcome = $2
+         WHERE id = $3 AND confirmed_at IS NULL AND confirm_by > $1",
+    )
+    .bind(now)
+    .bind(outcome)
+    .bind(id)
+    .execute(conn)
+    .await?;
+    Ok(taken.rows_affected() == 1)
+}
+
+/// Whether the attempt was never answered.
+pub async fn is_unanswered(conn: &mut Conn, id: &str) -> Result<bool> {
+    let found: Option<String> = sqlx::query_scalar("SELECT id FROM attempts WHERE id = $1 AND confirmed_at IS NULL")
+        .bind(id)
+        .fetch_optional(conn)
+        .await?;
+    Ok(found.is_some())
+}
+
+/// Deletes attempts long past, some at a time.
+pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
+    let deleted = sqlx::query(
+        "DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE expires_at < $1 LIMIT 500)",
+    )
+    .bind(now.minus(Duration::from_secs(30 * 24 * 3600)))
+    .execute(conn)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// The row that a sealed verifier belongs to.
+pub fn context(id: &str) -> String {
+    format!("attempt:{id}")
+}

@@ -1,0 +1,213 @@
+//! Carries an unlink out at LINE (table `unlink_steps`): take our permission back, revoke the tokens, reset
+//! the menu. Each job is safe to run twice and ends only when LINE agrees, or when nothing can be done by us.
+
+use std::time::Duration;
+
+use super::{attempt, find_owner, grant, grant::Grant, start::login_channel};
+use crate::{
+    app::App,
+    channel::{self, Kind},
+    db::{Conn, Millis},
+    error::Result,
+    line::{self, login::LoginChannel},
+    queue::{self, Job, Outcome},
+};
+
+/// Adds what an unlink has to do, in the unlink's transaction. `has_grant` is false where the person never
+/// gave us a permission (or it is long gone).
+pub async fn begin(conn: &mut Conn, now: Millis, link_id: &str, has_grant: bool) -> Result<()> {
+    let at_line = if has_grant { "pending" } else { "not_applicable" };
+    for (step, state) in [("deauthorize", at_line), ("revoke", at_line), ("menu", "pending")] {
+        sqlx::query("INSERT INTO unlink_steps (link_id, step, state, updated_at) VALUES ($1, $2, $3, $4)")
+            .bind(link_id)
+            .bind(step)
+            .bind(state)
+            .bind(now)
+            .execute(&mut *conn)
+            .await?;
+    }
+    queue::enqueue(conn, now, now, &Job::Deauthorize { link_id: link_id.to_owned() }).await
+}
+
+/// The person linked again: what was still to be done for the former link is not wanted any more.
+pub async fn cancel_steps(conn: &mut Conn, now: Millis, link_id: &str) -> Result<()> {
+    sqlx::query("UPDATE unlink_steps SET state = 'cancelled', updated_at = $1 WHERE link_id = $2 AND state = 'pending'")
+        .bind(now)
+        .bind(link_id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+async fn set_step(conn: &mut Conn, now: Millis, link_id: &str, step: &str, state: &str) -> Result<()> {
+    sqlx::query(
+        "UPDATE unlink_steps SET state = $1, updated_at = $2 WHERE link_id = $3 AND step = $4 AND state = 'pending'",
+    )
+    .bind(state)
+    .bind(now)
+    .bind(link_id)
+    .bind(step)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// How taking the permission back ended.
+enum Deauthorized {
+    Done,
+    /// No token lives that LINE would take: only the person can remove the permission, in LINE.
+    NeedsUser,
+    Not(Outcome),
+}
+
+/// [`Job::Deauthorize`]
+pub async fn deauthorize(app: &App, link_id: &str) -> Result<Outcome> {
+    let mut conn = app.db.conn().await?;
+    let ended: Option<(String, String)> = sqlx::query_as(
+        "SELECT l.line_user_id, l.provider FROM links l JOIN unlink_steps s ON s.link_id = l.id
+         WHERE l.id = $1 AND l.ended_at IS NOT NULL AND s.step = 'deauthorize' AND s.state = 'pending'",
+    )
+    .bind(link_id)
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some((line_user_id, provider)) = ended else { return Ok(Outcome::Done) };
+    if find_owner(&mut conn, &line_user_id).await?.is_some() {
+        // Linked again meanwhile: the permission is the new link's.
+        cancel_steps(&mut conn, app.now(), link_id).await?;
+        return Ok(Outcome::Done);
+    }
+    let grants = grant::list_of_link(&mut conn, link_id).await?;
+    let grant = match grants.first() {
+        Some(id) => grant::find(&mut conn, app, id).await?,
+        None => None,
+    };
+    drop(conn);
+    let state = match grant {
+        None => Deauthorized::NeedsUser,
+        Some(grant) => take_back(app, &login_channel(app, &provider)?, &provider, grant).await?,
+    };
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    let word = match state {
+        Deauthorized::Not(outcome) => return Ok(outcome),
+        Deauthorized::Done => "done",
+        Deauthorized::NeedsUser => "needs_user",
+    };
+    set_step(&mut tx, now, link_id, "deauthorize", word).await?;
+    if grants.is_empty() {
+        set_step(&mut tx, now, link_id, "revoke", "not_applicable").await?;
+    }
+    for grant_id in grants {
+        queue::enqueue_once(&mut tx, now, now, &Job::RevokeGrant { grant_id }).await?;
+    }
+    tx.commit().await?;
+    app.wake();
+    Ok(Outcome::Done)
+}
+
+/// Deauthorizes with a live user token, refreshed where it is near its end or LINE does not take it.
+async fn take_back(app: &App, login: &LoginChannel, provider: &str, mut grant: Grant) -> Result<Deauthorized> {
+    let margin = Duration::from_secs(60);
+    let mut refreshed = false;
+    if app.now().plus(margin) >= grant.access_expires_at {
+        match refresh(app, login, &mut grant).await? {
+            Refreshed::Yes => refreshed = true,
+            // The permission was withdrawn in LINE, or is too old to be used: we cannot tell which.
+            Refreshed::Refused => return Ok(Deauthorized::NeedsUser),
+            Refreshed::Not(outcome) => return Ok(Deauthorized::Not(outcome)),
+        }
+    }
+    loop {
+        let token = match channel::token(app, Kind::Login(provider)).await {
+            Ok(token) => token,
+            Err(error) => return Ok(Deauthorized::Not(outcome_of(&error))),
+        };
+        let refusal = match app.line.deauthorize(&token, &grant.tokens.access_token).await {
+            Ok(()) => return Ok(Deauthorized::Done),
+            Err(refusal) => refusal,
+        };
+        match &refusal {
+            line::Error::Refused { status: 400, .. } if refreshed => return Ok(Deauthorized::Done),
+            line::Error::Refused { status: 400, .. } => match refresh(app, login, &mut grant).await? {
+                Refreshed::Yes => refreshed = true,
+                // Neither token lives: the person took the permission back in LINE already.
+                Refreshed::Refused => return Ok(Deauthorized::Done),
+                Refreshed::Not(outcome) => return Ok(Deauthorized::Not(outcome)),
+            },
+            line::Error::Refused { status: 401, .. } => {
+                let again = channel::forget(app, Kind::Login(provider), &token).await;
+                // Wrong credentials: LINE is not hammered while somebody mends them.
+                let after = if again { Duration::ZERO } else { Duration::from_secs(60) };
+                let why = refusal.to_string();
+                return Ok(Deauthorized::Not(Outcome::Retry { why, after: Some(after) }));
+            }
+            _ => return Ok(Deauthorized::Not(outcome_of(&refusal))),
+        }
+    }
+}
+
+enum Refreshed {
+    Yes,
+    Refused,
+    Not(Outcome),
+}
+
+async fn refresh(app: &App, login: &LoginChannel, grant: &mut Grant) -> Result<Refreshed> {
+    let Some(refresh_token) = grant.tokens.refresh_token.clone() else { return Ok(Refreshed::Refused) };
+    if app.now() >= grant.refresh_expires_at {
+        return Ok(Refreshed::Refused);
+    }
+    match app.line.refresh(login, &refresh_token).await {
+        Ok((tokens, expires_in)) => {
+            grant::update(&mut *app.db.conn().await?, app, &grant.id, &tokens, expires_in).await?;
+            grant.tokens = tokens;
+            Ok(Refreshed::Yes)
+        }
+        Err(line::Error::Refused { status: 400, message, .. }) if message.contains("invalid_grant") => {
+            Ok(Refreshed::Refused)
+        }
+        Err(error) => Ok(Refreshed::Not(outcome_of(&error))),
+    }
+}
+
+/// [`Job::RevokeGrant`]: after it, no token of this grant exists here or at LINE.
+pub async fn revoke(app: &App, grant_id: &str) -> Result<Outcome> {
+    let grant = grant::find(&mut *app.db.conn().await?, app, grant_id).await?;
+    let Some(grant) = grant else { return Ok(Outcome::Done) };
+    let login = login_channel(app, &grant.provider)?;
+    match app.line.revoke(&login, &grant.tokens.access_token).await {
+        // 400: the token is dead already, which is what was wanted.
+        Ok(()) | Err(line::Error::Refused { status: 400, .. }) => {}
+        Err(error) => return Ok(outcome_of(&error)),
+    }
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    grant::erase(&mut tx, now, grant_id, "revoked").await?;
+    if let Some(link_id) = &grant.link_id {
+        if grant::list_of_link(&mut tx, link_id).await?.is_empty() {
+            set_step(&mut tx, now, link_id, "revoke", "done").await?;
+        }
+    }
+    tx.commit().await?;
+    Ok(Outcome::Done)
+}
+
+/// [`Job::AbandonAttempt`]: nobody said yes; LINE's tokens are given back.
+pub async fn abandon(app: &App, attempt_id: &str) -> Result<Outcome> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    if attempt::is_unanswered(&mut tx, attempt_id).await? {
+        attempt::set_outcome(&mut tx, attempt_id, "abandoned").await?;
+    }
+    for grant_id in grant::list_of_attempt(&mut tx, attempt_id).await? {
+        queue::enqueue_once(&mut tx, now, now, &Job::RevokeGrant { grant_id }).await?;
+    }
+    tx.commit().await?;
+    app.wake();
+    Ok(Outcome::Done)
+}
+
+/// The network and LINE's bad days pass; anything else needs a person.
+fn outcome_of(error: &line::Error) -> Outcome {
+    if error.is_passing() { Outcome::retry(error) } else { Outcome::Park { why: error.to_string() } }
+}

@@ -1,0 +1,353 @@
+//! The page every link passes: both accounts, the consent text, and the person's yes.
+
+use askama::Template;
+use axum::{
+    Form,
+    extract::{Query, State},
+    http::HeaderMap,
+    response::{IntoResponse, Redirect, Response},
+};
+use serde::Deserialize;
+
+use super::{
+    New, Owner, Purpose,
+    attempt::{self, Pending},
+    find_active, find_owner, grant, insert,
+    refusal::{Cause, Restart},
+};
+use crate::{
+    app::App,
+    audit,
+    db::{Conn, Millis},
+    error::{Error, Result},
+    line_user, member,
+    member::{guard::SignedIn, session::Session},
+    message::{self, To},
+    queue::{self, Cancelled, Job},
+    web::{
+        cookie,
+        page::{Page, html},
+        picture,
+        visit::Visit,
+    },
+};
+
+#[derive(Template)]
+#[template(path = "link/confirm.html")]
+struct Confirm {
+    page: Page,
+    label: String,
+    attempt: String,
+    member_name: String,
+    member_email: String,
+    line_name: String,
+    line_picture: Option<String>,
+    consent: String,
+    consent_version: String,
+}
+
+#[derive(Deserialize)]
+pub struct Asked {
+    attempt: String,
+}
+
+#[derive(Deserialize)]
+pub struct Fields {
+    attempt: String,
+    decision: String,
+}
+
+/// `GET /link/confirm`
+pub async fn show(
+    State(app): State<App>,
+    visit: Visit,
+    SignedIn(session): SignedIn,
+    headers: HeaderMap,
+    Query(asked): Query<Asked>,
+) -> Result<Response> {
+    let mut conn = app.db.conn().await?;
+    let pending = find(&mut conn, &app, &session, &headers, &asked.attempt).await?;
+    if pending.confirmed_at.is_some() || app.now() >= pending.confirm_by {
+        return after(&mut conn, &session, &pending).await;
+    }
+    let line_user = line_user::find(&mut conn, &pending.line_user_id).await?.ok_or(Error::NotFound)?;
+    html(&Confirm {
+        label: app.config.provider.get(&pending.provider).map(|p| p.label(&pending.provider).to_owned()).unwrap_or_default(),
+        attempt: pending.id,
+        member_name: session.name,
+        member_email: member::masked_email(&session.email),
+        line_name: line_user.display_name,
+        line_picture: picture::allowed(&app, line_user.picture_url.as_deref()),
+        consent: consent_text(&app, visit.locale.tag()).1.to_owned(),
+        consent_version: app.config.consent.version.clone(),
+        page: Page::new(&app, &visit),
+    })
+}
+
+/// `POST /link/confirm`
+pub async fn submit(
+    State(app): State<App>,
+    visit: Visit,
+    SignedIn(session): SignedIn,
+    headers: HeaderMap,
+    Form(fields): Form<Fields>,
+) -> Result<Response> {
+    let mut conn = app.db.conn().await?;
+    let pending = find(&mut conn, &app, &session, &headers, &fields.attempt).await?;
+    drop(conn);
+    let decided = match fields.decision.as_str() {
+        "yes" => link(&app, &visit, &session, &pending).await?,
+        "no" => decline(&app, &pending).await?,
+        _ => return Err(Error::BadRequest("unknown decision")),
+    };
+    app.wake();
+    match decided {
+        Decided::Linked => Ok(Redirect::to("/account?done=linked").into_response()),
+        Decided::Declined => Ok(Redirect::to("/account").into_response()),
+        Decided::Before => after(&mut *app.db.conn().await?, &session, &pending).await,
+        Decided::Refused(cause) => Err(refuse(&app, &visit, &session, &pending, cause).await?),
+    }
+}
+
+/// What came of a yes or a no.
+enum Decided {
+    Linked,
+    Declined,
+    /// Answered already, or too late.
+    Before,
+    Refused(Cause),
+}
+
+/// Links, with its evidence, its audit row, its welcome and its menu, or not at all.
+async fn link(app: &App, visit: &Visit, session: &Session, pending: &Pending) -> Result<Decided> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    if !attempt::answer(&mut tx, now, &pending.id, "linked").await? {
+        return Ok(Decided::Before);
+    }
+    if let Some(cause) = obstacle(&mut tx, app, now, session, pending).await? {
+        return Ok(Decided::Refused(cause));
+    }
+    let (locale, text) = consent_text(app, visit.locale.tag());
+    let link_id = app.new_id();
+    let new = New {
+        id: &link_id,
+        provider: &pending.provider,
+        line_user_id: &pending.line_user_id,
+        member_id: &session.member_id,
+        source: "web",
+        consent_version: &app.config.consent.version,
+        consent_locale: locale,
+    };
+    if !insert(&mut tx, now, &new).await? {
+        let owner = find_owner(&mut tx, &pending.line_user_id).await?;
+        return Ok(Decided::Refused(match owner {
+            Some(owner) if owner.member_id == session.member_id => Cause::AlreadyYours,
+            Some(_) => Cause::ConflictLine,
+            None => Cause::ConflictMember,
+        }));
+    }
+    keep_consent_text(&mut tx, now, &app.config.consent.version, locale, text).await?;
+    grant::give_to_link(&mut tx, &pending.id, &link_id).await?;
+    let entry = audit::Entry {
+        action: "linked",
+        member_id: Some(&session.member_id),
+        subject: Some(&link_id),
+        provider: Some(&pending.provider),
+        address: Some(&visit.address),
+        data: serde_json::json!({ "line_user": pending.line_user_id, "consent": app.config.consent.version }),
+        ..Default::default()
+    };
+    audit::insert(&mut tx, now, entry).await?;
+    welcome(&mut tx, app, visit, session, pending, &link_id).await?;
+    tx.commit().await?;
+    Ok(Decided::Linked)
+}
+
+/// What stands in the way of a yes, although the attempt was fine at its callback.
+async fn obstacle(
+    conn: &mut Conn,
+    app: &App,
+    now: Millis,
+    session: &Session,
+    pending: &Pending,
+) -> Result<Option<Cause>> {
+    let changed: Option<String> = sqlx::query_scalar(
+        "SELECT id FROM members WHERE id = $1 AND disabled_at IS NULL
+           AND (password_changed_at IS NULL OR password_changed_at <= $2)",
+    )
+    .bind(&session.member_id)
+    .bind(pending.created_at)
+    .fetch_optional(&mut *conn)
+    .await?;
+    if changed.is_none() {
+        return Ok(Some(Cause::Unavailable));
+    }
+    // A former link's clean-up would take the new permission away: it is cancelled, or we wait for it.
+    for (link_id, state, updated_at) in unfinished(conn, &pending.line_user_id).await? {
+        if state == "done" && updated_at >= pending.used_at {
+            return Ok(Some(Cause::ConfirmGone));
+        }
+        if state != "pending" {
+            continue;
+        }
+        let job = Job::Deauthorize { link_id: link_id.clone() };
+        if queue::cancel(conn, &app.db, now, &job).await? == Cancelled::InFlight {
+            return Ok(Some(Cause::Busy));
+        }
+        super::cleanup::cancel_steps(conn, now, &link_id).await?;
+        for grant_id in grant::list_of_link(conn, &link_id).await? {
+            queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id }).await?;
+        }
+    }
+    Ok(None)
+}
+
+/// The deauthorize steps of a LINE user's ended links.
+async fn unfinished(conn: &mut Conn, line_user_id: &str) -> Result<Vec<(String, String, Millis)>> {
+    let rows = sqlx::query_as(
+        "SELECT s.link_id, s.state, s.updated_at FROM unlink_steps s JOIN links l ON l.id = s.link_id
+         WHERE l.line_user_id = $1 AND s.step = 'deauthorize' AND s.state IN ('pending', 'done')",
+    )
+    .bind(line_user_id)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows)
+}
+
+/// Queues the welcome message and the member's menu on every channel of the provider.
+async fn welcome(
+    conn: &mut Conn,
+    app: &App,
+    visit: &Visit,
+    session: &Session,
+    pending: &Pending,
+    link_id: &str,
+) -> Result<()> {
+    let now = app.now();
+    let account_url = app.config.url("/account");
+    let data = [("name", session.name.as_str()), ("company", &app.config.company), ("account_url", &account_url)].into();
+    for (channel, _) in app.config.channel.iter().filter(|(_, channel)| channel.provider == pending.provider) {
+        let new = message::New {
+            channel,
+            template: "welcome",
+            locale: visit.locale.tag(),
+            data: &data,
+            cause: "linked",
+            topic: None,
+            to: To { member_id: &session.member_id, line_user_id: &pending.line_user_id, link_id },
+        };
+        message::send(conn, now, new).await?;
+        let menu = Job::UserMenu { line_user_id: pending.line_user_id.clone(), channel: channel.clone() };
+        queue::enqueue(conn, now, now, &menu).await?;
+    }
+    Ok(())
+}
+
+async fn decline(app: &App, pending: &Pending) -> Result<Decided> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    if !attempt::answer(&mut tx, now, &pending.id, "declined").await? {
+        return Ok(Decided::Before);
+    }
+    for grant_id in grant::list_of_attempt(&mut tx, &pending.id).await? {
+        queue::enqueue_once(&mut tx, now, now, &Job::RevokeGrant { grant_id }).await?;
+    }
+    tx.commit().await?;
+    Ok(Decided::Declined)
+}
+
+/// The refusal, with one audit row; a conflict is told to the present owner.
+async fn refuse(app: &App, visit: &Visit, session: &Session, pending: &Pending, cause: Cause) -> Result<Error> {
+    let restart = Restart { provider: pending.provider.clone(), purpose: Purpose::Link, return_to: "/account".into() };
+    let refusal = cause.refuse(&restart);
+    let Error::Refused(inner) = &refusal else { return Ok(refusal) };
+    let mut tx = app.db.begin().await?;
+    let entry = audit::Entry {
+        action: "line_refused",
+        reason: Some(inner.reason),
+        member_id: Some(&session.member_id),
+        subject: Some(&pending.id),
+        provider: Some(&pending.provider),
+        address: Some(&visit.address),
+        ..Default::default()
+    };
+    audit::insert(&mut tx, app.now(), entry).await?;
+    if let (Cause::ConflictLine, Some(owner)) = (cause, find_owner(&mut tx, &pending.line_user_id).await?) {
+        tell_owner(&mut tx, app, visit, &pending.provider, &pending.line_user_id, &owner).await?;
+    }
+    tx.commit().await?;
+    Ok(refusal)
+}
+
+/// Records for the present owner that somebody else tried to link their LINE account, and tells them in LINE.
+pub async fn tell_owner(
+    conn: &mut Conn,
+    app: &App,
+    visit: &Visit,
+    provider: &str,
+    line_user_id: &str,
+    owner: &Owner,
+) -> Result<()> {
+    let now = app.now();
+    let entry = audit::Entry {
+        action: "link_conflict",
+        member_id: Some(&owner.member_id),
+        subject: Some(&owner.link_id),
+        provider: Some(provider),
+        ..Default::default()
+    };
+    audit::insert(conn, now, entry).await?;
+    let account_url = app.config.url("/account");
+    let data = [("company", app.config.company.as_str()), ("account_url", &account_url)].into();
+    for (channel, _) in app.config.channel.iter().filter(|(_, channel)| channel.provider == provider) {
+        let new = message::New {
+            channel,
+            template: "link_conflict",
+            locale: visit.locale.tag(),
+            data: &data,
+            cause: "link_conflict",
+            topic: None,
+            to: To { member_id: &owner.member_id, line_user_id, link_id: &owner.link_id },
+        };
+        message::send(conn, now, new).await?;
+    }
+    Ok(())
+}
+
+async fn find(conn: &mut Conn, app: &App, session: &Session, headers: &HeaderMap, id: &str) -> Result<Pending> {
+    let browser = cookie::get(&app.config, headers, cookie::ATTEMPT).unwrap_or_default();
+    let pending = attempt::find_pending(conn, id, session, &browser).await?;
+    let restart = Restart { provider: String::new(), purpose: Purpose::Link, return_to: "/account".into() };
+    pending.ok_or_else(|| Cause::ConfirmGone.refuse(&restart))
+}
+
+/// An answer that came again: the account page where it linked, else "no longer valid".
+async fn after(conn: &mut Conn, session: &Session, pending: &Pending) -> Result<Response> {
+    let active = find_active(conn, &session.member_id, &pending.provider).await?;
+    if active.is_some_and(|active| active.line_user_id == pending.line_user_id) {
+        return Ok(Redirect::to("/account?done=linked").into_response());
+    }
+    let restart = Restart { provider: pending.provider.clone(), purpose: Purpose::Link, return_to: "/account".into() };
+    Err(Cause::ConfirmGone.refuse(&restart))
+}
+
+/// The consent text in the visitor's language, or in the company's, with its language.
+fn consent_text<'a>(app: &'a App, locale: &str) -> (&'a str, &'a str) {
+    let texts = &app.config.consent.text;
+    let found = texts.get_key_value(locale).or_else(|| texts.get_key_value(&app.config.default_locale));
+    found.map(|(locale, text)| (locale.as_str(), text.as_str())).unwrap_or_default()
+}
+
+async fn keep_consent_text(conn: &mut Conn, now: Millis, version: &str, locale: &str, text: &str) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO consent_texts (version, locale, text, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+    )
+    .bind(version)
+    .bind(locale)
+    .bind(text)
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(())
+}

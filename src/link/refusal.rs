@@ -1,0 +1,114 @@
+//! What can go wrong on the way through LINE: a closed list, each with its page, its reason for the audit,
+//! and the one next step.
+
+use axum::http::StatusCode;
+
+use super::Purpose;
+use crate::{
+    error::{Error, NextStep, Refusal},
+    line::{self, id_token::Rejection},
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    StateMissing,
+    StateUnknown,
+    /// The callback came to a browser that did not start: LINE opened another one, or somebody sent a link.
+    StateUnbound,
+    StateUsed,
+    StateExpired,
+    /// Started for one provider, came back for another.
+    OtherProvider,
+    BadQuery,
+    CodeAndError,
+    WrongIssuer,
+    /// The person said no at LINE.
+    Denied,
+    LineError,
+    /// LINE refused the code.
+    Code,
+    ProviderFault,
+    Token(Rejection),
+    /// Profile and ID token name different people.
+    ProfileMismatch,
+    /// Signed out, or signed in anew, since the start.
+    SessionChanged,
+    Unavailable,
+    ConflictLine,
+    ConflictMember,
+    AlreadyYours,
+    /// The former link is being removed at LINE at this moment.
+    Busy,
+    ConfirmGone,
+}
+
+/// What a fresh start keeps.
+#[derive(Debug, Clone)]
+pub struct Restart {
+    pub provider: String,
+    pub purpose: Purpose,
+    pub return_to: String,
+}
+
+impl Cause {
+    /// As an answer, with the button that starts afresh in this browser where that helps.
+    pub fn refuse(self, restart: &Restart) -> Error {
+        let (status, key, reason) = self.parts();
+        let next = match key {
+            "line_denied" | "line_state" | "line_expired" | "line_provider_fault" | "line_token" => {
+                NextStep::Line(vec![
+                    ("purpose", restart.purpose.word().to_owned()),
+                    ("provider", restart.provider.clone()),
+                    ("return_to", restart.return_to.clone()),
+                    // LINE's auto login may be what went wrong: it is not tried again.
+                    ("fresh", "1".to_owned()),
+                ])
+            }
+            "account_unavailable" | "link_session" => NextStep::Link("/sign-in".into()),
+            "line_clock" | "bad_request" => NextStep::Link("/".into()),
+            _ => NextStep::Link("/account".into()),
+        };
+        Error::Refused(Box::new(Refusal { status, key, reason, next }))
+    }
+
+    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        const BAD: StatusCode = StatusCode::BAD_REQUEST;
+        match self {
+            Self::StateMissing => (BAD, "line_state", "state_missing"),
+            Self::StateUnknown => (BAD, "line_state", "state_unknown"),
+            Self::StateUnbound => (BAD, "line_state", "state_unbound"),
+            Self::StateUsed => (BAD, "line_used", "state_used"),
+            Self::StateExpired => (BAD, "line_expired", "state_expired"),
+            Self::OtherProvider => (BAD, "line_state", "provider"),
+            Self::BadQuery => (BAD, "line_state", "query"),
+            Self::CodeAndError => (BAD, "line_state", "code_and_error"),
+            Self::WrongIssuer => (BAD, "line_state", "iss"),
+            Self::Denied => (BAD, "line_denied", "denied"),
+            Self::LineError => (StatusCode::BAD_GATEWAY, "line_provider_fault", "line_error"),
+            Self::Code => (BAD, "line_state", "code"),
+            Self::ProviderFault => (StatusCode::BAD_GATEWAY, "line_provider_fault", "provider_fault"),
+            Self::Token(Rejection::IssuedAt) => (BAD, "line_clock", Rejection::IssuedAt.reason()),
+            Self::Token(rejection) => (BAD, "line_token", rejection.reason()),
+            Self::ProfileMismatch => (BAD, "line_token", "profile_mismatch"),
+            Self::SessionChanged => (BAD, "link_session", "session_changed"),
+            Self::Unavailable => (StatusCode::FORBIDDEN, "account_unavailable", "unavailable"),
+            Self::ConflictLine => (StatusCode::CONFLICT, "link_conflict_line", "conflict_line"),
+            Self::ConflictMember => (StatusCode::CONFLICT, "link_conflict_member", "conflict_member"),
+            Self::AlreadyYours => (StatusCode::CONFLICT, "already_linked", "already_linked"),
+            Self::Busy => (StatusCode::CONFLICT, "link_busy", "busy"),
+            Self::ConfirmGone => (StatusCode::NOT_FOUND, "confirm_gone", "confirm_gone"),
+        }
+    }
+
+    /// LINE's answer to the one exchange of a code.
+    pub fn of_exchange(error: &line::Error) -> Self {
+        match error {
+            line::Error::Refused { status: 400, message, .. } if message.contains("invalid_grant") => Self::Code,
+            line::Error::Refused { .. }
+            | line::Error::Unreached(_)
+            | line::Error::Lost(_)
+            | line::Error::Malformed(_)
+            | line::Error::Client(_) => Self::ProviderFault,
+        }
+    }
+}

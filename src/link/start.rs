@@ -1,0 +1,88 @@
+//! The start of every way through LINE Login: `POST /line/start`.
+
+use axum::{
+    Form,
+    extract::State,
+    http::HeaderMap,
+    response::{IntoResponse, Redirect, Response},
+};
+use serde::Deserialize;
+
+use super::{
+    Purpose,
+    attempt::{self, LIFE},
+};
+use crate::{
+    app::App,
+    config::BotPrompt,
+    error::{Error, Result},
+    line::login::{Authorize, LoginChannel},
+    member::guard::MaybeSession,
+    web::{cookie, return_to, visit::Visit},
+};
+
+#[derive(Deserialize)]
+pub struct Fields {
+    purpose: String,
+    provider: String,
+    #[serde(default)]
+    return_to: String,
+    /// Set by the button of an error page: LINE's auto login is not tried again.
+    fresh: Option<String>,
+}
+
+/// `POST /line/start`: makes an attempt and sends the browser to LINE.
+pub async fn submit(
+    State(app): State<App>,
+    visit: Visit,
+    MaybeSession(session): MaybeSession,
+    headers: HeaderMap,
+    Form(fields): Form<Fields>,
+) -> Result<Response> {
+    let purpose = Purpose::of_word(&fields.purpose).ok_or(Error::BadRequest("unknown purpose"))?;
+    let channel = login_channel(&app, &fields.provider)?;
+    let session = match (purpose, session) {
+        (Purpose::SignIn, _) => None,
+        (Purpose::Link, None) => return Err(Error::SignIn { return_to: "/account".into() }),
+        // Only the password counts: LINE's own sign-in is silent, and would prove LINE by LINE.
+        (Purpose::Link, Some(session)) if !session.has_fresh_password(app.now()) => {
+            return Err(Error::Reauth { return_to: "/account".into() });
+        }
+        (Purpose::Link, Some(session)) => Some(session),
+    };
+
+    let kept = cookie::get(&app.config, &headers, cookie::ATTEMPT).filter(|value| value.len() == 43);
+    let browser = kept.map_or_else(|| app.random_token(), Ok)?;
+    let target = return_to::path(&fields.return_to, &app.config.public_url);
+    let mut conn = app.db.conn().await?;
+    let secrets =
+        attempt::insert(&mut conn, &app, &fields.provider, purpose, session.as_ref(), &browser, &target).await?;
+
+    let bot_prompt = app.config.provider[&fields.provider].login.as_ref().and_then(|login| match login.bot_prompt {
+        BotPrompt::Normal => Some("normal"),
+        BotPrompt::Aggressive => Some("aggressive"),
+        BotPrompt::Off => None,
+    });
+    let ask = Authorize {
+        state: &secrets.state,
+        nonce: &secrets.nonce,
+        verifier: &secrets.verifier,
+        bot_prompt,
+        ui_locales: visit.locale.tag(),
+        disable_auto_login: fields.fresh.is_some(),
+    };
+    let url = app.line.authorize_url(&channel, &ask).map_err(Error::internal)?;
+    // A little longer than the attempt, so that a late return is told "too late" and not "wrong browser".
+    let life = i64::try_from(LIFE.as_secs() * 6).ok();
+    Ok((cookie::set(&app.config, cookie::ATTEMPT, &browser, life), Redirect::to(url.as_str())).into_response())
+}
+
+/// The LINE Login channel of a provider, as the LINE client wants it.
+pub fn login_channel(app: &App, provider: &str) -> Result<LoginChannel> {
+    let login = app.config.provider.get(provider).and_then(|found| found.login.as_ref()).ok_or(Error::NotFound)?;
+    Ok(LoginChannel {
+        channel_id: login.channel_id.clone(),
+        secret: login.channel_secret.clone(),
+        redirect_uri: app.config.callback_url(provider),
+    })
+}

@@ -1,0 +1,89 @@
+//! `musubi serve`: opens the database, listens, works, and stops in order.
+
+use std::{future::IntoFuture, net::SocketAddr, time::Duration};
+
+use clap::ValueEnum;
+use secrecy::ExposeSecret;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    app::{App, Clock},
+    config::Config,
+    db::Db,
+    routes, worker,
+};
+
+/// How long open requests and jobs may take to end after the first signal.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    All,
+    Web,
+    Worker,
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Serves until SIGTERM or SIGINT; a second signal ends at once.
+pub async fn run(config: Config, role: Role) -> Result<(), Failure> {
+    let url = config.database_url.expose_secret();
+    if role != Role::All && url.starts_with("sqlite:") {
+        return Err("SQLite serves one process: use --role all, or PostgreSQL for separate roles".into());
+    }
+    let db = Db::connect(url).await?;
+    let _lock = db.lock_for_serve()?;
+    db.migrate().await?;
+    let app = App::new(config, db, Clock::default())?;
+    let listener = TcpListener::bind(app.config.listen).await?;
+    let stop = stop_on_signal()?;
+    run_until(&app, role, listener, stop).await
+}
+
+/// Serves on `listener` until `stop`.
+pub async fn run_until(app: &App, role: Role, listener: TcpListener, stop: CancellationToken) -> Result<(), Failure> {
+    let tasks = TaskTracker::new();
+    if role != Role::Web {
+        worker::prepare(app).await?;
+        tasks.spawn(worker::run(app.clone(), stop.clone()));
+    }
+    if role != Role::Worker {
+        tracing::info!(listen = %listener.local_addr()?, public_url = %app.config.public_url, "serving");
+        let service = routes::router(app).into_make_service_with_connect_info::<SocketAddr>();
+        let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
+        tasks.spawn(serving.into_future());
+    }
+    tasks.close();
+    stop.cancelled().await;
+    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+        tracing::warn!("some work did not end in time; it will go on after the next start");
+    }
+    app.db.close().await;
+    Ok(())
+}
+
+/// A token that the first SIGTERM or SIGINT cancels; the second one ends the process.
+pub fn stop_on_signal() -> Result<CancellationToken, Failure> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        for round in 0.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if round > 0 {
+                std::process::exit(1);
+            }
+            tracing::info!("stopping");
+            token.cancel();
+        }
+    });
+    Ok(stop)
+}

@@ -1,0 +1,11 @@
+//! Pictures of LINE users: shown only from where LINE keeps them.
+
+use url::Url;
+
+use crate::app::App;
+
+/// `url` where it lies on LINE's picture host, else none; the page then shows a placeholder.
+pub fn allowed(app: &App, url: Option<&str>) -> Option<String> {
+    let url = Url::parse(url?).ok()?;
+    (url.origin() == app.config.line.pictures.origin() && url.username().is_empty()).then(|| url.to_string())
+}

@@ -1,0 +1,144 @@
+//! The loops that do what commits left to do, and the one match on [`Job`].
+
+use std::time::Duration;
+
+use tokio::{task::JoinSet, time};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::App,
+    error::Result,
+    link, member, message,
+    queue::{self, Claimed, Job, Outcome},
+    rich_menu,
+};
+
+/// Jobs run at one time on this node.
+const AT_ONCE: i64 = 8;
+/// How long the loops rest when nothing wakes them; work of other nodes is found after it at the latest.
+const REST: Duration = Duration::from_secs(1);
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// Works until told to stop, then ends what is in flight.
+pub async fn run(app: App, stop: CancellationToken) {
+    let mut loops = JoinSet::new();
+    let holder = app.new_id();
+    for channel in app.config.channel.keys() {
+        let (app, channel, holder) = (app.clone(), channel.clone(), holder.clone());
+        loops.spawn(repeat(app.clone(), stop.clone(), move || {
+            let (app, channel, holder) = (app.clone(), channel.clone(), holder.clone());
+            async move { message::deliver(&app, &channel, &holder).await }
+        }));
+    }
+    loops.spawn(repeat(app.clone(), stop.clone(), move || {
+        let app = app.clone();
+        async move { run_due(&app).await }
+    }));
+    while loops.join_next().await.is_some() {}
+}
+
+/// What must be there for the jobs to have a meaning: the menus of each channel, and the hourly pruning.
+pub async fn prepare(app: &App) -> Result<()> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    for channel in app.config.channel.keys() {
+        queue::enqueue_once(&mut tx, now, now, &Job::EnsureMenus { channel: channel.clone() }).await?;
+    }
+    queue::enqueue_once(&mut tx, now, now, &Job::Prune).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Does all that is due, jobs and deliveries, until nothing is: for tests and for commands. Never waits.
+pub async fn drain(app: &App) -> Result<()> {
+    loop {
+        let mut done = run_due(app).await?;
+        for channel in app.config.channel.keys() {
+            done += message::deliver(app, channel, "drain").await?;
+        }
+        if done == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Runs `work` again and again: at once while it finds something, else when woken or rested.
+async fn repeat<W, F>(app: App, stop: CancellationToken, work: W)
+where
+    W: Fn() -> F,
+    F: Future<Output = Result<usize>>,
+{
+    let mut wakes = app.wakes();
+    while !stop.is_cancelled() {
+        let found = work().await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the worker could not look for work");
+            0
+        });
+        if found == 0 {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                _ = time::timeout(REST, wakes.changed()) => {}
+            }
+        }
+    }
+}
+
+/// Runs the jobs that are due, side by side; gives their number.
+async fn run_due(app: &App) -> Result<usize> {
+    let claimed = queue::claim(app, AT_ONCE).await?;
+    let found = claimed.len();
+    let mut running = JoinSet::new();
+    for claimed in claimed {
+        running.spawn(run_one(app.clone(), claimed));
+    }
+    while let Some(ended) = running.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a job's end could not be recorded; its lease will run out");
+        }
+    }
+    Ok(found)
+}
+
+/// A job in a task of its own: a panic is that job's, and counts as a failed try.
+async fn run_one(app: App, claimed: Claimed) {
+    let job = claimed.job.clone();
+    let task = tokio::spawn({
+        let app = app.clone();
+        async move { perform(&app, &job).await }
+    });
+    let outcome = match task.await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => Outcome::retry(error),
+        Err(error) => Outcome::retry(error),
+    };
+    if let Outcome::Retry { why, .. } = &outcome {
+        tracing::warn!(job = ?claimed.job, attempts = claimed.attempts, why, "job will be tried again");
+    }
+    if let Err(error) = queue::finish(&app, &claimed, &outcome, app.jitter()).await {
+        tracing::error!(%error, "a job's end could not be recorded; its lease will run out");
+    }
+}
+
+/// The one match on [`Job`].
+async fn perform(app: &App, job: &Job) -> Result<Outcome> {
+    match job {
+        Job::Deauthorize { link_id } => link::cleanup::deauthorize(app, link_id).await,
+        Job::RevokeGrant { grant_id } => link::cleanup::revoke(app, grant_id).await,
+        Job::AbandonAttempt { attempt_id } => link::cleanup::abandon(app, attempt_id).await,
+        Job::UserMenu { line_user_id, channel } => rich_menu::apply(app, line_user_id, channel).await,
+        Job::EnsureMenus { channel } => rich_menu::ensure(app, channel).await,
+        Job::Prune => prune(app).await,
+    }
+}
+
+/// Deletes what is past its time, in small transactions, and comes again in an hour.
+async fn prune(app: &App) -> Result<Outcome> {
+    let now = app.now();
+    let mut conn = app.db.conn().await?;
+    let sessions = member::session::prune(&mut conn, now).await?;
+    let attempts = link::attempt::prune(&mut conn, now).await?;
+    let jobs = queue::prune(&mut conn, now).await?;
+    let again = if sessions + attempts + jobs > 0 { Duration::from_secs(1) } else { PRUNE_EVERY };
+    queue::enqueue(&mut conn, now, now.plus(again), &Job::Prune).await?;
+    Ok(Outcome::Done)
+}
