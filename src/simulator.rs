@@ -6,7 +6,7 @@
 //! caller is played and a comment says so.
 //!
 //! - `world`: the channels that exist; `state`: what LINE remembers; `answer`: the shapes of errors
-//! - `call`: what surrounds every call: request id, `fault`, `ledger`
+//! - `call`: what surrounds every call: request id, `limit`, `fault`, `ledger`
 //! - `login`: LINE Login, from the authorize page to deauthorize; `channel_token`: channel access tokens
 //! - `bot`, `message`, `rich_menu`: the Messaging API
 //! - `control`: the JSON API under `/_sim`; `phone`: the pages under `/_sim` for people
@@ -20,6 +20,7 @@ mod channel_token;
 mod control;
 mod fault;
 mod ledger;
+mod limit;
 mod login;
 mod message;
 mod phone;

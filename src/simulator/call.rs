@@ -1,10 +1,11 @@
-//! What surrounds every call to LINE's faces: the request id, the size limit, a fault if one is ordered, the ledger.
+//! What surrounds every call to LINE's faces: the request id, the size and rate limits, a fault if one is ordered, the
+//! ledger.
 
 use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderValue, StatusCode, request::Parts},
     middleware::Next,
     response::Response,
@@ -57,6 +58,10 @@ async fn handle(
     }
     let mut response = match fault.as_ref().and_then(fault::Fault::instead) {
         Some(response) => response,
+        None if exceeds_rate(sim, &parts) => {
+            let text = "The API rate limit has been exceeded. Try again later.";
+            answer::message(StatusCode::TOO_MANY_REQUESTS, text)
+        }
         None => {
             call.handled = true;
             next.run(Request::from_parts(parts, Body::from(body))).await
@@ -71,4 +76,22 @@ async fn handle(
     }
     call.status = response.status().as_u16();
     response
+}
+
+/// Whether a bot calls this endpoint too often. A caller without a live token is left to the handler.
+fn exceeds_rate(sim: &Simulator, parts: &Parts) -> bool {
+    let route = parts
+        .extensions
+        .get::<MatchedPath>()
+        .map(MatchedPath::as_str);
+    let Some(route) = route.filter(|route| route.starts_with("/v2/bot/")) else {
+        return false;
+    };
+    let now = sim.now();
+    let mut state = sim.state();
+    let token = answer::bearer(&parts.headers);
+    let channel = token
+        .and_then(|token| state.channel_of(token, now))
+        .cloned();
+    channel.is_some_and(|channel| !state.buckets.take(&channel, &parts.method, route, now))
 }

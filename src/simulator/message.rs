@@ -4,8 +4,10 @@
 //! delivered and the answer is the same. A retry key is taken by the first accepted request and kept 24 hours; the same
 //! key again delivers nothing and answers 409 with the first answer's ids.
 
-pub(super) mod check;
+pub(super) mod action;
+mod check;
 mod flex;
+pub(super) mod found;
 
 use axum::{
     Extension, Router,

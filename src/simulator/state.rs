@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::{
     fault::Fault,
     ledger::{Delivery, Ledger},
+    limit::Buckets,
     world::{Provider, World},
 };
 
@@ -41,6 +42,8 @@ pub(super) struct State {
     pub last_message_id: u64,
     #[serde(skip)]
     pub ledger: Ledger,
+    #[serde(skip)]
+    pub buckets: Buckets,
     #[serde(skip)]
     index: HashMap<String, (PersonId, String)>,
 }

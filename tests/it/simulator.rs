@@ -1197,3 +1197,20 @@ async fn the_pages_show_text_as_text() {
         "text/css; charset=utf-8"
     );
 }
+
+#[tokio::test]
+async fn rates_are_limited_by_a_bucket() {
+    let line = Line::open(None);
+    let token = line.bot_token().await;
+    for _ in 0..10 {
+        let list = line.get("/v2/bot/richmenu/list", &token).await;
+        assert_eq!(list.status, StatusCode::OK);
+    }
+    let limited = line.get("/v2/bot/richmenu/list", &token).await;
+    assert_eq!(limited.status, StatusCode::TOO_MANY_REQUESTS);
+    let text = "The API rate limit has been exceeded. Try again later.";
+    assert_eq!(limited.json(), json!({ "message": text }));
+    line.pass(100);
+    let again = line.get("/v2/bot/richmenu/list", &token).await;
+    assert_eq!(again.status, StatusCode::OK);
+}

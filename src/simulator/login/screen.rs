@@ -157,9 +157,13 @@ pub(super) async fn step(State(sim): State<Simulator>, jar: CookieJar, body: Byt
 }
 
 fn create(sim: &Simulator, form: &Form) -> Option<PersonId> {
+    let name = form.get("display_name")?.trim();
+    if name.is_empty() {
+        return None;
+    }
     let person = Person {
         number: 0,
-        display_name: form.get("display_name")?.trim().to_owned(),
+        display_name: name.to_owned(),
         email: form.get("email").map(|email| email.trim().to_owned()),
         language: None,
         picture_url: None,

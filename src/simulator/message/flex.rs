@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::check::{Found, Label, action, join, units};
+use super::{
+    action::{Label, action},
+    found::{Found, join, units},
+};
 
 const BUBBLE_BYTES: usize = 30 * 1024;
 const CAROUSEL_BYTES: usize = 50 * 1024;

@@ -5,7 +5,10 @@ use serde_json::{Map, Value, json};
 
 use crate::simulator::{
     answer,
-    message::check::{Found, Label, action, graphemes, join},
+    message::{
+        action::{Label, action},
+        found::{Found, graphemes, join},
+    },
 };
 
 /// Reads and checks a rich menu object; gives it in the shape in which LINE answers it.
