@@ -97,11 +97,19 @@ pub(super) struct AccessToken {
     pub revoked: bool,
 }
 
-/// A stateless channel access token.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct ChannelToken {
     pub channel: ChannelId,
+    pub kind: ChannelTokenKind,
+    pub issued_at: i64,
     pub expires_at: i64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ChannelTokenKind {
+    Stateless,
+    ShortLived,
 }
 
 /// What belongs to one official account.
@@ -285,9 +293,15 @@ impl State {
         live.then_some((access, grant))
     }
 
+    /// A live channel access token.
+    pub fn channel_token(&self, token: &str, now: i64) -> Option<&ChannelToken> {
+        self.channel_tokens
+            .get(token)
+            .filter(|token| token.expires_at > now)
+    }
+
     /// The channel of a live channel access token.
     pub fn channel_of(&self, token: &str, now: i64) -> Option<&ChannelId> {
-        let token = self.channel_tokens.get(token)?;
-        (token.expires_at > now).then_some(&token.channel)
+        self.channel_token(token, now).map(|token| &token.channel)
     }
 }

@@ -1214,3 +1214,43 @@ async fn rates_are_limited_by_a_bucket() {
     let again = line.get("/v2/bot/richmenu/list", &token).await;
     assert_eq!(again.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn the_31st_short_lived_token_ends_the_first() {
+    let line = Line::open(None);
+    let issue = async |id: &str, secret: &str| {
+        let params = [
+            ("grant_type", "client_credentials"),
+            ("client_id", id),
+            ("client_secret", secret),
+        ];
+        line.pass(1);
+        line.form("/v2/oauth/accessToken", &params).await.json()
+    };
+    let mut tokens = Vec::new();
+    for _ in 0..31 {
+        let issued = issue(BOT, BOT_SECRET).await;
+        assert_eq!(issued["expires_in"], 2_592_000);
+        tokens.push(issued["access_token"].as_str().unwrap().to_owned());
+    }
+    let first = line.get("/v2/bot/info", &tokens[0]).await;
+    assert_eq!(first.status, StatusCode::UNAUTHORIZED);
+    let second = line.get("/v2/bot/info", &tokens[1]).await;
+    assert_eq!(second.status, StatusCode::OK);
+    let verified = line
+        .form("/v2/oauth/verify", &[("access_token", &tokens[30])])
+        .await;
+    assert_eq!(verified.json()["client_id"], BOT);
+    assert_eq!(
+        issue(BOT, "wrong").await,
+        json!({ "error": "invalid_client", "error_description": "invalid client_secret" })
+    );
+
+    let user = line.user("Taro", None).await;
+    let access = line.tokens(&user).await["access_token"].clone();
+    let login = issue(LOGIN, LOGIN_SECRET).await;
+    let body = json!({ "userAccessToken": access });
+    let token = login["access_token"].as_str().unwrap();
+    let refused = line.post("/user/v1/deauthorize", token, body).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+}

@@ -16,7 +16,7 @@ use url::form_urlencoded;
 use super::token::{Form, client, scope_text};
 use crate::simulator::{
     Simulator, answer,
-    state::{AccessToken, Grant, State as Memory, user_id},
+    state::{AccessToken, ChannelTokenKind, Grant, State as Memory, user_id},
 };
 
 fn is_jws(token: &str) -> bool {
@@ -102,8 +102,10 @@ pub(super) async fn deauthorize(
     let now = sim.now();
     let mut state = sim.state();
     let bearer = answer::bearer(&headers)
-        .and_then(|token| state.channel_of(token, now))
-        .cloned();
+        .and_then(|token| state.channel_token(token, now))
+        // A short-lived token is not accepted here.
+        .filter(|token| token.kind == ChannelTokenKind::Stateless)
+        .map(|token| token.channel.clone());
     let Some((channel, (provider, _))) =
         bearer.and_then(|channel| Some((channel.clone(), sim.world().login(&channel)?)))
     else {
