@@ -152,6 +152,7 @@ impl Simulator {
                 .merge(login::page_routes())
                 .merge(control::routes())
                 .merge(phone::routes())
+                .layer(middleware::map_response(call::name))
         } else {
             Router::new()
         };

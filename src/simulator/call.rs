@@ -14,34 +14,45 @@ use axum::{
 use super::{
     Simulator,
     answer::{self, About, RequestId},
-    fault,
+    fault::{self, Fault},
     ledger::Call,
 };
 
 /// LINE's limit on a request body.
 const MAX_BODY: usize = 2 * 1024 * 1024;
 
-/// Plays one call: fault or handler, then request id and ledger.
+/// Plays one call. A caller who hangs up does not undo it: LINE works on what it has received.
 pub(super) async fn play(State(sim): State<Simulator>, request: Request, next: Next) -> Response {
+    let call = tokio::spawn(play_out(sim, request, next));
+    call.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a handler of the simulator failed");
+        answer::message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+    })
+}
+
+/// Fault or handler, then request id and ledger, and only then the ordered delay: a slow answer is one to a call that
+/// has already had its effect.
+async fn play_out(sim: Simulator, request: Request, next: Next) -> Response {
     let id = uuid::Uuid::new_v4().to_string();
     let (mut parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, MAX_BODY).await;
-    let mut call = Call::of(
-        &parts,
-        body.as_ref().unwrap_or(&Bytes::new()),
-        sim.now(),
-        &id,
-    );
+    let seen = body.as_ref().cloned().unwrap_or_default();
+    let mut call = Call::of(&parts, &seen, sim.now(), &id);
     parts.extensions.insert(RequestId(id.clone()));
+    let fault = fault::take(&mut sim.state().faults, &parts.method, parts.uri.path());
     let mut response = match body {
-        Ok(body) => handle(&sim, parts, body, next, &mut call).await,
+        Ok(body) => handle(&sim, parts, body, next, &mut call, fault.as_ref()).await,
         Err(_) => answer::message(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large"),
     };
+    call.status = response.status().as_u16();
     if let Ok(id) = HeaderValue::try_from(&id) {
         response.headers_mut().insert("x-line-request-id", id);
     }
     sim.state().ledger.add(call);
     sim.changed();
+    if let Some(delay) = fault.and_then(|fault| fault.delay_ms) {
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+    }
     response
 }
 
@@ -51,12 +62,9 @@ async fn handle(
     body: Bytes,
     next: Next,
     call: &mut Call,
+    fault: Option<&Fault>,
 ) -> Response {
-    let fault = fault::take(&mut sim.state().faults, &parts.method, parts.uri.path());
-    if let Some(delay) = fault.as_ref().and_then(|fault| fault.delay_ms) {
-        tokio::time::sleep(Duration::from_millis(delay)).await;
-    }
-    let mut response = match fault.as_ref().and_then(fault::Fault::instead) {
+    let mut response = match fault.and_then(Fault::instead) {
         Some(response) => response,
         None if exceeds_rate(sim, &parts) => {
             let text = "The API rate limit has been exceeded. Try again later.";
@@ -71,10 +79,17 @@ async fn handle(
         .extensions_mut()
         .remove::<About>()
         .map(|About(user_id)| user_id);
-    if let Some(fault) = fault.filter(|_| call.handled) {
-        response = fault.spoil(response).await;
+    match fault.filter(|_| call.handled) {
+        Some(fault) => fault.spoil(response).await,
+        None => response,
     }
-    call.status = response.status().as_u16();
+}
+
+/// Gives an answer outside LINE's faces a request id too, so that no answer is without one.
+pub(super) async fn name(mut response: Response) -> Response {
+    if let Ok(id) = HeaderValue::try_from(uuid::Uuid::new_v4().to_string()) {
+        response.headers_mut().insert("x-line-request-id", id);
+    }
     response
 }
 

@@ -26,6 +26,7 @@ pub(super) struct Fault {
     pub body: Option<Value>,
     #[serde(default)]
     pub headers: Option<Map<String, Value>>,
+    /// The answer is held back; what was asked is done at once.
     #[serde(default)]
     pub delay_ms: Option<u64>,
     #[serde(default)]

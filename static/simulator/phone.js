@@ -17,7 +17,7 @@
       const answer = await fetch(phone.dataset.chat, { cache: "no-store" });
       if (answer.ok) {
         const text = await answer.text();
-        if (shown !== null && text !== shown) {
+        if (text !== shown) {
           chat.innerHTML = text;
           toEnd();
         }

@@ -1254,3 +1254,24 @@ async fn the_31st_short_lived_token_ends_the_first() {
     let refused = line.post("/user/v1/deauthorize", token, body).await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
 }
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_is_served_nevertheless() {
+    let line = Line::open(None);
+    let user = line.friend("Taro").await;
+    let fault = json!({ "endpoint": "POST /v2/bot/message/push", "delay_ms": 600_000 });
+    line.post("/_sim/faults", "", fault).await;
+    let patience = std::time::Duration::from_millis(200);
+    let push = tokio::time::timeout(patience, line.push(&user, RETRY_KEY));
+    assert!(push.await.is_err());
+    let again = line.push(&user, RETRY_KEY).await;
+    assert_eq!(again.status, StatusCode::CONFLICT);
+    let ledger = line.get("/_sim/ledger", "").await.json();
+    assert_eq!(ledger["deliveries"][0]["count"], 1);
+    let calls = ledger["calls"].as_array().unwrap();
+    let pushes = calls.iter().filter(|call| call["retry_key"] == RETRY_KEY);
+    let statuses: Vec<i64> = pushes
+        .map(|call| call["status"].as_i64().unwrap())
+        .collect();
+    assert_eq!(statuses, [200, 409]);
+}

@@ -89,7 +89,9 @@ fn is_callback(registered: &str, asked: &str) -> bool {
         return false;
     };
     let joint = if registered.contains('?') { '&' } else { '?' };
-    rest.is_empty() || (rest.starts_with(joint) && !rest.contains('#'))
+    // What cannot stand in a URL could not stand in a Location header either.
+    let clean = !rest.contains(|c: char| c == '#' || c.is_whitespace() || c.is_control());
+    rest.is_empty() || (rest.starts_with(joint) && clean)
 }
 
 struct Params(Vec<(String, String)>);
@@ -288,6 +290,11 @@ mod tests {
             (
                 "https://example.com/cb",
                 "https://example.com/cb?a#x",
+                false,
+            ),
+            (
+                "https://example.com/cb",
+                "https://example.com/cb?a\r\nb",
                 false,
             ),
             ("https://example.com/cb", "http://example.com/cb", false),
