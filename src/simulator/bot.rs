@@ -1,0 +1,100 @@
+//! Who calls the Messaging API, and the two small answers about people and about the bot itself.
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    response::Response,
+    routing::get,
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Simulator, answer,
+    state::{Tie, is_user_id},
+    world::{Bot, Provider},
+};
+
+pub(super) fn routes() -> Router<Simulator> {
+    Router::new()
+        .route("/v2/bot/profile/{user_id}", get(profile))
+        .route("/v2/bot/info", get(info))
+}
+
+/// The bot whose channel access token this is. Refuses a retry key, which only sends may carry.
+#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
+pub(super) fn caller<'s>(
+    sim: &'s Simulator,
+    headers: &HeaderMap,
+) -> Result<(&'s Provider, &'s Bot), Response> {
+    let caller = sender(sim, headers)?;
+    if headers.contains_key("x-line-retry-key") {
+        let text = "The X-Line-Retry-Key header is not supported by this endpoint";
+        return Err(answer::message(StatusCode::BAD_REQUEST, text));
+    }
+    Ok(caller)
+}
+
+/// The same for an endpoint that takes a retry key.
+#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
+pub(super) fn sender<'s>(
+    sim: &'s Simulator,
+    headers: &HeaderMap,
+) -> Result<(&'s Provider, &'s Bot), Response> {
+    let token = answer::bearer(headers);
+    let channel = token.and_then(|token| sim.state().channel_of(token, sim.now()).cloned());
+    let channel = channel.ok_or_else(answer::unauthenticated)?;
+    sim.world().bot(&channel).ok_or_else(|| {
+        // A live token of a login channel.
+        let text = "Access to this API is not available for your account";
+        answer::message(StatusCode::FORBIDDEN, text)
+    })
+}
+
+/// Friends only: a block, a stranger and another provider's user all look the same.
+async fn profile(
+    State(sim): State<Simulator>,
+    headers: HeaderMap,
+    Path(user_id): Path<String>,
+) -> Response {
+    let (provider, bot) = match caller(&sim, &headers) {
+        Ok(caller) => caller,
+        Err(answer) => return answer,
+    };
+    if !is_user_id(&user_id) {
+        let text = "The value for the 'userId' parameter is invalid";
+        return answer::message(StatusCode::BAD_REQUEST, text);
+    }
+    let state = sim.state();
+    let person = state
+        .find_in(provider, &user_id)
+        .filter(|person| state.tie(&bot.channel_id, person) == Some(Tie::Friend))
+        .and_then(|person| state.people.get(&person));
+    let Some(person) = person else {
+        return answer::about(answer::not_found(), &user_id);
+    };
+    let mut body = Map::new();
+    body.insert("displayName".to_owned(), person.display_name.clone().into());
+    body.insert("userId".to_owned(), user_id.clone().into());
+    let optional = [
+        ("language", &person.language),
+        ("pictureUrl", &person.picture_url),
+    ];
+    for (name, value) in optional {
+        body.extend(value.clone().map(|value| (name.to_owned(), value.into())));
+    }
+    answer::about(answer::ok(Value::Object(body)), &user_id)
+}
+
+async fn info(State(sim): State<Simulator>, headers: HeaderMap) -> Response {
+    match caller(&sim, &headers) {
+        Ok((_, bot)) => answer::ok(json!({
+            "userId": bot.user_id,
+            "basicId": bot.basic_id,
+            "displayName": bot.name,
+            "chatMode": "bot",
+            "markAsReadMode": "auto",
+        })),
+        Err(answer) => answer,
+    }
+}

@@ -1,0 +1,268 @@
+//! The control API under `/_sim`: what people do at LINE, ordered by a test or a script.
+//!
+//! A person is named by any of their user ids. Which bots an order is about follows from the id's provider.
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Simulator, answer,
+    fault::Fault,
+    rich_menu,
+    state::{Outcome, Person, PersonId, QueuedLogin, State as Memory, user_id},
+    world::{Bot, Provider, World},
+};
+
+pub(super) fn routes() -> Router<Simulator> {
+    Router::new()
+        .route(
+            "/_sim/health",
+            get(async || answer::ok(json!({ "status": "ok" }))),
+        )
+        .route("/_sim/users", get(list_users).post(create_user))
+        .route("/_sim/users/{user_id}/follow", post(follow))
+        .route("/_sim/users/{user_id}/block", post(block))
+        .route("/_sim/users/{user_id}/withdraw", post(withdraw))
+        .route("/_sim/users/{user_id}/chat", get(chat))
+        .route("/_sim/logins", post(queue_login))
+        .route("/_sim/faults", post(add_fault).delete(clear_faults))
+        .route("/_sim/ledger", get(ledger))
+        .route("/_sim/reset", post(reset))
+}
+
+/// Answers an order that cannot be carried out.
+fn refuse(status: StatusCode, text: &str) -> Response {
+    answer::json(status, json!({ "error": text }))
+}
+
+fn nobody() -> Response {
+    refuse(StatusCode::NOT_FOUND, "no such user")
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewUser {
+    display_name: String,
+    email: Option<String>,
+    language: Option<String>,
+    picture_url: Option<String>,
+}
+
+async fn create_user(State(sim): State<Simulator>, Json(new): Json<NewUser>) -> Response {
+    let person = Person {
+        number: 0,
+        display_name: new.display_name,
+        email: new.email,
+        language: new.language,
+        picture_url: new.picture_url,
+    };
+    let id = sim.state().add_person(sim.world(), person);
+    sim.changed();
+    let Some(provider) = sim.world().providers.first() else {
+        return refuse(StatusCode::CONFLICT, "the world has no provider");
+    };
+    let body = json!({
+        "user_id": user_id(&id, &provider.name),
+        "user_ids": ids(sim.world(), &id),
+    });
+    answer::json(StatusCode::CREATED, body)
+}
+
+/// The person's user id at each provider.
+fn ids(world: &World, person: &str) -> Value {
+    let ids = world
+        .providers
+        .iter()
+        .map(|p| (p.name.clone(), user_id(person, &p.name).into()));
+    Value::Object(ids.collect::<Map<_, _>>())
+}
+
+async fn list_users(State(sim): State<Simulator>) -> Response {
+    let state = sim.state();
+    let first = sim.world().providers.first();
+    let users = state.people_in_order().into_iter().map(|(id, person)| {
+        json!({
+            "user_id": first.map(|provider| user_id(id, &provider.name)),
+            "user_ids": ids(sim.world(), id),
+            "display_name": person.display_name,
+            "email": person.email,
+            "language": person.language,
+            "picture_url": person.picture_url,
+        })
+    });
+    answer::ok(json!({ "users": users.collect::<Vec<_>>() }))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Which {
+    channel: Option<String>,
+}
+
+/// The bots of the provider, or the one that is named.
+pub(super) fn bots<'p>(provider: &'p Provider, channel: Option<&str>) -> Vec<&'p Bot> {
+    let wanted = |bot: &&Bot| channel.is_none_or(|channel| bot.channel_id == channel);
+    provider.bots.iter().filter(wanted).collect()
+}
+
+/// Whose id this is, and at which provider.
+pub(super) fn whose<'s>(
+    sim: &'s Simulator,
+    state: &Memory,
+    user_id: &str,
+) -> Option<(PersonId, &'s Provider)> {
+    let (person, provider) = state.find(user_id)?;
+    Some((person.clone(), sim.world().provider(provider)?))
+}
+
+async fn follow(sim: State<Simulator>, id: Path<String>, body: Bytes) -> Response {
+    set_tie(&sim, &id, &body, Memory::follow)
+}
+
+async fn block(sim: State<Simulator>, id: Path<String>, body: Bytes) -> Response {
+    set_tie(&sim, &id, &body, Memory::block)
+}
+
+fn set_tie(
+    sim: &Simulator,
+    user_id: &str,
+    body: &Bytes,
+    set: fn(&mut Memory, &str, &str),
+) -> Response {
+    let which = if body.is_empty() {
+        Ok(Which::default())
+    } else {
+        serde_json::from_slice(body)
+    };
+    let Ok(which) = which else {
+        return refuse(StatusCode::BAD_REQUEST, "expected {\"channel\"} or no body");
+    };
+    let mut state = sim.state();
+    let Some((person, provider)) = whose(sim, &state, user_id) else {
+        return nobody();
+    };
+    let bots = bots(provider, which.channel.as_deref());
+    if bots.is_empty() && which.channel.is_some() {
+        return refuse(StatusCode::NOT_FOUND, "no such channel at this provider");
+    }
+    for bot in bots {
+        set(&mut state, &bot.channel_id, &person);
+    }
+    drop(state);
+    sim.changed();
+    answer::ok(json!({}))
+}
+
+/// The person unlinks the app in LINE's settings. LINE tells nobody.
+async fn withdraw(State(sim): State<Simulator>, Path(id): Path<String>) -> Response {
+    let mut state = sim.state();
+    let Some((person, provider)) = whose(&sim, &state, &id) else {
+        return nobody();
+    };
+    if let Some(login) = &provider.login {
+        state.withdraw(&login.channel_id, &person);
+    }
+    drop(state);
+    sim.changed();
+    answer::ok(json!({}))
+}
+
+async fn chat(
+    State(sim): State<Simulator>,
+    Path(id): Path<String>,
+    Query(which): Query<Which>,
+) -> Response {
+    let state = sim.state();
+    let Some((person, provider)) = whose(&sim, &state, &id) else {
+        return nobody();
+    };
+    let Some(bot) = bots(provider, which.channel.as_deref()).into_iter().next() else {
+        return refuse(StatusCode::NOT_FOUND, "no such channel at this provider");
+    };
+    let account = state.accounts.get(&bot.channel_id);
+    answer::ok(json!({
+        "messages": account.and_then(|a| a.chats.get(&person)).cloned().unwrap_or_default(),
+        "rich_menu": rich_menu::shown(&state, &bot.channel_id, &person),
+        "friend": state.is_friend(&bot.channel_id, &person),
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Login {
+    user_id: String,
+    outcome: Outcome,
+    #[serde(default)]
+    add_friend: bool,
+    #[serde(default = "yes")]
+    email: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+async fn queue_login(State(sim): State<Simulator>, Json(login): Json<Login>) -> Response {
+    let mut state = sim.state();
+    let Some((person, _)) = whose(&sim, &state, &login.user_id) else {
+        return nobody();
+    };
+    let Login {
+        outcome,
+        add_friend,
+        email,
+        ..
+    } = login;
+    state.logins.push_back(QueuedLogin {
+        person,
+        outcome,
+        add_friend,
+        email,
+    });
+    drop(state);
+    sim.changed();
+    answer::json(StatusCode::CREATED, json!({}))
+}
+
+async fn add_fault(State(sim): State<Simulator>, Json(fault): Json<Fault>) -> Response {
+    if fault.count == 0 {
+        return refuse(StatusCode::BAD_REQUEST, "count must be at least 1");
+    }
+    sim.state().faults.push(fault);
+    sim.changed();
+    answer::json(StatusCode::CREATED, json!({}))
+}
+
+async fn clear_faults(State(sim): State<Simulator>) -> Response {
+    sim.state().faults.clear();
+    sim.changed();
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn ledger(State(sim): State<Simulator>) -> Response {
+    let state = sim.state();
+    answer::ok(json!({
+        "calls": state.ledger.calls,
+        "forgotten": state.ledger.forgotten,
+        "deliveries": state.deliveries.values().collect::<Vec<_>>(),
+    }))
+}
+
+/// Empties all but the world and the published key.
+async fn reset(State(sim): State<Simulator>) -> Response {
+    let mut state = sim.state();
+    let signing_key = state.signing_key.take();
+    *state = Memory::default();
+    state.signing_key = signing_key;
+    drop(state);
+    sim.changed();
+    answer::ok(json!({}))
+}

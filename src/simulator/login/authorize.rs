@@ -1,0 +1,232 @@
+//! `GET /oauth2/v2.1/authorize`, and the decisions every way through it shares.
+//!
+//! Which screens a person sees follows from what they allowed before: the consent screen is left out when nothing new is
+//! asked for, and with it the add-friend checkbox (and then `friendship_status_changed` too).
+
+use axum::{
+    extract::{RawQuery, State},
+    http::{StatusCode, header},
+    response::{Html, IntoResponse, Response},
+};
+use axum_extra::extract::{
+    CookieJar,
+    cookie::{Cookie, SameSite},
+};
+
+use super::{
+    request::{self, Ask, BotPrompt, Prompt, Refusal},
+    screen, secret_text,
+};
+use crate::simulator::{
+    Simulator, answer,
+    state::{Code, Consent, Outcome, PersonId, QueuedLogin, State as Memory, user_id},
+    world::Provider,
+};
+
+/// For how long an e-mail consent is not asked for again. LINE does not disclose its period.
+const EMAIL_CONSENT_PERIOD: i64 = 90 * 24 * 3600 * 1000;
+const FORGET_CODES_AFTER: i64 = 24 * 3600 * 1000;
+/// The single sign-on cookie of the access host: the person who signed in last in this browser.
+const COOKIE: &str = "line_sso";
+
+/// What a person did on the way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Passed {
+    /// Adding the friend was offered, and this was the choice.
+    pub add_friend: Option<bool>,
+    /// The person was signed in already.
+    pub by_sso: bool,
+}
+
+pub(super) async fn authorize(
+    State(sim): State<Simulator>,
+    RawQuery(query): RawQuery,
+    jar: CookieJar,
+) -> Response {
+    let (ask, provider, channel) = match request::read(sim.world(), &query.unwrap_or_default()) {
+        Ok(read) => read,
+        Err(refusal) => return refused(refusal),
+    };
+    let queued = sim.state().logins.pop_front();
+    if let Some(login) = queued {
+        let subject = user_id(&login.person, &provider.name);
+        return answer::about(found(&play(&sim, &ask, provider, &login)), &subject);
+    }
+    let known = signed_in(&sim, &jar);
+    if ask.prompt == Some(Prompt::None) {
+        return found(&silently(&sim, &ask, provider, known));
+    }
+    let known = known.filter(|_| ask.prompt != Some(Prompt::Login));
+    screen::who(&sim, &ask, channel, known, false)
+}
+
+pub(super) fn refused(refusal: Refusal) -> Response {
+    match refusal {
+        Refusal::Page(reason) => {
+            let page = format!(
+                "<!doctype html><title>400 Bad Request</title><h1>400 Bad Request</h1><p>{reason}</p>"
+            );
+            (StatusCode::BAD_REQUEST, Html(page)).into_response()
+        }
+        Refusal::Redirect(url) => found(&url),
+    }
+}
+
+pub(super) fn found(url: &str) -> Response {
+    (StatusCode::FOUND, [(header::LOCATION, url)]).into_response()
+}
+
+/// Does what a queued login ordered, as if a person had walked through the screens.
+fn play(sim: &Simulator, ask: &Ask, provider: &Provider, login: &QueuedLogin) -> String {
+    match login.outcome {
+        Outcome::Deny => return ask.denied(),
+        Outcome::AutoLoginFailure => return ask.auto_login_failure(),
+        Outcome::Consent => {}
+    }
+    let mut state = sim.state();
+    let now = sim.now();
+    let asks = needs_consent(&state, ask, &login.person, now);
+    if asks && ask.prompt == Some(Prompt::None) {
+        return interaction_required(ask);
+    }
+    let offered = offers_friend(&state, ask, provider, &login.person, asks);
+    if asks {
+        consent(&mut state, ask, &login.person, login.email, now);
+    }
+    let passed = Passed {
+        add_friend: offered.map(|_| login.add_friend),
+        by_sso: false,
+    };
+    finish(&mut state, ask, provider, &login.person, passed, now)
+}
+
+/// `prompt=none`: works for who is signed in and has allowed everything before.
+fn silently(sim: &Simulator, ask: &Ask, provider: &Provider, known: Option<PersonId>) -> String {
+    let Some(person) = known else {
+        return ask.error("LOGIN_REQUIRED", "The user is not logged in.");
+    };
+    let mut state = sim.state();
+    let now = sim.now();
+    if needs_consent(&state, ask, &person, now) {
+        return interaction_required(ask);
+    }
+    let passed = Passed {
+        add_friend: None,
+        by_sso: true,
+    };
+    finish(&mut state, ask, provider, &person, passed, now)
+}
+
+fn interaction_required(ask: &Ask) -> String {
+    ask.error("INTERACTION_REQUIRED", "The user has to allow the request.")
+}
+
+/// Whether the consent screen is shown to this person.
+pub(super) fn needs_consent(state: &Memory, ask: &Ask, person: &str, now: i64) -> bool {
+    let consent = state
+        .consents
+        .get(&ask.client_id)
+        .and_then(|consents| consents.get(person));
+    let Some(consent) = consent.filter(|_| ask.prompt != Some(Prompt::Consent)) else {
+        return true;
+    };
+    let new_scope = ask
+        .scopes
+        .iter()
+        .any(|s| s != "email" && !consent.scopes.contains(s));
+    let address = state
+        .people
+        .get(person)
+        .and_then(|person| person.email.as_ref());
+    let email_again = ask.has("email")
+        && match (&consent.email, address) {
+            (Some((allowed, at)), address) => {
+                Some(allowed) != address || now - at > EMAIL_CONSENT_PERIOD
+            }
+            (None, address) => address.is_some(),
+        };
+    new_scope || email_again
+}
+
+/// How adding the friend is offered to this person, if it is: only for a linked account that is not a friend yet, by
+/// checkbox on the consent screen or on a screen of its own.
+pub(super) fn offers_friend(
+    state: &Memory,
+    ask: &Ask,
+    provider: &Provider,
+    person: &str,
+    consent_shown: bool,
+) -> Option<BotPrompt> {
+    let bot = provider.linked_bot()?;
+    let prompt = ask.bot_prompt?;
+    let shown = consent_shown || prompt == BotPrompt::Aggressive;
+    (shown && !state.is_friend(&bot.channel_id, person)).then_some(prompt)
+}
+
+/// Notes what a person allowed on the consent screen; the e-mail address is the only part that can be refused.
+pub(super) fn consent(state: &mut Memory, ask: &Ask, person: &str, email: bool, now: i64) {
+    let address = state
+        .people
+        .get(person)
+        .and_then(|person| person.email.clone());
+    let consents = state.consents.entry(ask.client_id.clone()).or_default();
+    let consent: &mut Consent = consents.entry(person.to_owned()).or_default();
+    consent
+        .scopes
+        .extend(ask.scopes.iter().filter(|scope| *scope != "email").cloned());
+    if ask.has("email") {
+        consent.email = address.filter(|_| email).map(|address| (address, now));
+    }
+}
+
+/// Ends the walk: adds the friend where wanted, makes the code, and gives the URL to return to.
+pub(super) fn finish(
+    state: &mut Memory,
+    ask: &Ask,
+    provider: &Provider,
+    person: &str,
+    passed: Passed,
+    now: i64,
+) -> String {
+    if let (Some(true), Some(bot)) = (passed.add_friend, provider.linked_bot()) {
+        state.follow(&bot.channel_id, person);
+    }
+    let code = secret_text();
+    let record = Code {
+        person: person.to_owned(),
+        channel: ask.client_id.clone(),
+        redirect_uri: ask.redirect_uri.clone(),
+        scopes: ask.scopes.clone(),
+        nonce: ask.nonce.clone(),
+        challenge: ask.challenge.clone(),
+        issued_at: now,
+        auth_time: ask.max_age.then_some(now / 1000),
+        amr: if passed.by_sso { "linesso" } else { "pwd" }.to_owned(),
+    };
+    // Long past their life: nobody can tell them from codes that never were.
+    state
+        .codes
+        .retain(|_, code| now - code.issued_at < FORGET_CODES_AFTER);
+    state.codes.insert(code.clone(), record);
+    match passed.add_friend {
+        None => ask.back(&[("code", &code)]),
+        Some(added) => {
+            let changed = if added { "true" } else { "false" };
+            ask.back(&[("code", &code), ("friendship_status_changed", changed)])
+        }
+    }
+}
+
+fn signed_in(sim: &Simulator, jar: &CookieJar) -> Option<PersonId> {
+    let person = jar.get(COOKIE)?.value().to_owned();
+    sim.state().people.contains_key(&person).then_some(person)
+}
+
+pub(super) fn remember(jar: CookieJar, person: &str) -> CookieJar {
+    let cookie = Cookie::build((COOKIE, person.to_owned()))
+        .path("/")
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .build();
+    jar.add(cookie)
+}

@@ -1,0 +1,302 @@
+//! The pages under `/_sim` for people: who there is, one person's phone, and the trace of calls.
+//!
+//! A phone shows what that person would see in the chat with a bot, and only draws; whatever a message or a person
+//! wrote is text and never markup. The pages work without scripts, by reloading.
+
+mod draw;
+
+use askama::Template;
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Path, Query, State},
+    http::{StatusCode, header},
+    response::{Html, IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use serde::Deserialize;
+use serde_json::Value;
+use url::form_urlencoded;
+
+use self::draw::{Drawing, Menu, Tap};
+use super::{
+    Simulator,
+    control::{bots, whose},
+    rich_menu,
+    state::{Person, State as Memory, Tie, user_id},
+};
+
+pub(super) fn routes() -> Router<Simulator> {
+    Router::new()
+        .route("/_sim", get(async || Redirect::permanent("/_sim/")))
+        .route("/_sim/", get(start))
+        .route("/_sim/people", post(add_person))
+        .route("/_sim/phone/{user_id}", get(phone))
+        .route("/_sim/phone/{user_id}/chat", get(fragment))
+        .route("/_sim/phone/{user_id}/follow", post(follow))
+        .route("/_sim/phone/{user_id}/block", post(block))
+        .route("/_sim/trace", get(trace))
+        .route("/_sim/rich-menu/{menu}", get(picture))
+        .route("/_sim/static/simulator.css", get(css))
+        .route("/_sim/static/phone.js", get(script))
+}
+
+/// Renders a page.
+pub(super) fn page(template: &impl Template) -> Response {
+    match template.render() {
+        Ok(text) => ([(header::CACHE_CONTROL, "no-store")], Html(text)).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a page of the simulator could not be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+async fn css() -> Response {
+    let text = include_str!("../../static/simulator/simulator.css");
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], text).into_response()
+}
+
+async fn script() -> Response {
+    let text = include_str!("../../static/simulator/phone.js");
+    (
+        [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")],
+        text,
+    )
+        .into_response()
+}
+
+async fn picture(State(sim): State<Simulator>, Path(id): Path<String>) -> Response {
+    rich_menu::image::picture(&sim, &id)
+}
+
+struct Someone {
+    name: String,
+    email: String,
+    /// One phone for each bot the person could chat with.
+    phones: Vec<Phone>,
+}
+
+struct Phone {
+    url: String,
+    bot: String,
+    friend: bool,
+}
+
+#[derive(Template)]
+#[template(path = "simulator/start.html")]
+struct StartPage {
+    people: Vec<Someone>,
+}
+
+async fn start(State(sim): State<Simulator>) -> Response {
+    let state = sim.state();
+    let someone = |id: &str, person: &Person| {
+        let pairs = sim
+            .world()
+            .providers
+            .iter()
+            .flat_map(|p| p.bots.iter().map(move |b| (p, b)));
+        let phones = pairs.map(|(provider, bot)| Phone {
+            url: phone_url(&user_id(id, &provider.name), &bot.channel_id),
+            bot: bot.name.clone(),
+            friend: state.is_friend(&bot.channel_id, id),
+        });
+        Someone {
+            name: person.display_name.clone(),
+            email: person.email.clone().unwrap_or_default(),
+            phones: phones.collect(),
+        }
+    };
+    let people = state
+        .people_in_order()
+        .into_iter()
+        .map(|(id, p)| someone(id, p))
+        .collect();
+    page(&StartPage { people })
+}
+
+fn phone_url(user_id: &str, channel: &str) -> String {
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("channel", channel)
+        .finish();
+    format!("/_sim/phone/{user_id}?{query}")
+}
+
+#[derive(Deserialize)]
+struct NewPerson {
+    display_name: String,
+    #[serde(default)]
+    email: String,
+}
+
+async fn add_person(
+    State(sim): State<Simulator>,
+    axum::Form(new): axum::Form<NewPerson>,
+) -> Response {
+    let (name, email) = (new.display_name.trim(), new.email.trim());
+    if name.is_empty() {
+        return (StatusCode::BAD_REQUEST, Html("A person needs a name.")).into_response();
+    }
+    let person = Person {
+        number: 0,
+        display_name: name.to_owned(),
+        email: (!email.is_empty()).then(|| email.to_owned()),
+        language: None,
+        picture_url: None,
+    };
+    sim.state().add_person(sim.world(), person);
+    sim.changed();
+    Redirect::to("/_sim/").into_response()
+}
+
+/// What a phone shows below its head; polled by the page.
+#[derive(Template)]
+#[template(path = "simulator/chat.html")]
+struct Chat {
+    messages: Vec<Drawing>,
+    menu: Option<Menu>,
+    friend: bool,
+    blocked: bool,
+}
+
+#[derive(Template)]
+#[template(path = "simulator/phone.html")]
+struct PhonePage {
+    user_id: String,
+    name: String,
+    bot: String,
+    channel: String,
+    chat: Chat,
+}
+
+#[derive(Default, Deserialize)]
+struct Which {
+    channel: Option<String>,
+}
+
+fn open(sim: &Simulator, user_id: &str, which: &Which) -> Option<PhonePage> {
+    let state = sim.state();
+    let (person, provider) = whose(sim, &state, user_id)?;
+    let bot = bots(provider, which.channel.as_deref())
+        .into_iter()
+        .next()?;
+    Some(PhonePage {
+        user_id: user_id.to_owned(),
+        name: state.people.get(&person)?.display_name.clone(),
+        bot: bot.name.clone(),
+        channel: bot.channel_id.clone(),
+        chat: chat(&state, &bot.channel_id, &person),
+    })
+}
+
+fn chat(state: &Memory, bot: &str, person: &str) -> Chat {
+    let messages = state
+        .accounts
+        .get(bot)
+        .and_then(|account| account.chats.get(person));
+    let tie = state.tie(bot, person);
+    Chat {
+        messages: messages.into_iter().flatten().map(draw::message).collect(),
+        menu: rich_menu::shown(state, bot, person).and_then(draw::menu),
+        friend: tie == Some(Tie::Friend),
+        blocked: tie == Some(Tie::Blocked),
+    }
+}
+
+fn no_phone() -> Response {
+    (StatusCode::NOT_FOUND, Html("There is no such phone.")).into_response()
+}
+
+async fn phone(
+    State(sim): State<Simulator>,
+    Path(user_id): Path<String>,
+    Query(which): Query<Which>,
+) -> Response {
+    open(&sim, &user_id, &which).map_or_else(no_phone, |phone| page(&phone))
+}
+
+async fn fragment(
+    State(sim): State<Simulator>,
+    Path(user_id): Path<String>,
+    Query(which): Query<Which>,
+) -> Response {
+    open(&sim, &user_id, &which).map_or_else(no_phone, |phone| page(&phone.chat))
+}
+
+async fn follow(sim: State<Simulator>, user_id: Path<String>, body: Bytes) -> Response {
+    set_tie(&sim, &user_id, &body, Memory::follow)
+}
+
+async fn block(sim: State<Simulator>, user_id: Path<String>, body: Bytes) -> Response {
+    set_tie(&sim, &user_id, &body, Memory::block)
+}
+
+fn set_tie(
+    sim: &Simulator,
+    user_id: &str,
+    body: &Bytes,
+    set: fn(&mut Memory, &str, &str),
+) -> Response {
+    let channel = form_urlencoded::parse(body).find(|(name, _)| name == "channel");
+    let channel = channel
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default();
+    let mut state = sim.state();
+    let Some((person, provider)) = whose(sim, &state, user_id) else {
+        return no_phone();
+    };
+    for bot in bots(provider, Some(&channel)) {
+        set(&mut state, &bot.channel_id, &person);
+    }
+    drop(state);
+    sim.changed();
+    Redirect::to(&phone_url(user_id, &channel)).into_response()
+}
+
+struct Row {
+    /// Seconds of the day, UTC, as 12:34:56.789.
+    at: String,
+    method: String,
+    path: String,
+    status: u16,
+    handled: bool,
+    user_id: String,
+    detail: String,
+}
+
+#[derive(Template)]
+#[template(path = "simulator/trace.html")]
+struct TracePage {
+    rows: Vec<Row>,
+}
+
+/// The newest calls first.
+async fn trace(State(sim): State<Simulator>) -> Response {
+    let state = sim.state();
+    let rows = state.ledger.calls.iter().rev().take(500).map(|call| {
+        let parts: Vec<&Value> = call.query.iter().chain(&call.body).collect();
+        Row {
+            at: clock_text(call.at),
+            method: call.method.clone(),
+            path: call.path.clone(),
+            status: call.status,
+            handled: call.handled,
+            user_id: call.user_id.clone().unwrap_or_default(),
+            detail: parts
+                .iter()
+                .map(|part| format!("{part:#}"))
+                .collect::<Vec<_>>()
+                .join("\n"),
+        }
+    });
+    page(&TracePage {
+        rows: rows.collect(),
+    })
+}
+
+fn clock_text(at: i64) -> String {
+    let (seconds, millis) = (at.div_euclid(1000).rem_euclid(86_400), at.rem_euclid(1000));
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    format!("{hours:02}:{minutes:02}:{:02}.{millis:03}", seconds % 60)
+}

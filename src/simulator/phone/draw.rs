@@ -1,0 +1,284 @@
+//! Drawing a message simply: text, Flex as nested boxes, and a description of what is not drawn.
+//!
+//! Only links of schemes a chat would open become links, and only colours of LINE's form become colours, since both
+//! come from the message.
+
+use askama::Template;
+use serde_json::Value;
+
+/// A message in the chat.
+pub(super) enum Drawing {
+    Text(String),
+    Flex {
+        alt: String,
+        bubbles: Vec<Part>,
+    },
+    Image(String),
+    /// A kind that is not drawn, described.
+    Other {
+        kind: String,
+        text: String,
+    },
+}
+
+/// A Flex component with what it holds.
+#[derive(Template)]
+#[template(path = "simulator/part.html")]
+pub(super) struct Part {
+    kind: Kind,
+    /// Classes and colours.
+    class: String,
+    style: String,
+    text: String,
+    tap: Tap,
+    parts: Vec<Part>,
+}
+
+enum Kind {
+    Box,
+    Text,
+    Button,
+    Image,
+    Separator,
+    Unknown,
+}
+
+/// What a tap does.
+pub(super) enum Tap {
+    Nothing,
+    Open(String),
+    /// What would be sent to the bot.
+    Send(String),
+}
+
+/// The menu at the bottom of the chat.
+pub(super) struct Menu {
+    pub id: String,
+    pub bar: String,
+    pub areas: Vec<Area>,
+}
+
+pub(super) struct Area {
+    pub style: String,
+    pub label: String,
+    pub tap: Tap,
+}
+
+fn text(value: &Value, name: &str) -> String {
+    value
+        .get(name)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn list<'v>(value: &'v Value, name: &str) -> &'v [Value] {
+    value
+        .get(name)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+pub(super) fn message(message: &Value) -> Drawing {
+    let kind = text(message, "type");
+    match kind.as_str() {
+        "text" | "textV2" => Drawing::Text(text(message, "text")),
+        "image" => Drawing::Image(web_url(&text(message, "previewImageUrl")).unwrap_or_default()),
+        "flex" => {
+            let contents = message.get("contents").unwrap_or(&Value::Null);
+            let bubbles = match text(contents, "type").as_str() {
+                "carousel" => list(contents, "contents").iter().map(bubble).collect(),
+                _ => vec![bubble(contents)],
+            };
+            Drawing::Flex {
+                alt: text(message, "altText"),
+                bubbles,
+            }
+        }
+        _ => {
+            let alt = text(message, "altText");
+            let text = if alt.is_empty() {
+                format!("{message:#}")
+            } else {
+                alt
+            };
+            Drawing::Other { kind, text }
+        }
+    }
+}
+
+fn bubble(bubble: &Value) -> Part {
+    let blocks = ["header", "hero", "body", "footer"];
+    let parts = blocks
+        .iter()
+        .filter_map(|name| Some((name, bubble.get(*name)?)));
+    let parts = parts.map(|(name, block)| {
+        let mut part = part(block);
+        part.class.push_str(&format!(" block {name}"));
+        part
+    });
+    Part {
+        parts: parts.collect(),
+        ..blank(Kind::Box, "bubble", bubble)
+    }
+}
+
+fn blank(kind: Kind, class: &str, value: &Value) -> Part {
+    Part {
+        kind,
+        class: class.to_owned(),
+        style: String::new(),
+        text: String::new(),
+        tap: value.get("action").map_or(Tap::Nothing, tap),
+        parts: Vec::new(),
+    }
+}
+
+fn part(value: &Value) -> Part {
+    let style = style(value);
+    match text(value, "type").as_str() {
+        "box" => {
+            let layout = match text(value, "layout").as_str() {
+                "horizontal" => "box row",
+                "baseline" => "box row baseline",
+                _ => "box",
+            };
+            let parts = list(value, "contents").iter().map(part).collect();
+            Part {
+                parts,
+                style,
+                ..blank(Kind::Box, layout, value)
+            }
+        }
+        "text" | "span" => {
+            let spans: String = list(value, "contents")
+                .iter()
+                .map(|s| text(s, "text"))
+                .collect();
+            let own = text(value, "text");
+            let bold = if text(value, "weight") == "bold" {
+                "text bold"
+            } else {
+                "text"
+            };
+            let class = format!("{bold} size-{}", size(value));
+            let text = if own.is_empty() { spans } else { own };
+            Part {
+                text,
+                style,
+                ..blank(Kind::Text, &class, value)
+            }
+        }
+        "button" => {
+            let label = value.get("action").map(|action| text(action, "label"));
+            let class = match text(value, "style").as_str() {
+                "primary" => "button primary",
+                "secondary" => "button secondary",
+                _ => "button",
+            };
+            let text = label.unwrap_or_default();
+            Part {
+                text,
+                ..blank(Kind::Button, class, value)
+            }
+        }
+        "image" | "icon" => {
+            let url = web_url(&text(value, "url")).unwrap_or_default();
+            Part {
+                text: url,
+                ..blank(Kind::Image, "image", value)
+            }
+        }
+        "separator" => blank(Kind::Separator, "separator", value),
+        "filler" => blank(Kind::Box, "filler", value),
+        other => Part {
+            text: other.to_owned(),
+            ..blank(Kind::Unknown, "unknown", value)
+        },
+    }
+}
+
+/// LINE's named sizes; anything else is drawn as the normal one.
+fn size(value: &Value) -> &'static str {
+    let named = [
+        "xxs", "xs", "sm", "md", "lg", "xl", "xxl", "3xl", "4xl", "5xl",
+    ];
+    let asked = text(value, "size");
+    named
+        .into_iter()
+        .find(|name| *name == asked)
+        .unwrap_or("md")
+}
+
+fn style(value: &Value) -> String {
+    let mut style = String::new();
+    for (name, property) in [("color", "color"), ("backgroundColor", "background-color")] {
+        if let Some(colour) = colour(&text(value, name)) {
+            style.push_str(&format!("{property}:{colour};"));
+        }
+    }
+    if let Some(flex) = value.get("flex").and_then(Value::as_u64) {
+        style.push_str(&format!("flex:{flex};"));
+    }
+    if matches!(text(value, "align").as_str(), "center" | "end") {
+        style.push_str(&format!("text-align:{};", text(value, "align")));
+    }
+    style
+}
+
+/// `#RRGGBB` or `#RRGGBBAA`.
+fn colour(text: &str) -> Option<&str> {
+    let digits = text.strip_prefix('#')?;
+    let fits = matches!(digits.len(), 6 | 8) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    fits.then_some(text)
+}
+
+fn web_url(text: &str) -> Option<String> {
+    let url = url::Url::parse(text).ok()?;
+    matches!(url.scheme(), "http" | "https").then(|| url.to_string())
+}
+
+fn tap(action: &Value) -> Tap {
+    match text(action, "type").as_str() {
+        "uri" => match web_url(&text(action, "uri")) {
+            Some(url) => Tap::Open(url),
+            None => Tap::Send(format!("open {}", text(action, "uri"))),
+        },
+        "message" => Tap::Send(format!("message: {}", text(action, "text"))),
+        "postback" => Tap::Send(format!("postback: {}", text(action, "data"))),
+        "richmenuswitch" => Tap::Send(format!("menu: {}", text(action, "richMenuAliasId"))),
+        other => Tap::Send(other.to_owned()),
+    }
+}
+
+/// The menu with its areas in percent of its size.
+pub(super) fn menu(object: &Value) -> Option<Menu> {
+    let size = object.get("size")?;
+    let (width, height) = (size.get("width")?.as_f64()?, size.get("height")?.as_f64()?);
+    let area = |area: &Value| {
+        let bounds = area.get("bounds")?;
+        let side = |name: &str, whole: f64| Some(bounds.get(name)?.as_f64()? / whole * 100.0);
+        let action = area.get("action")?;
+        let label = text(action, "label");
+        Some(Area {
+            style: format!(
+                "left:{:.3}%;top:{:.3}%;width:{:.3}%;height:{:.3}%",
+                side("x", width)?,
+                side("y", height)?,
+                side("width", width)?,
+                side("height", height)?
+            ),
+            label: if label.is_empty() {
+                text(action, "type")
+            } else {
+                label
+            },
+            tap: tap(action),
+        })
+    };
+    Some(Menu {
+        id: text(object, "richMenuId"),
+        bar: text(object, "chatBarText"),
+        areas: list(object, "areas").iter().filter_map(area).collect(),
+    })
+}
