@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
@@ -28,6 +28,8 @@ pub struct Inner {
     pub config: Config,
     pub db: Db,
     pub line: Line,
+    /// Channel access tokens; reached through `channel`.
+    pub tokens: line::token::Cache,
     pub sealer: Sealer,
     pub clock: Clock,
     /// Counts the commits that left work to do, so that it starts at once on this node.
@@ -68,6 +70,7 @@ impl App {
             config,
             db,
             line,
+            tokens: line::token::Cache::default(),
             sealer,
             clock,
             wake: watch::Sender::new(0),
@@ -98,6 +101,15 @@ impl App {
     /// 256 random bits as 43 characters.
     pub fn random_token(&self) -> Result<String> {
         Ok(seal::random_token(&self.random)?)
+    }
+
+    /// A number in 0..1 that spreads retries; 1 where randomness fails, the longest wait.
+    pub fn jitter(&self) -> f64 {
+        let mut bytes = [0_u8; 4];
+        match self.random.fill(&mut bytes) {
+            Ok(()) => f64::from(u32::from_ne_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
+            Err(_) => 1.0,
+        }
     }
 }
 

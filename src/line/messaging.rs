@@ -1,0 +1,59 @@
+//! Sending through the Messaging API: push to one person.
+//!
+//! The caller freezes the body and makes the retry key before the first try; see LINE's "Retry an API
+//! request". LINE keeps a key for 24 hours.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::{Error, Line, endpoint, http};
+
+/// LINE has the messages. That is not a delivery: a person who blocked the account gets nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accepted {
+    pub request_id: String,
+    /// The earlier request that was accepted under this key; set where this one came too late.
+    pub accepted_request_id: Option<String>,
+    pub sent_message_ids: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Reply {
+    sent_messages: Vec<SentMessage>,
+}
+
+#[derive(Deserialize)]
+struct SentMessage {
+    /// Larger than 2^53: text, never a number.
+    id: String,
+}
+
+impl Line {
+    /// Pushes `body`, LINE's push request as JSON text, under `retry_key`. A repeated key is success too.
+    pub async fn push(&self, token: &SecretString, retry_key: &str, body: &str) -> Result<Accepted, Error> {
+        let request = self
+            .http
+            .post(&endpoint(&self.hosts.api, "/v2/bot/message/push"))
+            .bearer_auth(token.expose_secret())
+            .header("content-type", "application/json")
+            .header("x-line-retry-key", retry_key)
+            .body(body.to_owned());
+        let answer = http::send(request, http::SMALL).await?;
+        match answer.status {
+            200..300 | 409 => Ok(accepted(&answer)),
+            _ => Err(answer.into_refusal()),
+        }
+    }
+}
+
+/// The status decides alone: a body that cannot be read does not undo that LINE took the messages.
+fn accepted(answer: &http::Answer) -> Accepted {
+    let reply: Reply = answer.json().unwrap_or_default();
+    let earlier = answer.header("x-line-accepted-request-id");
+    Accepted {
+        request_id: answer.request_id().to_owned(),
+        accepted_request_id: (!earlier.is_empty()).then(|| earlier.to_owned()),
+        sent_message_ids: reply.sent_messages.into_iter().map(|message| message.id).collect(),
+    }
+}

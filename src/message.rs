@@ -1,0 +1,196 @@
+//! Messages, their deliveries, and the requests that carry them to LINE (tables `messages`, `deliveries`,
+//! `requests`, `send_pauses`).
+//!
+//! - A message commits with the thing that caused it, rendered: what cannot be rendered is an error there.
+//! - At every moment a message's accepted recipients are the sum of its deliveries over all states.
+//! - A request is written before its first try, with its retry key and its frozen body, and keeps both while its
+//!   outcome is open. So LINE's own memory of the key makes each recipient see a push at most once.
+//! - LINE forgets a key after 24 hours: half an hour before that an open outcome becomes `unknown` and is never
+//!   sent again by itself.
+
+mod after;
+mod claim;
+mod sender;
+mod settle;
+mod shipped;
+
+use serde_json::Value;
+
+pub use self::{
+    sender::deliver,
+    shipped::{Unsendable, template},
+};
+use crate::{
+    db::{Conn, Millis, new_id},
+    error::{Error, Result},
+    flex,
+};
+
+/// A message to one linked person.
+#[derive(Debug)]
+pub struct New<'a> {
+    /// Name of the Messaging API channel that sends it.
+    pub channel: &'a str,
+    pub template: &'a str,
+    pub locale: &'a str,
+    pub data: &'a flex::Data<'a>,
+    /// What asked for it, a machine word such as `linked`.
+    pub cause: &'a str,
+    /// What it is about, where a member may opt out of that.
+    pub topic: Option<&'a str>,
+    pub to: To<'a>,
+}
+
+/// The recipient: a member, by the LINE account that a link ties to them.
+#[derive(Debug, Clone, Copy)]
+pub struct To<'a> {
+    pub member_id: &'a str,
+    pub line_user_id: &'a str,
+    pub link_id: &'a str,
+}
+
+/// How many recipients of a message are in which state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub accepted: i64,
+    pub waiting: i64,
+    pub sending: i64,
+    pub sent: i64,
+    pub failed: i64,
+    pub unknown: i64,
+    pub cancelled: i64,
+}
+
+impl Counts {
+    /// Whether every accepted recipient is in exactly one state.
+    pub fn add_up(&self) -> bool {
+        self.accepted == self.waiting + self.sending + self.sent + self.failed + self.unknown + self.cancelled
+    }
+}
+
+/// Accepts a message in the caller's transaction and returns its id. Wake the worker after the commit.
+pub async fn send(conn: &mut Conn, now: Millis, new: New<'_>) -> Result<String> {
+    let template = template(new.template, new.locale).map_err(Error::internal)?;
+    let content = content(&template, new.data).map_err(Error::internal)?;
+    let id = new_id(now);
+    insert_message(conn, now, &id, &new).await?;
+    insert_delivery(conn, now, &id, &new, &content).await?;
+    Ok(id)
+}
+
+/// Cancels what still waits to be sent for a link that ends; returns how many deliveries that were. One that is
+/// on its way at this moment cannot be called back, and is marked.
+pub async fn cancel_waiting(conn: &mut Conn, now: Millis, link_id: &str) -> Result<u64> {
+    sqlx::query("UPDATE deliveries SET reason = 'in_flight_at_unlink' WHERE link_id = $1 AND state = 'sending'")
+        .bind(link_id)
+        .execute(&mut *conn)
+        .await?;
+    let cancelled = sqlx::query(
+        "UPDATE deliveries SET state = 'cancelled', reason = 'unlinked', updated_at = $1
+         WHERE link_id = $2 AND state = 'waiting'",
+    )
+    .bind(now)
+    .bind(link_id)
+    .execute(conn)
+    .await?;
+    Ok(cancelled.rows_affected())
+}
+
+/// Counts a message's recipients by state, in one statement so that they belong together.
+pub async fn counts(conn: &mut Conn, message_id: &str) -> Result<Option<Counts>> {
+    let rows: Vec<(i64, Option<String>, i64)> = sqlx::query_as(
+        "SELECT m.accepted, d.state, CAST(COUNT(*) AS BIGINT)
+         FROM messages m LEFT JOIN deliveries d ON d.message_id = m.id
+         WHERE m.id = $1 GROUP BY m.accepted, d.state",
+    )
+    .bind(message_id)
+    .fetch_all(conn)
+    .await?;
+    let Some((accepted, ..)) = rows.first() else { return Ok(None) };
+    let mut counts = Counts { accepted: *accepted, ..Counts::default() };
+    for (_, state, count) in &rows {
+        match state.as_deref() {
+            Some("waiting") => counts.waiting = *count,
+            Some("sending") => counts.sending = *count,
+            Some("sent") => counts.sent = *count,
+            Some("failed") => counts.failed = *count,
+            Some("unknown") => counts.unknown = *count,
+            Some("cancelled") => counts.cancelled = *count,
+            Some(_) | None => {}
+        }
+    }
+    Ok(Some(counts))
+}
+
+/// The message objects of a template, which holds one or a list of one to five.
+fn content(template: &Value, data: &flex::Data<'_>) -> Result<String, Unsendable> {
+    let rendered = flex::render(template, data)?;
+    let list = if rendered.is_array() { rendered } else { Value::Array(vec![rendered]) };
+    let messages = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let sound = messages.iter().all(|message| message.get("type").is_some_and(Value::is_string));
+    if !sound || !(1..=5).contains(&messages.len()) {
+        return Err(Unsendable::Shape);
+    }
+    Ok(list.to_string())
+}
+
+async fn insert_message(conn: &mut Conn, now: Millis, id: &str, new: &New<'_>) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO messages (id, channel, lane, cause, topic, template, locale, accepted, created_at)
+         VALUES ($1, $2, 'transactional', $3, $4, $5, $6, 1, $7)",
+    )
+    .bind(id)
+    .bind(new.channel)
+    .bind(new.cause)
+    .bind(new.topic)
+    .bind(new.template)
+    .bind(new.locale)
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn insert_delivery(conn: &mut Conn, now: Millis, message_id: &str, new: &New<'_>, content: &str) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO deliveries (message_id, seq, channel, member_id, line_user_id, link_id, content, state,
+           attempts, due_at, created_at, updated_at)
+         VALUES ($1, 0, $2, $3, $4, $5, $6, 'waiting', 0, $7, $7, $7)",
+    )
+    .bind(message_id)
+    .bind(new.channel)
+    .bind(new.to.member_id)
+    .bind(new.to.line_user_id)
+    .bind(new.to.link_id)
+    .bind(content)
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn content_is_one_to_five_messages() {
+        let text = json!({ "type": "text", "text": "{{name}}" });
+        let data = BTreeMap::from([("name", "Aiko")]);
+        for (template, good) in [
+            (text.clone(), true),
+            (json!([text]), true),
+            (json!([text, text, text, text, text]), true),
+            (json!([]), false),
+            (json!([text, text, text, text, text, text]), false),
+            (json!("text"), false),
+            (json!({ "type": "text", "text": "{{other}}" }), false),
+        ] {
+            assert_eq!(content(&template, &data).is_ok(), good, "{template}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What becomes of a request after a try: a rule without I/O.
+//!
+//! A request is *in doubt* from its second try on: an earlier one ended without an answer, so LINE may have
+//! taken it. In doubt a refusal proves nothing about that earlier try, and the key must stay.
+
+use std::time::Duration;
+
+use crate::{
+    line::{Error, messaging::Accepted},
+    queue::backoff,
+};
+
+/// An hour, after which a monthly limit is looked at again: reserved messages may have become free.
+const MONTHLY_LIMIT: Duration = Duration::from_secs(3600);
+/// How long a channel rests when LINE does not take even a new token.
+const WRONG_CREDENTIALS: Duration = Duration::from_secs(60);
+/// The longest rest of a channel while LINE cannot be reached.
+const UNREACHED: Duration = Duration::from_secs(30);
+
+/// What to do with a request and its deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// LINE has it, now or since an earlier try.
+    Sent,
+    /// The outcome is open: the same body under the same key, after this long.
+    Repeat(Duration),
+    /// Surely not sent: its deliveries wait again, and a later request gets a new key.
+    Thaw(Duration),
+    /// LINE will not take it.
+    Failed,
+    /// LINE will not take it now, but may have taken it before.
+    Unknown,
+}
+
+/// What is known of a try besides LINE's answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tried {
+    /// Which try of the request this was, from 1.
+    pub attempt: i64,
+    /// What the backoff counts: tries of a request in doubt, else requests made for the delivery.
+    pub count: i64,
+    /// After a 401: whether the next try gets a new token.
+    pub fresh_token: bool,
+    /// In 0..1.
+    pub jitter: f64,
+}
+
+/// How a try ended, as far as it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Accepted,
+    /// No answer, or one that does not say whether the request was taken.
+    Ambiguous,
+    Unreached,
+    Unauthorized,
+    TooFast,
+    MonthlyLimit,
+    Refused,
+}
+
+/// Decides what becomes of the request.
+pub(super) fn after(result: &Result<Accepted, Error>, tried: Tried) -> After {
+    let in_doubt = tried.attempt > 1;
+    let wait = match end(result) {
+        End::Accepted => return After::Sent,
+        End::Refused if in_doubt => return After::Unknown,
+        End::Refused => return After::Failed,
+        End::Ambiguous => return After::Repeat(backoff(tried.count, tried.jitter)),
+        End::Unreached | End::TooFast => backoff(tried.count, tried.jitter),
+        End::Unauthorized if tried.fresh_token => Duration::ZERO,
+        End::Unauthorized => WRONG_CREDENTIALS,
+        End::MonthlyLimit => MONTHLY_LIMIT,
+    };
+    if in_doubt { After::Repeat(wait) } else { After::Thaw(wait) }
+}
+
+/// How long the whole channel rests after a try, where what happened is not this request's own matter.
+pub(super) fn pause(result: &Result<Accepted, Error>, tried: Tried) -> Option<Duration> {
+    match end(result) {
+        End::Accepted | End::Ambiguous | End::Refused => None,
+        End::Unreached => Some(backoff(tried.count, tried.jitter).min(UNREACHED)),
+        // LINE limits one person's pushes by the same answer: a long rest would let one hold up all.
+        End::TooFast => Some(backoff(1, tried.jitter)),
+        End::Unauthorized => (!tried.fresh_token).then_some(WRONG_CREDENTIALS),
+        End::MonthlyLimit => Some(MONTHLY_LIMIT),
+    }
+}
+
+/// Whether LINE did not take the token.
+pub(super) fn is_unauthorized(result: &Result<Accepted, Error>) -> bool {
+    end(result) == End::Unauthorized
+}
+
+fn end(result: &Result<Accepted, Error>) -> End {
+    match result {
+        Ok(_) => End::Accepted,
+        Err(Error::Unreached(_) | Error::Client(_)) => End::Unreached,
+        Err(Error::Lost(_) | Error::Malformed(_)) => End::Ambiguous,
+        Err(Error::Refused { status, message, .. }) => match status {
+            401 => End::Unauthorized,
+            // Two meanings, told apart by LINE's words alone.
+            429 if message.to_lowercase().contains("monthly limit") => End::MonthlyLimit,
+            429 => End::TooFast,
+            // A time limit of something in between, which may have passed the request on.
+            408 => End::Ambiguous,
+            400..500 => End::Refused,
+            _ => End::Ambiguous,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, message: &str) -> Result<Accepted, Error> {
+        Err(Error::Refused { status, message: message.into(), request_id: String::new() })
+    }
+
+    #[test]
+    fn what_becomes_of_a_request() {
+        let seconds = Duration::from_secs;
+        let lost = || Err(Error::Lost("cut".into()));
+        let unreached = || Err(Error::Unreached("refused".into()));
+        let limit = "You have reached your monthly limit.";
+        // (answer, after the first try, after a later try, the channel's rest)
+        for (result, first, later, rest) in [
+            (Ok(Accepted::default()), After::Sent, After::Sent, None),
+            (lost(), After::Repeat(seconds(4)), After::Repeat(seconds(4)), None),
+            (Err(Error::Malformed("long".into())), After::Repeat(seconds(4)), After::Repeat(seconds(4)), None),
+            (refused(500, ""), After::Repeat(seconds(4)), After::Repeat(seconds(4)), None),
+            (refused(503, ""), After::Repeat(seconds(4)), After::Repeat(seconds(4)), None),
+            (refused(302, ""), After::Repeat(seconds(4)), After::Repeat(seconds(4)), None),
+            (refused(408, ""), After::Repeat(seconds(4)), After::Repeat(seconds(4)), None),
+            (unreached(), After::Thaw(seconds(4)), After::Repeat(seconds(4)), Some(seconds(4))),
+            (refused(429, "rate"), After::Thaw(seconds(4)), After::Repeat(seconds(4)), Some(seconds(1))),
+            (refused(429, limit), After::Thaw(seconds(3600)), After::Repeat(seconds(3600)), Some(seconds(3600))),
+            (refused(401, ""), After::Thaw(seconds(60)), After::Repeat(seconds(60)), Some(seconds(60))),
+            (refused(400, ""), After::Failed, After::Unknown, None),
+            (refused(403, ""), After::Failed, After::Unknown, None),
+            (refused(404, ""), After::Failed, After::Unknown, None),
+            (refused(413, ""), After::Failed, After::Unknown, None),
+        ] {
+            let tried = |attempt| Tried { attempt, count: 3, fresh_token: false, jitter: 1.0 };
+            assert_eq!(after(&result, tried(1)), first, "{result:?}");
+            assert_eq!(after(&result, tried(2)), later, "{result:?} in doubt");
+            assert_eq!(pause(&result, tried(1)), rest, "{result:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_token_is_tried_at_once() {
+        let tried = |attempt| Tried { attempt, count: 1, fresh_token: true, jitter: 1.0 };
+        assert_eq!(after(&refused(401, ""), tried(1)), After::Thaw(Duration::ZERO));
+        assert_eq!(after(&refused(401, ""), tried(2)), After::Repeat(Duration::ZERO));
+        assert_eq!(pause(&refused(401, ""), tried(1)), None);
+    }
+}
