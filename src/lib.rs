@@ -8,7 +8,7 @@
 //! | 1 | [`db`] database; [`seal`] secrets at rest; [`error`] what can be answered |
 //! | 2 | [`app`] what everything is given |
 //! | 3 | [`audit`] who did what; [`queue`] jobs and leases; [`channel`] channels and their tokens |
-//! | 4 | [`message`] what is sent, to whom, and what became of it |
+//! | 4 | [`message`] what is sent, to whom, and what became of it; [`rich_menu`] who sees which menu |
 
 pub mod app;
 pub mod audit;
@@ -20,4 +20,5 @@ pub mod flex;
 pub mod line;
 pub mod message;
 pub mod queue;
+pub mod rich_menu;
 pub mod seal;
