@@ -45,7 +45,8 @@ pub async fn examine(app: &App) -> Vec<Finding> {
     ];
     for (name, provider) in app.config.provider.iter().filter(|(_, provider)| provider.login.is_some()) {
         let token = channel::token(app, Kind::Login(name)).await;
-        findings.push(Finding::new(format!("LINE Login channel of {name}"), token.map(|_| "LINE took its id and secret")));
+        findings
+            .push(Finding::new(format!("LINE Login channel of {name}"), token.map(|_| "LINE took its id and secret")));
         let callback = format!("register {} in LINE's console", app.config.callback_url(name));
         findings.push(Finding::new::<_, fmt::Error>(format!("callback of {name}"), Ok(callback)));
         if provider.login.as_ref().is_some_and(|login| login.channel.is_none()) {

@@ -184,12 +184,22 @@ mod tests {
             (Link, Some("m1"), free(), true, Decision::AlreadyYours),
             (Link, Some("m1"), owner("m1", true, false), true, Decision::AlreadyYours),
             (Link, Some("m2"), free(), false, Decision::OwnedByAnother(free().unwrap())),
-            (Link, Some("m2"), owner("m1", true, true), true, Decision::OwnedByAnother(owner("m1", true, true).unwrap())),
+            (
+                Link,
+                Some("m2"),
+                owner("m1", true, true),
+                true,
+                Decision::OwnedByAnother(owner("m1", true, true).unwrap()),
+            ),
             (Link, None, None, false, Decision::OfferToSignUp),
             (Link, None, free(), false, Decision::OwnedByAnother(free().unwrap())),
         ];
         for (purpose, member, owner, other, expected) in table {
-            assert_eq!(decide(purpose, member, owner.clone(), other), expected, "{purpose:?} {member:?} {owner:?} {other}");
+            assert_eq!(
+                decide(purpose, member, owner.clone(), other),
+                expected,
+                "{purpose:?} {member:?} {owner:?} {other}"
+            );
         }
     }
 }

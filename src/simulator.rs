@@ -141,10 +141,7 @@ impl Simulator {
         let faces = faces
             .fallback(async || answer::not_found())
             .method_not_allowed_fallback(async || {
-                answer::message(
-                    axum::http::StatusCode::METHOD_NOT_ALLOWED,
-                    "Method Not Allowed",
-                )
+                answer::message(axum::http::StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
             })
             .layer(middleware::from_fn_with_state(self.clone(), call::play));
         let own = if matches!(host, Host::All | Host::Access) {
@@ -221,8 +218,6 @@ impl Drop for Inner {
 
 impl fmt::Debug for Simulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Simulator")
-            .field("data", &self.inner.data)
-            .finish_non_exhaustive()
+        f.debug_struct("Simulator").field("data", &self.inner.data).finish_non_exhaustive()
     }
 }

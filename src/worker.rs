@@ -125,8 +125,8 @@ async fn perform(app: &App, job: &Job) -> Result<Outcome> {
         Job::Deauthorize { link_id } => link::cleanup::deauthorize(app, link_id).await,
         Job::RevokeGrant { grant_id } => link::cleanup::revoke(app, grant_id).await,
         Job::AbandonAttempt { attempt_id } => link::cleanup::abandon(app, attempt_id).await,
-        Job::UserMenu { line_user_id, channel } => rich_menu::apply(app, line_user_id, channel).await,
-        Job::EnsureMenus { channel } => rich_menu::ensure(app, channel).await,
+        Job::UserMenu { line_user_id, channel } => Ok(rich_menu::apply(app, line_user_id, channel).await),
+        Job::EnsureMenus { channel } => Ok(rich_menu::ensure(app, channel).await),
         Job::Prune => prune(app).await,
     }
 }

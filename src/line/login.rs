@@ -1,12 +1,13 @@
 //! LINE Login v2.1 for the web, by the `oauth2` crate, with LINE's own ways: credentials in the body,
 //! PKCE S256, an ID token beside the access token, codes that are burnt by the first exchange.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use oauth2::{
-    AuthType, AuthUrl, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet,
-    ExtraTokenFields, HttpRequest, HttpResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken,
-    RequestTokenError, Scope, StandardRevocableToken, StandardTokenResponse, TokenResponse as _, TokenUrl,
+    AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken, EndpointNotSet,
+    EndpointSet, ExtraTokenFields, HttpRequest, HttpResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl,
+    RefreshToken, RequestTokenError, Scope, StandardRevocableToken, StandardTokenResponse, TokenResponse as _,
+    TokenUrl,
     basic::{BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -113,12 +114,12 @@ impl Line {
 
     /// Exchanges a code. Once: LINE burns it whether or not this succeeds, so it is never repeated.
     pub async fn exchange(&self, channel: &LoginChannel, code: &str, verifier: &str) -> Result<TokenReply, Error> {
-        let call = |request| self.call_oauth(request);
+        let caller = Caller(self.http.clone());
         let reply = self
             .oauth(channel)?
             .exchange_code(AuthorizationCode::new(code.to_owned()))
             .set_pkce_verifier(PkceCodeVerifier::new(verifier.to_owned()))
-            .request_async(&call)
+            .request_async(&caller)
             .await
             .map_err(token_error)?;
         let granted = reply.scopes().is_some_and(|scopes| scopes.iter().any(|scope| scope.as_str() == "openid"));
@@ -132,12 +133,11 @@ impl Line {
 
     /// A new access token for a refresh token, which stays the same and is not extended.
     pub async fn refresh(&self, channel: &LoginChannel, refresh_token: &str) -> Result<(UserTokens, Duration), Error> {
-        let call = |request| self.call_oauth(request);
+        let caller = Caller(self.http.clone());
         let reply = self
             .oauth(channel)?
             .exchange_refresh_token(&RefreshToken::new(refresh_token.to_owned()))
-            .add_extra_param("client_id", &channel.channel_id)
-            .request_async(&call)
+            .request_async(&caller)
             .await
             .map_err(token_error)?;
         let mut tokens = tokens(&reply);
@@ -197,17 +197,23 @@ impl Line {
             .set_token_uri(token)
             .set_redirect_uri(redirect))
     }
+}
 
-    async fn call_oauth(&self, request: HttpRequest) -> Result<HttpResponse, Error> {
-        let request = reqwest::Request::try_from(request).map_err(|error| Error::Client(error.to_string()))?;
-        let answer = http::send(self.http.request(request), http::SMALL).await?;
-        if !(200..300).contains(&answer.status) {
-            return Err(answer.into_refusal());
-        }
-        let mut response = HttpResponse::new(answer.body);
-        *response.status_mut() = axum::http::StatusCode::OK;
-        *response.headers_mut() = answer.headers;
-        Ok(response)
+/// Our bounded client, as `oauth2` calls it.
+struct Caller(http::Http);
+
+impl<'c> AsyncHttpClient<'c> for Caller {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, Error>> + Send + 'c>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(async move {
+            let request = reqwest::Request::try_from(request).map_err(|error| Error::Client(error.to_string()))?;
+            let answer = http::send_ok(self.0.request(request), http::SMALL).await?;
+            let mut response = HttpResponse::new(answer.body);
+            *response.headers_mut() = answer.headers;
+            Ok(response)
+        })
     }
 }
 

@@ -17,6 +17,14 @@ pub struct Accepted {
     pub sent_message_ids: Vec<String>,
 }
 
+/// `GET /v2/bot/info`, as far as it is used.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BotInfo {
+    pub basic_id: String,
+    pub display_name: String,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Reply {
@@ -42,6 +50,23 @@ impl Line {
         let answer = http::send(request, http::SMALL).await?;
         match answer.status {
             200..300 | 409 => Ok(accepted(&answer)),
+            _ => Err(answer.into_refusal()),
+        }
+    }
+
+    /// The official account behind a channel token.
+    pub async fn bot_info(&self, token: &SecretString) -> Result<BotInfo, Error> {
+        let request = self.http.get(&endpoint(&self.hosts.api, "/v2/bot/info")).bearer_auth(token.expose_secret());
+        http::send_ok(request, http::SMALL).await?.json()
+    }
+
+    /// Whether the bot may read this user's profile: it knows them, and they have not blocked it.
+    pub async fn knows_user(&self, token: &SecretString, user_id: &str) -> Result<bool, Error> {
+        let url = endpoint(&self.hosts.api, &format!("/v2/bot/profile/{user_id}"));
+        let answer = http::send(self.http.get(&url).bearer_auth(token.expose_secret()), http::SMALL).await?;
+        match answer.status {
+            200 => Ok(true),
+            400 | 404 => Ok(false),
             _ => Err(answer.into_refusal()),
         }
     }

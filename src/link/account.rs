@@ -51,7 +51,10 @@ enum CardState {
         suspended: bool,
     },
     /// The link is over; LINE's end of it is not yet.
-    Unlinking { line_name: String, steps: Vec<Step> },
+    Unlinking {
+        line_name: String,
+        steps: Vec<Step>,
+    },
 }
 
 struct Step {
@@ -117,13 +120,7 @@ pub async fn not_linked(State(app): State<App>, visit: Visit, Query(asked): Quer
     })
 }
 
-async fn linked(
-    conn: &mut Conn,
-    app: &App,
-    locale: Locale,
-    provider: &Provider,
-    active: Active,
-) -> Result<CardState> {
+async fn linked(conn: &mut Conn, app: &App, locale: Locale, provider: &Provider, active: Active) -> Result<CardState> {
     let channel = provider.login.as_ref().and_then(|login| login.channel.as_deref());
     let friend: Option<String> =
         sqlx::query_scalar("SELECT friend FROM friends WHERE line_user_id = $1 AND channel = $2")
@@ -167,7 +164,10 @@ async fn unlinked(conn: &mut Conn, app: &App, page: &Page, member_id: &str, prov
         note: page.t(&format!("step_state.{state}")).to_owned(),
         state,
     };
-    Ok(CardState::Unlinking { line_name, steps: last.into_iter().filter(|(.., s)| s != "cancelled").map(step).collect() })
+    Ok(CardState::Unlinking {
+        line_name,
+        steps: last.into_iter().filter(|(.., s)| s != "cancelled").map(step).collect(),
+    })
 }
 
 /// A day in the company's zone: for people, and for machines.

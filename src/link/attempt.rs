@@ -164,12 +164,11 @@ pub async fn is_unanswered(conn: &mut Conn, id: &str) -> Result<bool> {
 
 /// Deletes attempts long past, some at a time.
 pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
-    let deleted = sqlx::query(
-        "DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE expires_at < $1 LIMIT 500)",
-    )
-    .bind(now.minus(Duration::from_secs(30 * 24 * 3600)))
-    .execute(conn)
-    .await?;
+    let deleted =
+        sqlx::query("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE expires_at < $1 LIMIT 500)")
+            .bind(now.minus(Duration::from_secs(30 * 24 * 3600)))
+            .execute(conn)
+            .await?;
     Ok(deleted.rows_affected())
 }
 

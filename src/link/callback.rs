@@ -162,7 +162,12 @@ impl Arrival<'_> {
     }
 
     /// Exchanges the code and verifies who came. The error is a cause, or a failure of ours.
-    async fn prove(&self, channel: &LoginChannel, attempt: &Attempt, code: &str) -> Result<Proof, Result<Cause, Error>> {
+    async fn prove(
+        &self,
+        channel: &LoginChannel,
+        attempt: &Attempt,
+        code: &str,
+    ) -> Result<Proof, Result<Cause, Error>> {
         let ours = |error: Error| Err(error);
         let verifier = self
             .app
@@ -202,9 +207,7 @@ impl Arrival<'_> {
     async fn complete(&self, identity: Identity, tokens: &UserTokens) -> Result<Identity, Cause> {
         match self.app.line.profile(&tokens.access_token).await {
             Ok(profile) if profile.user_id != identity.user_id => Err(Cause::ProfileMismatch),
-            Ok(profile) => {
-                Ok(Identity { name: Some(profile.display_name), picture: profile.picture_url, ..identity })
-            }
+            Ok(profile) => Ok(Identity { name: Some(profile.display_name), picture: profile.picture_url, ..identity }),
             Err(error) => {
                 tracing::warn!(%error, "no profile: the ID token's name serves");
                 Ok(identity)
@@ -240,7 +243,8 @@ impl Arrival<'_> {
             Decision::SignIn(owner) => Holder::Link(&owner.link_id),
             _ => Holder::Attempt(&attempt.id),
         };
-        let grant = grant::insert(&mut tx, app, provider, &line_user_id, holder, &proof.tokens, proof.expires_in).await?;
+        let grant =
+            grant::insert(&mut tx, app, provider, &line_user_id, holder, &proof.tokens, proof.expires_in).await?;
         let refused = match &decision {
             Decision::SignIn(owner) => {
                 let answer = self.sign_in(&mut tx, attempt, owner, &grant).await?;
@@ -283,8 +287,10 @@ impl Arrival<'_> {
         }
         let method = Method::Line { link_id: owner.link_id.clone() };
         let token = session::start(conn, app, self.visit, &owner.member_id, &method).await?;
-        for former in grant::list_of_link(conn, &owner.link_id).await?.iter().filter(|id| id.as_str() != grant) {
-            queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id: former.clone() }).await?;
+        for former in grant::list_of_link(conn, &owner.link_id).await? {
+            if former != grant {
+                queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id: former }).await?;
+            }
         }
         attempt::set_outcome(conn, &attempt.id, "signed_in").await?;
         let entry = audit::Entry {

@@ -31,11 +31,13 @@ pub async fn begin(conn: &mut Conn, now: Millis, link_id: &str, has_grant: bool)
 
 /// The person linked again: what was still to be done for the former link is not wanted any more.
 pub async fn cancel_steps(conn: &mut Conn, now: Millis, link_id: &str) -> Result<()> {
-    sqlx::query("UPDATE unlink_steps SET state = 'cancelled', updated_at = $1 WHERE link_id = $2 AND state = 'pending'")
-        .bind(now)
-        .bind(link_id)
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "UPDATE unlink_steps SET state = 'cancelled', updated_at = $1 WHERE link_id = $2 AND state = 'pending'",
+    )
+    .bind(now)
+    .bind(link_id)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

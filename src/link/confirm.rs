@@ -72,7 +72,12 @@ pub async fn show(
     }
     let line_user = line_user::find(&mut conn, &pending.line_user_id).await?.ok_or(Error::NotFound)?;
     html(&Confirm {
-        label: app.config.provider.get(&pending.provider).map(|p| p.label(&pending.provider).to_owned()).unwrap_or_default(),
+        label: app
+            .config
+            .provider
+            .get(&pending.provider)
+            .map(|p| p.label(&pending.provider).to_owned())
+            .unwrap_or_default(),
         attempt: pending.id,
         member_name: session.name,
         member_email: member::masked_email(&session.email),
@@ -226,7 +231,8 @@ async fn welcome(
 ) -> Result<()> {
     let now = app.now();
     let account_url = app.config.url("/account");
-    let data = [("name", session.name.as_str()), ("company", &app.config.company), ("account_url", &account_url)].into();
+    let data =
+        [("name", session.name.as_str()), ("company", &app.config.company), ("account_url", &account_url)].into();
     for (channel, _) in app.config.channel.iter().filter(|(_, channel)| channel.provider == pending.provider) {
         let new = message::New {
             channel,

@@ -91,10 +91,11 @@ pub async fn list_of_link(conn: &mut Conn, link_id: &str) -> Result<Vec<String>>
 }
 
 pub async fn list_of_attempt(conn: &mut Conn, attempt_id: &str) -> Result<Vec<String>> {
-    let ids = sqlx::query_scalar("SELECT id FROM grants WHERE attempt_id = $1 AND link_id IS NULL AND ended_at IS NULL")
-        .bind(attempt_id)
-        .fetch_all(conn)
-        .await?;
+    let ids =
+        sqlx::query_scalar("SELECT id FROM grants WHERE attempt_id = $1 AND link_id IS NULL AND ended_at IS NULL")
+            .bind(attempt_id)
+            .fetch_all(conn)
+            .await?;
     Ok(ids)
 }
 

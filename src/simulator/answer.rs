@@ -40,10 +40,7 @@ pub(super) fn oauth(error: &str, description: &str) -> Response {
 }
 
 pub(super) fn oauth_status(status: StatusCode, error: &str, description: &str) -> Response {
-    json(
-        status,
-        json!({ "error": error, "error_description": description }),
-    )
+    json(status, json!({ "error": error, "error_description": description }))
 }
 
 /// What LINE says of absent or unusable parameters of an OAuth endpoint.
@@ -63,15 +60,9 @@ pub(super) fn menu_error(status: StatusCode, text: &str) -> Response {
 
 /// The answer to a body that breaks rules, with each breach named.
 pub(super) fn details(found: &[Detail]) -> Response {
-    let list: Vec<Value> = found
-        .iter()
-        .map(|d| json!({ "message": d.message, "property": d.property }))
-        .collect();
+    let list: Vec<Value> = found.iter().map(|d| json!({ "message": d.message, "property": d.property })).collect();
     let text = format!("The request body has {} error(s)", list.len());
-    json(
-        StatusCode::BAD_REQUEST,
-        json!({ "message": text, "details": list }),
-    )
+    json(StatusCode::BAD_REQUEST, json!({ "message": text, "details": list }))
 }
 
 pub(super) fn invalid_property(name: &str) -> Response {
@@ -80,8 +71,7 @@ pub(super) fn invalid_property(name: &str) -> Response {
 }
 
 pub(super) fn unauthenticated() -> Response {
-    let reason =
-        "invalid token. Confirm that the access token in the authorization header is valid.";
+    let reason = "invalid token. Confirm that the access token in the authorization header is valid.";
     let text = format!("Authentication failed due to the following reason: {reason}");
     message(StatusCode::UNAUTHORIZED, &text)
 }
@@ -105,14 +95,8 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// Reads a JSON body as the Messaging API does: the content type first, then the syntax.
 #[expect(clippy::result_large_err, reason = "the error is the answer itself")]
-pub(super) fn read_json<T: DeserializeOwned>(
-    headers: &HeaderMap,
-    body: &Bytes,
-) -> Result<T, Response> {
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or("null");
+pub(super) fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, Response> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("null");
     let bare = kind.split(';').next().unwrap_or("").trim();
     if !bare.eq_ignore_ascii_case("application/json") {
         let text = format!("The content type, {kind}, is not supported");

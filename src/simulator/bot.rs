@@ -16,17 +16,12 @@ use super::{
 };
 
 pub(super) fn routes() -> Router<Simulator> {
-    Router::new()
-        .route("/v2/bot/profile/{user_id}", get(profile))
-        .route("/v2/bot/info", get(info))
+    Router::new().route("/v2/bot/profile/{user_id}", get(profile)).route("/v2/bot/info", get(info))
 }
 
 /// The bot whose channel access token this is. Refuses a retry key, which only sends may carry.
 #[expect(clippy::result_large_err, reason = "the error is the answer itself")]
-pub(super) fn caller<'s>(
-    sim: &'s Simulator,
-    headers: &HeaderMap,
-) -> Result<(&'s Provider, &'s Bot), Response> {
+pub(super) fn caller<'s>(sim: &'s Simulator, headers: &HeaderMap) -> Result<(&'s Provider, &'s Bot), Response> {
     let caller = sender(sim, headers)?;
     if headers.contains_key("x-line-retry-key") {
         let text = "The X-Line-Retry-Key header is not supported by this endpoint";
@@ -37,10 +32,7 @@ pub(super) fn caller<'s>(
 
 /// The same for an endpoint that takes a retry key.
 #[expect(clippy::result_large_err, reason = "the error is the answer itself")]
-pub(super) fn sender<'s>(
-    sim: &'s Simulator,
-    headers: &HeaderMap,
-) -> Result<(&'s Provider, &'s Bot), Response> {
+pub(super) fn sender<'s>(sim: &'s Simulator, headers: &HeaderMap) -> Result<(&'s Provider, &'s Bot), Response> {
     let token = answer::bearer(headers);
     let channel = token.and_then(|token| sim.state().channel_of(token, sim.now()).cloned());
     let channel = channel.ok_or_else(answer::unauthenticated)?;
@@ -52,11 +44,7 @@ pub(super) fn sender<'s>(
 }
 
 /// Friends only: a block, a stranger and another provider's user all look the same.
-async fn profile(
-    State(sim): State<Simulator>,
-    headers: HeaderMap,
-    Path(user_id): Path<String>,
-) -> Response {
+async fn profile(State(sim): State<Simulator>, headers: HeaderMap, Path(user_id): Path<String>) -> Response {
     let (provider, bot) = match caller(&sim, &headers) {
         Ok(caller) => caller,
         Err(answer) => return answer,
@@ -76,10 +64,7 @@ async fn profile(
     let mut body = Map::new();
     body.insert("displayName".to_owned(), person.display_name.clone().into());
     body.insert("userId".to_owned(), user_id.clone().into());
-    let optional = [
-        ("language", &person.language),
-        ("pictureUrl", &person.picture_url),
-    ];
+    let optional = [("language", &person.language), ("pictureUrl", &person.picture_url)];
     for (name, value) in optional {
         body.extend(value.clone().map(|value| (name.to_owned(), value.into())));
     }

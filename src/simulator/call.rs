@@ -75,10 +75,7 @@ async fn handle(
             next.run(Request::from_parts(parts, Body::from(body))).await
         }
     };
-    call.user_id = response
-        .extensions_mut()
-        .remove::<About>()
-        .map(|About(user_id)| user_id);
+    call.user_id = response.extensions_mut().remove::<About>().map(|About(user_id)| user_id);
     match fault.filter(|_| call.handled) {
         Some(fault) => fault.spoil(response).await,
         None => response,
@@ -95,18 +92,13 @@ pub(super) async fn name(mut response: Response) -> Response {
 
 /// Whether a bot calls this endpoint too often. A caller without a live token is left to the handler.
 fn exceeds_rate(sim: &Simulator, parts: &Parts) -> bool {
-    let route = parts
-        .extensions
-        .get::<MatchedPath>()
-        .map(MatchedPath::as_str);
+    let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
     let Some(route) = route.filter(|route| route.starts_with("/v2/bot/")) else {
         return false;
     };
     let now = sim.now();
     let mut state = sim.state();
     let token = answer::bearer(&parts.headers);
-    let channel = token
-        .and_then(|token| state.channel_of(token, now))
-        .cloned();
+    let channel = token.and_then(|token| state.channel_of(token, now)).cloned();
     channel.is_some_and(|channel| !state.buckets.take(&channel, &parts.method, route, now))
 }

@@ -39,10 +39,7 @@ impl Form {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
     /// Channel id and secret of a client credentials request.
@@ -93,10 +90,7 @@ fn make_room(state: &mut Memory, channel: &str) {
         .map(|(text, token)| (token.issued_at, text.clone()))
         .collect();
     own.sort();
-    for (_, text) in own
-        .iter()
-        .take((own.len() + 1).saturating_sub(MAX_SHORT_LIVED))
-    {
+    for (_, text) in own.iter().take((own.len() + 1).saturating_sub(MAX_SHORT_LIVED)) {
         state.channel_tokens.remove(text);
     }
 }
@@ -104,16 +98,9 @@ fn make_room(state: &mut Memory, channel: &str) {
 fn issue(sim: &Simulator, channel: &str, kind: Kind, seconds: i64) -> Response {
     let now = sim.now();
     let token = login::opaque_token();
-    let record = ChannelToken {
-        channel: channel.to_owned(),
-        kind,
-        issued_at: now,
-        expires_at: now + seconds * 1000,
-    };
+    let record = ChannelToken { channel: channel.to_owned(), kind, issued_at: now, expires_at: now + seconds * 1000 };
     let mut state = sim.state();
-    state
-        .channel_tokens
-        .retain(|_, token| token.expires_at > now);
+    state.channel_tokens.retain(|_, token| token.expires_at > now);
     state.channel_tokens.insert(token.clone(), record);
     answer::ok(json!({ "token_type": "Bearer", "access_token": token, "expires_in": seconds }))
 }
@@ -123,9 +110,7 @@ async fn verify(State(sim): State<Simulator>, body: Bytes) -> Response {
     let form = Form::read(&body);
     let now = sim.now();
     let state = sim.state();
-    let token = form
-        .get("access_token")
-        .and_then(|token| state.channel_token(token, now));
+    let token = form.get("access_token").and_then(|token| state.channel_token(token, now));
     match token.filter(|token| token.kind == Kind::ShortLived) {
         Some(token) => answer::ok(json!({
             "client_id": token.channel,
@@ -143,11 +128,7 @@ async fn revoke(State(sim): State<Simulator>, body: Bytes) -> Response {
         return answer::oauth_missing();
     };
     let mut state = sim.state();
-    if state
-        .channel_tokens
-        .get(token)
-        .is_some_and(|token| token.kind == Kind::ShortLived)
-    {
+    if state.channel_tokens.get(token).is_some_and(|token| token.kind == Kind::ShortLived) {
         state.channel_tokens.remove(token);
     }
     StatusCode::OK.into_response()

@@ -23,10 +23,7 @@ use super::{
 
 pub(super) fn routes() -> Router<Simulator> {
     Router::new()
-        .route(
-            "/_sim/health",
-            get(async || answer::ok(json!({ "status": "ok" }))),
-        )
+        .route("/_sim/health", get(async || answer::ok(json!({ "status": "ok" }))))
         .route("/_sim/users", get(list_users).post(create_user))
         .route("/_sim/users/{user_id}/follow", post(follow))
         .route("/_sim/users/{user_id}/block", post(block))
@@ -78,10 +75,7 @@ async fn create_user(State(sim): State<Simulator>, Json(new): Json<NewUser>) -> 
 
 /// The person's user id at each provider.
 fn ids(world: &World, person: &str) -> Value {
-    let ids = world
-        .providers
-        .iter()
-        .map(|p| (p.name.clone(), user_id(person, &p.name).into()));
+    let ids = world.providers.iter().map(|p| (p.name.clone(), user_id(person, &p.name).into()));
     Value::Object(ids.collect::<Map<_, _>>())
 }
 
@@ -114,11 +108,7 @@ pub(super) fn bots<'p>(provider: &'p Provider, channel: Option<&str>) -> Vec<&'p
 }
 
 /// Whose id this is, and at which provider.
-pub(super) fn whose<'s>(
-    sim: &'s Simulator,
-    state: &Memory,
-    user_id: &str,
-) -> Option<(PersonId, &'s Provider)> {
+pub(super) fn whose<'s>(sim: &'s Simulator, state: &Memory, user_id: &str) -> Option<(PersonId, &'s Provider)> {
     let (person, provider) = state.find(user_id)?;
     Some((person.clone(), sim.world().provider(provider)?))
 }
@@ -131,17 +121,8 @@ async fn block(sim: State<Simulator>, id: Path<String>, body: Bytes) -> Response
     set_tie(&sim, &id, &body, Memory::block)
 }
 
-fn set_tie(
-    sim: &Simulator,
-    user_id: &str,
-    body: &Bytes,
-    set: fn(&mut Memory, &str, &str),
-) -> Response {
-    let which = if body.is_empty() {
-        Ok(Which::default())
-    } else {
-        serde_json::from_slice(body)
-    };
+fn set_tie(sim: &Simulator, user_id: &str, body: &Bytes, set: fn(&mut Memory, &str, &str)) -> Response {
+    let which = if body.is_empty() { Ok(Which::default()) } else { serde_json::from_slice(body) };
     let Ok(which) = which else {
         return refuse(StatusCode::BAD_REQUEST, "expected {\"channel\"} or no body");
     };
@@ -175,11 +156,7 @@ async fn withdraw(State(sim): State<Simulator>, Path(id): Path<String>) -> Respo
     answer::ok(json!({}))
 }
 
-async fn chat(
-    State(sim): State<Simulator>,
-    Path(id): Path<String>,
-    Query(which): Query<Which>,
-) -> Response {
+async fn chat(State(sim): State<Simulator>, Path(id): Path<String>, Query(which): Query<Which>) -> Response {
     let state = sim.state();
     let Some((person, provider)) = whose(&sim, &state, &id) else {
         return nobody();
@@ -215,18 +192,8 @@ async fn queue_login(State(sim): State<Simulator>, Json(login): Json<Login>) -> 
     let Some((person, _)) = whose(&sim, &state, &login.user_id) else {
         return nobody();
     };
-    let Login {
-        outcome,
-        add_friend,
-        email,
-        ..
-    } = login;
-    state.logins.push_back(QueuedLogin {
-        person,
-        outcome,
-        add_friend,
-        email,
-    });
+    let Login { outcome, add_friend, email, .. } = login;
+    state.logins.push_back(QueuedLogin { person, outcome, add_friend, email });
     drop(state);
     sim.changed();
     answer::json(StatusCode::CREATED, json!({}))

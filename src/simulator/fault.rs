@@ -81,14 +81,8 @@ impl Fault {
         if self.strikes_after() || (self.status.is_none() && self.body.is_none()) {
             return None;
         }
-        let status = self
-            .status
-            .and_then(|s| StatusCode::from_u16(s).ok())
-            .unwrap_or_default();
-        let body = self
-            .body
-            .clone()
-            .unwrap_or_else(|| json!({ "message": usual_text(status) }));
+        let status = self.status.and_then(|s| StatusCode::from_u16(s).ok()).unwrap_or_default();
+        let body = self.body.clone().unwrap_or_else(|| json!({ "message": usual_text(status) }));
         Some(self.with_headers((status, body_of(&body)).into_response()))
     }
 
@@ -103,9 +97,7 @@ impl Fault {
         }
         let body = match &self.replace_body {
             Some(body) => Bytes::from(text_of(body)),
-            None => axum::body::to_bytes(body, usize::MAX)
-                .await
-                .unwrap_or_default(),
+            None => axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default(),
         };
         let body = body.slice(..self.truncate.unwrap_or(body.len()).min(body.len()));
         parts.headers.remove(header::CONTENT_LENGTH);
@@ -114,12 +106,8 @@ impl Fault {
 
     fn with_headers(&self, mut response: Response) -> Response {
         for (name, value) in self.headers.iter().flatten() {
-            let value = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
-            if let (Ok(name), Ok(value)) =
-                (HeaderName::try_from(name), HeaderValue::try_from(value))
-            {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
                 response.headers_mut().insert(name, value);
             }
         }
@@ -135,17 +123,12 @@ fn broken() -> Response {
 }
 
 fn body_of(body: &Value) -> Response {
-    let kind = if body.is_string() {
-        "text/plain; charset=utf-8"
-    } else {
-        "application/json"
-    };
+    let kind = if body.is_string() { "text/plain; charset=utf-8" } else { "application/json" };
     ([(header::CONTENT_TYPE, kind)], text_of(body)).into_response()
 }
 
 fn text_of(body: &Value) -> String {
-    body.as_str()
-        .map_or_else(|| body.to_string(), str::to_owned)
+    body.as_str().map_or_else(|| body.to_string(), str::to_owned)
 }
 
 fn usual_text(status: StatusCode) -> &'static str {

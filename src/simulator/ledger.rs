@@ -112,11 +112,7 @@ fn readable(headers: &HeaderMap, body: &Bytes) -> Option<Value> {
 
 fn form(bytes: &[u8]) -> Value {
     let pairs = form_urlencoded::parse(bytes);
-    let mut value = Value::Object(
-        pairs
-            .map(|(k, v)| (k.into_owned(), v.into_owned().into()))
-            .collect::<Map<_, _>>(),
-    );
+    let mut value = Value::Object(pairs.map(|(k, v)| (k.into_owned(), v.into_owned().into())).collect::<Map<_, _>>());
     strike_out(&mut value);
     value
 }
@@ -124,10 +120,7 @@ fn form(bytes: &[u8]) -> Value {
 /// Only the top level can hold a parameter; deeper fields are the caller's content.
 fn strike_out(value: &mut Value) {
     if let Value::Object(map) = value {
-        for (_, secret) in map
-            .iter_mut()
-            .filter(|(name, _)| SECRETS.contains(&name.as_str()))
-        {
+        for (_, secret) in map.iter_mut().filter(|(name, _)| SECRETS.contains(&name.as_str())) {
             *secret = "***".into();
         }
     }

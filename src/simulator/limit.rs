@@ -35,14 +35,8 @@ impl Buckets {
     pub fn take(&mut self, channel: &str, method: &Method, route: &str, now: i64) -> bool {
         let (most, period) = limit(method, route);
         let key = (channel.to_owned(), method.clone(), route.to_owned());
-        let bucket = self.0.entry(key).or_insert(Bucket {
-            calls: most,
-            at: now,
-        });
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a span of milliseconds is small"
-        )]
+        let bucket = self.0.entry(key).or_insert(Bucket { calls: most, at: now });
+        #[expect(clippy::cast_precision_loss, reason = "a span of milliseconds is small")]
         let passed = (now - bucket.at).max(0) as f64;
         bucket.calls = (bucket.calls + passed * most / period).min(most);
         bucket.at = now;

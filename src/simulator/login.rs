@@ -25,10 +25,7 @@ pub(super) use token::{opaque_token, secret_text};
 pub(super) fn access_routes() -> Router<Simulator> {
     Router::new()
         .route("/oauth2/v2.1/authorize", get(authorize::authorize))
-        .route(
-            "/.well-known/openid-configuration",
-            get(discovery::configuration),
-        )
+        .route("/.well-known/openid-configuration", get(discovery::configuration))
 }
 
 /// Where the forms of the authorize pages go. LINE has no such paths, so they are not among its faces.
@@ -39,15 +36,9 @@ pub(super) fn page_routes() -> Router<Simulator> {
 pub(super) fn api_routes() -> Router<Simulator> {
     Router::new()
         .route("/oauth2/v2.1/token", post(token::token))
-        .route(
-            "/oauth2/v2.1/verify",
-            get(tokens::verify_access).post(id_token::verify),
-        )
+        .route("/oauth2/v2.1/verify", get(tokens::verify_access).post(id_token::verify))
         .route("/oauth2/v2.1/revoke", post(tokens::revoke))
-        .route(
-            "/oauth2/v2.1/userinfo",
-            get(profile::userinfo).post(profile::userinfo),
-        )
+        .route("/oauth2/v2.1/userinfo", get(profile::userinfo).post(profile::userinfo))
         .route("/oauth2/v2.1/certs", get(id_token::certs))
         .route("/v2/profile", get(profile::profile))
         .route("/friendship/v1/status", get(profile::friendship))

@@ -54,11 +54,7 @@ async fn push(
         Ok(body) => body,
         Err(answer) => return answer,
     };
-    let to = body
-        .get("to")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
+    let to = body.get("to").and_then(Value::as_str).unwrap_or_default().to_owned();
     let now = sim.now();
     let mut state = sim.state();
     if let Some(accepted) = taken(&mut state, bot, retry_key.as_deref(), now) {
@@ -71,37 +67,15 @@ async fn push(
         let refusal = answer::message(StatusCode::BAD_REQUEST, "Failed to send messages");
         return answer::about(refusal, &to);
     };
-    let messages = body
-        .get("messages")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
+    let messages = body.get("messages").and_then(Value::as_array).cloned().unwrap_or_default();
     let sent = sent_messages(&mut state, &messages);
     if state.is_friend(&bot.channel_id, &person) {
-        note_delivery(
-            &mut state,
-            bot,
-            &to,
-            retry_key.as_deref(),
-            messages.len() as u64,
-        );
-        state
-            .account(&bot.channel_id)
-            .chats
-            .entry(person)
-            .or_default()
-            .extend(messages);
+        note_delivery(&mut state, bot, &to, retry_key.as_deref(), messages.len() as u64);
+        state.account(&bot.channel_id).chats.entry(person).or_default().extend(messages);
     }
     if let Some(key) = retry_key {
-        let accepted = AcceptedRequest {
-            request_id,
-            sent_messages: sent.clone(),
-            at: now,
-        };
-        state
-            .account(&bot.channel_id)
-            .retry_keys
-            .insert(key, accepted);
+        let accepted = AcceptedRequest { request_id, sent_messages: sent.clone(), at: now };
+        state.account(&bot.channel_id).retry_keys.insert(key, accepted);
     }
     answer::about(answer::ok(json!({ "sentMessages": sent })), &to)
 }
@@ -115,13 +89,11 @@ fn retry_key(headers: &HeaderMap) -> Result<Option<String>, Response> {
     let key = value.to_str().unwrap_or_default();
     let dashes = [8, 13, 18, 23];
     let is_uuid = key.len() == 36
-        && key.bytes().enumerate().all(|(place, byte)| {
-            if dashes.contains(&place) {
-                byte == b'-'
-            } else {
-                byte.is_ascii_hexdigit()
-            }
-        });
+        && key.bytes().enumerate().all(
+            |(place, byte)| {
+                if dashes.contains(&place) { byte == b'-' } else { byte.is_ascii_hexdigit() }
+            },
+        );
     if is_uuid {
         return Ok(Some(key.to_ascii_lowercase()));
     }
@@ -130,12 +102,7 @@ fn retry_key(headers: &HeaderMap) -> Result<Option<String>, Response> {
 }
 
 /// The request that has taken the key, if it is less than a day old.
-fn taken(
-    state: &mut Memory,
-    bot: &Bot,
-    retry_key: Option<&str>,
-    now: i64,
-) -> Option<AcceptedRequest> {
+fn taken(state: &mut Memory, bot: &Bot, retry_key: Option<&str>, now: i64) -> Option<AcceptedRequest> {
     let keys = &mut state.account(&bot.channel_id).retry_keys;
     let accepted = keys.get(retry_key?).cloned()?;
     if now - accepted.at < RETRY_KEY_LIFE {
@@ -152,25 +119,18 @@ fn conflict(accepted: &AcceptedRequest) -> Response {
     });
     let mut response = answer::json(StatusCode::CONFLICT, body);
     if let Ok(id) = HeaderValue::try_from(&accepted.request_id) {
-        response
-            .headers_mut()
-            .insert("x-line-accepted-request-id", id);
+        response.headers_mut().insert("x-line-accepted-request-id", id);
     }
     response
 }
 
 /// An id for each message, and a quote token where the type can be quoted.
 fn sent_messages(state: &mut Memory, messages: &[Value]) -> Value {
-    let quotable = [
-        "text", "textV2", "sticker", "image", "video", "template", "flex",
-    ];
+    let quotable = ["text", "textV2", "sticker", "image", "video", "template", "flex"];
     let sent = messages.iter().map(|message| {
         state.last_message_id = state.last_message_id.max(FIRST_MESSAGE_ID) + 1;
         let mut sent = json!({ "id": state.last_message_id.to_string() });
-        let kind = message
-            .get("type")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+        let kind = message.get("type").and_then(Value::as_str).unwrap_or_default();
         if let (true, Some(map)) = (quotable.contains(&kind), sent.as_object_mut()) {
             let token = super::login::secret_text();
             map.insert("quoteToken".to_owned(), token.into());

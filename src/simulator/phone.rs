@@ -59,11 +59,7 @@ async fn css() -> Response {
 
 async fn script() -> Response {
     let text = include_str!("../../static/simulator/phone.js");
-    (
-        [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")],
-        text,
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], text).into_response()
 }
 
 async fn picture(State(sim): State<Simulator>, Path(id): Path<String>) -> Response {
@@ -92,11 +88,7 @@ struct StartPage {
 async fn start(State(sim): State<Simulator>) -> Response {
     let state = sim.state();
     let someone = |id: &str, person: &Person| {
-        let pairs = sim
-            .world()
-            .providers
-            .iter()
-            .flat_map(|p| p.bots.iter().map(move |b| (p, b)));
+        let pairs = sim.world().providers.iter().flat_map(|p| p.bots.iter().map(move |b| (p, b)));
         let phones = pairs.map(|(provider, bot)| Phone {
             url: phone_url(&user_id(id, &provider.name), &bot.channel_id),
             bot: bot.name.clone(),
@@ -108,18 +100,12 @@ async fn start(State(sim): State<Simulator>) -> Response {
             phones: phones.collect(),
         }
     };
-    let people = state
-        .people_in_order()
-        .into_iter()
-        .map(|(id, p)| someone(id, p))
-        .collect();
+    let people = state.people_in_order().into_iter().map(|(id, p)| someone(id, p)).collect();
     page(&StartPage { people })
 }
 
 fn phone_url(user_id: &str, channel: &str) -> String {
-    let query = form_urlencoded::Serializer::new(String::new())
-        .append_pair("channel", channel)
-        .finish();
+    let query = form_urlencoded::Serializer::new(String::new()).append_pair("channel", channel).finish();
     format!("/_sim/phone/{user_id}?{query}")
 }
 
@@ -130,10 +116,7 @@ struct NewPerson {
     email: String,
 }
 
-async fn add_person(
-    State(sim): State<Simulator>,
-    axum::Form(new): axum::Form<NewPerson>,
-) -> Response {
+async fn add_person(State(sim): State<Simulator>, axum::Form(new): axum::Form<NewPerson>) -> Response {
     let (name, email) = (new.display_name.trim(), new.email.trim());
     if name.is_empty() {
         return (StatusCode::BAD_REQUEST, Html("A person needs a name.")).into_response();
@@ -178,9 +161,7 @@ struct Which {
 fn open(sim: &Simulator, user_id: &str, which: &Which) -> Option<PhonePage> {
     let state = sim.state();
     let (person, provider) = whose(sim, &state, user_id)?;
-    let bot = bots(provider, which.channel.as_deref())
-        .into_iter()
-        .next()?;
+    let bot = bots(provider, which.channel.as_deref()).into_iter().next()?;
     Some(PhonePage {
         user_id: user_id.to_owned(),
         name: state.people.get(&person)?.display_name.clone(),
@@ -191,10 +172,7 @@ fn open(sim: &Simulator, user_id: &str, which: &Which) -> Option<PhonePage> {
 }
 
 fn chat(state: &Memory, bot: &str, person: &str) -> Chat {
-    let messages = state
-        .accounts
-        .get(bot)
-        .and_then(|account| account.chats.get(person));
+    let messages = state.accounts.get(bot).and_then(|account| account.chats.get(person));
     let tie = state.tie(bot, person);
     Chat {
         messages: messages.into_iter().flatten().map(draw::message).collect(),
@@ -208,19 +186,11 @@ fn no_phone() -> Response {
     (StatusCode::NOT_FOUND, Html("There is no such phone.")).into_response()
 }
 
-async fn phone(
-    State(sim): State<Simulator>,
-    Path(user_id): Path<String>,
-    Query(which): Query<Which>,
-) -> Response {
+async fn phone(State(sim): State<Simulator>, Path(user_id): Path<String>, Query(which): Query<Which>) -> Response {
     open(&sim, &user_id, &which).map_or_else(no_phone, |phone| page(&phone))
 }
 
-async fn fragment(
-    State(sim): State<Simulator>,
-    Path(user_id): Path<String>,
-    Query(which): Query<Which>,
-) -> Response {
+async fn fragment(State(sim): State<Simulator>, Path(user_id): Path<String>, Query(which): Query<Which>) -> Response {
     open(&sim, &user_id, &which).map_or_else(no_phone, |phone| page(&phone.chat))
 }
 
@@ -232,16 +202,9 @@ async fn block(sim: State<Simulator>, user_id: Path<String>, body: Bytes) -> Res
     set_tie(&sim, &user_id, &body, Memory::block)
 }
 
-fn set_tie(
-    sim: &Simulator,
-    user_id: &str,
-    body: &Bytes,
-    set: fn(&mut Memory, &str, &str),
-) -> Response {
+fn set_tie(sim: &Simulator, user_id: &str, body: &Bytes, set: fn(&mut Memory, &str, &str)) -> Response {
     let channel = form_urlencoded::parse(body).find(|(name, _)| name == "channel");
-    let channel = channel
-        .map(|(_, value)| value.into_owned())
-        .unwrap_or_default();
+    let channel = channel.map(|(_, value)| value.into_owned()).unwrap_or_default();
     let mut state = sim.state();
     let Some((person, provider)) = whose(sim, &state, user_id) else {
         return no_phone();
@@ -283,16 +246,10 @@ async fn trace(State(sim): State<Simulator>) -> Response {
             status: call.status,
             handled: call.handled,
             user_id: call.user_id.clone().unwrap_or_default(),
-            detail: parts
-                .iter()
-                .map(|part| format!("{part:#}"))
-                .collect::<Vec<_>>()
-                .join("\n"),
+            detail: parts.iter().map(|part| format!("{part:#}")).collect::<Vec<_>>().join("\n"),
         }
     });
-    page(&TracePage {
-        rows: rows.collect(),
-    })
+    page(&TracePage { rows: rows.collect() })
 }
 
 fn clock_text(at: i64) -> String {

@@ -29,33 +29,21 @@ pub(super) fn api_routes() -> Router<Simulator> {
         .route("/v2/bot/richmenu/validate", post(validate))
         .route("/v2/bot/richmenu/list", get(list))
         .route("/v2/bot/richmenu/{menu}", get(find).delete(delete))
-        .route(
-            "/v2/bot/user/all/richmenu",
-            get(default_menu).delete(clear_default),
-        )
+        .route("/v2/bot/user/all/richmenu", get(default_menu).delete(clear_default))
         .route("/v2/bot/user/all/richmenu/{menu}", post(set_default))
-        .route(
-            "/v2/bot/user/{user_id}/richmenu",
-            get(menu_of).delete(unlink),
-        )
+        .route("/v2/bot/user/{user_id}/richmenu", get(menu_of).delete(unlink))
         .route("/v2/bot/user/{user_id}/richmenu/{menu}", post(link))
 }
 
 /// The image lives on a host of its own.
 pub(super) fn data_routes() -> Router<Simulator> {
-    Router::new().route(
-        "/v2/bot/richmenu/{menu}/content",
-        get(image::download).post(image::upload),
-    )
+    Router::new().route("/v2/bot/richmenu/{menu}/content", get(image::download).post(image::upload))
 }
 
 /// The menu object a person sees in the chat with a bot: their own, else the default one.
 pub(super) fn shown<'s>(state: &'s Memory, bot: &str, person: &str) -> Option<&'s Value> {
     let account = state.accounts.get(bot)?;
-    let own = account
-        .linked_menus
-        .get(person)
-        .and_then(|id| account.menus.get(id));
+    let own = account.linked_menus.get(person).and_then(|id| account.menus.get(id));
     let menu = own.or_else(|| account.menus.get(account.default_menu.as_ref()?));
     menu.map(|menu| &menu.object)
 }
@@ -88,17 +76,8 @@ async fn create(State(sim): State<Simulator>, headers: HeaderMap, body: Bytes) -
     }
     let id = format!("richmenu-{}", uuid::Uuid::new_v4().simple());
     object.insert("richMenuId".to_owned(), id.clone().into());
-    let number = account
-        .menus
-        .values()
-        .map(|menu| menu.number + 1)
-        .max()
-        .unwrap_or(1);
-    let menu = Menu {
-        number,
-        object: Value::Object(object),
-        image: None,
-    };
+    let number = account.menus.values().map(|menu| menu.number + 1).max().unwrap_or(1);
+    let menu = Menu { number, object: Value::Object(object), image: None };
     account.menus.insert(id.clone(), menu);
     answer::ok(json!({ "richMenuId": id }))
 }
@@ -122,11 +101,7 @@ async fn list(State(sim): State<Simulator>, headers: HeaderMap) -> Response {
     })
 }
 
-async fn find(
-    State(sim): State<Simulator>,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-) -> Response {
+async fn find(State(sim): State<Simulator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     with_account(&sim, &headers, |account| match account.menus.get(&id) {
         Some(menu) => answer::ok(menu.object.clone()),
         None => not_found(),
@@ -134,11 +109,7 @@ async fn find(
 }
 
 /// What was shown by the deleted menu's id is shown no more.
-async fn delete(
-    State(sim): State<Simulator>,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-) -> Response {
+async fn delete(State(sim): State<Simulator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     with_account(&sim, &headers, |account| {
         if account.menus.remove(&id).is_none() {
             return not_found();
@@ -156,11 +127,7 @@ async fn default_menu(State(sim): State<Simulator>, headers: HeaderMap) -> Respo
     })
 }
 
-async fn set_default(
-    State(sim): State<Simulator>,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-) -> Response {
+async fn set_default(State(sim): State<Simulator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     with_account(&sim, &headers, |account| {
         if let Some(refusal) = not_showable(account, &id) {
             return refusal;
@@ -178,11 +145,7 @@ async fn clear_default(State(sim): State<Simulator>, headers: HeaderMap) -> Resp
 }
 
 /// Only the person's own menu, never the default one.
-async fn menu_of(
-    State(sim): State<Simulator>,
-    headers: HeaderMap,
-    Path(user_id): Path<String>,
-) -> Response {
+async fn menu_of(State(sim): State<Simulator>, headers: HeaderMap, Path(user_id): Path<String>) -> Response {
     with_person(&sim, &headers, &user_id, |account, friend| {
         match friend.and_then(|person| account.linked_menus.get(person)) {
             Some(id) => answer::ok(json!({ "richMenuId": id })),
@@ -207,11 +170,7 @@ async fn link(
     })
 }
 
-async fn unlink(
-    State(sim): State<Simulator>,
-    headers: HeaderMap,
-    Path(user_id): Path<String>,
-) -> Response {
+async fn unlink(State(sim): State<Simulator>, headers: HeaderMap, Path(user_id): Path<String>) -> Response {
     with_person(&sim, &headers, &user_id, |account, friend| {
         if let Some(person) = friend {
             account.linked_menus.remove(person);
@@ -223,19 +182,15 @@ async fn unlink(
 fn not_showable(account: &Account, id: &str) -> Option<Response> {
     match account.menus.get(id) {
         None => Some(not_found()),
-        Some(menu) if menu.image.is_none() => Some(bad_request(
-            "must upload richmenu image before applying it to user",
-        )),
+        Some(menu) if menu.image.is_none() => {
+            Some(bad_request("must upload richmenu image before applying it to user"))
+        }
         Some(_) => None,
     }
 }
 
 /// Answers from the account of the bot that calls.
-fn with_account(
-    sim: &Simulator,
-    headers: &HeaderMap,
-    act: impl FnOnce(&mut Account) -> Response,
-) -> Response {
+fn with_account(sim: &Simulator, headers: &HeaderMap, act: impl FnOnce(&mut Account) -> Response) -> Response {
     match bot::caller(sim, headers) {
         Ok((_, bot)) => act(sim.state().account(&bot.channel_id)),
         Err(answer) => answer,

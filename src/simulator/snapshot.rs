@@ -10,12 +10,8 @@ const FILE: &str = "simulator.json";
 pub(super) fn read(folder: &Path) -> io::Result<State> {
     let path = folder.join(FILE);
     match fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|error| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{}: {error}", path.display()),
-            )
-        }),
+        Ok(text) => serde_json::from_slice(&text)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(State::default()),
         Err(error) => Err(error),
     }

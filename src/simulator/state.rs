@@ -184,12 +184,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// `U` and 32 lower-case hex digits.
 pub(super) fn is_user_id(text: &str) -> bool {
-    text.strip_prefix('U').is_some_and(|rest| {
-        rest.len() == 32
-            && rest
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    })
+    text.strip_prefix('U')
+        .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
 }
 
 impl State {
@@ -205,20 +201,14 @@ impl State {
     fn index_person(&mut self, world: &World, person: &str) {
         for provider in &world.providers {
             let id = user_id(person, &provider.name);
-            self.index
-                .insert(id, (person.to_owned(), provider.name.clone()));
+            self.index.insert(id, (person.to_owned(), provider.name.clone()));
         }
     }
 
     /// Adds a person, who is nobody's friend yet.
     pub fn add_person(&mut self, world: &World, mut person: Person) -> PersonId {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        person.number = self
-            .people
-            .values()
-            .map(|p| p.number + 1)
-            .max()
-            .unwrap_or(1);
+        person.number = self.people.values().map(|p| p.number + 1).max().unwrap_or(1);
         self.people.insert(id.clone(), person);
         self.index_person(world, &id);
         id
@@ -233,9 +223,7 @@ impl State {
 
     /// Whose user id this is, and of which provider.
     pub fn find(&self, user_id: &str) -> Option<(&PersonId, &str)> {
-        self.index
-            .get(user_id)
-            .map(|(person, provider)| (person, provider.as_str()))
+        self.index.get(user_id).map(|(person, provider)| (person, provider.as_str()))
     }
 
     /// Whose user id this is, if it is one of this provider's.
@@ -258,9 +246,7 @@ impl State {
 
     /// Adds the official account as a friend, or unblocks it.
     pub fn follow(&mut self, bot: &str, person: &str) {
-        self.account(bot)
-            .ties
-            .insert(person.to_owned(), Tie::Friend);
+        self.account(bot).ties.insert(person.to_owned(), Tie::Friend);
     }
 
     /// Blocks the official account. Whether a per-user menu outlives a block is undocumented: here it does not, which
@@ -276,8 +262,7 @@ impl State {
         if let Some(consents) = self.consents.get_mut(channel) {
             consents.remove(person);
         }
-        self.codes
-            .retain(|_, code| code.channel != channel || code.person != person);
+        self.codes.retain(|_, code| code.channel != channel || code.person != person);
         for grant in self.grants.values_mut() {
             if grant.channel == channel && grant.person == person {
                 grant.revoked = true;
@@ -295,9 +280,7 @@ impl State {
 
     /// A live channel access token.
     pub fn channel_token(&self, token: &str, now: i64) -> Option<&ChannelToken> {
-        self.channel_tokens
-            .get(token)
-            .filter(|token| token.expires_at > now)
+        self.channel_tokens.get(token).filter(|token| token.expires_at > now)
     }
 
     /// The channel of a live channel access token.

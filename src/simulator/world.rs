@@ -56,10 +56,7 @@ impl World {
 
     pub(super) fn bot(&self, channel_id: &str) -> Option<(&Provider, &Bot)> {
         self.providers.iter().find_map(|provider| {
-            let bot = provider
-                .bots
-                .iter()
-                .find(|bot| bot.channel_id == channel_id)?;
+            let bot = provider.bots.iter().find(|bot| bot.channel_id == channel_id)?;
             Some((provider, bot))
         })
     }
@@ -70,9 +67,7 @@ impl World {
 
     /// The secret of a channel of either kind.
     pub(super) fn secret(&self, channel_id: &str) -> Option<&str> {
-        let login = self
-            .login(channel_id)
-            .map(|(_, login)| login.secret.as_str());
+        let login = self.login(channel_id).map(|(_, login)| login.secret.as_str());
         login.or_else(|| self.bot(channel_id).map(|(_, bot)| bot.secret.as_str()))
     }
 }

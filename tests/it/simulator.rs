@@ -1,10 +1,6 @@
 //! The simulator against LINE's documented vectors, rules and traps, through its router.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::too_many_lines,
-    reason = "a failed unwrap is a failed test"
-)]
+#![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "a failed unwrap is a failed test")]
 
 use std::sync::{
     Arc,
@@ -54,11 +50,7 @@ fn world() -> World {
                 }),
                 bots: vec![bot(BOT, "Shop bot")],
             },
-            Provider {
-                name: "Second".to_owned(),
-                login: None,
-                bots: vec![bot("3234567890", "Other bot")],
-            },
+            Provider { name: "Second".to_owned(), login: None, bots: vec![bot("3234567890", "Other bot")] },
         ],
     }
 }
@@ -85,9 +77,7 @@ impl Answer {
     }
 
     fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     fn location(&self) -> Url {
@@ -96,30 +86,19 @@ impl Answer {
 
     fn param(&self, name: &str) -> Option<String> {
         let url = self.location();
-        url.query_pairs()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.into_owned())
+        url.query_pairs().find(|(n, _)| n == name).map(|(_, value)| value.into_owned())
     }
 }
 
 async fn send(router: &Router, request: Request<Body>) -> Answer {
     let response = router.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
-    let bytes = to_bytes(body, usize::MAX)
-        .await
-        .map(|b| b.to_vec())
-        .unwrap_or_default();
-    Answer {
-        status: parts.status,
-        headers: parts.headers,
-        bytes,
-    }
+    let bytes = to_bytes(body, usize::MAX).await.map(|b| b.to_vec()).unwrap_or_default();
+    Answer { status: parts.status, headers: parts.headers, bytes }
 }
 
 fn encoded(params: &[(&str, &str)]) -> String {
-    url::form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(params)
-        .finish()
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish()
 }
 
 impl Line {
@@ -132,24 +111,14 @@ impl Line {
             world: world(),
         })
         .unwrap();
-        Self {
-            router: simulator.router(Host::All),
-            simulator,
-            now,
-        }
+        Self { router: simulator.router(Host::All), simulator, now }
     }
 
     fn pass(&self, milliseconds: i64) {
         self.now.fetch_add(milliseconds, Ordering::SeqCst);
     }
 
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: impl Into<Body>,
-    ) -> Answer {
+    async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -159,40 +128,23 @@ impl Line {
 
     async fn get(&self, path: &str, token: &str) -> Answer {
         let bearer = format!("Bearer {token}");
-        self.call(
-            Method::GET,
-            path,
-            &[("authorization", &bearer)],
-            Body::empty(),
-        )
-        .await
+        self.call(Method::GET, path, &[("authorization", &bearer)], Body::empty()).await
     }
 
     async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
         self.post_with(path, token, &[], body).await
     }
 
-    async fn post_with(
-        &self,
-        path: &str,
-        token: &str,
-        more: &[(&str, &str)],
-        body: Value,
-    ) -> Answer {
+    async fn post_with(&self, path: &str, token: &str, more: &[(&str, &str)], body: Value) -> Answer {
         let bearer = format!("Bearer {token}");
-        let mut headers = vec![
-            ("authorization", &*bearer),
-            ("content-type", "application/json"),
-        ];
+        let mut headers = vec![("authorization", &*bearer), ("content-type", "application/json")];
         headers.extend_from_slice(more);
-        self.call(Method::POST, path, &headers, body.to_string())
-            .await
+        self.call(Method::POST, path, &headers, body.to_string()).await
     }
 
     async fn form(&self, path: &str, params: &[(&str, &str)]) -> Answer {
         let kind = ("content-type", "application/x-www-form-urlencoded");
-        self.call(Method::POST, path, &[kind], encoded(params))
-            .await
+        self.call(Method::POST, path, &[kind], encoded(params)).await
     }
 
     async fn user(&self, name: &str, email: Option<&str>) -> String {
@@ -204,8 +156,7 @@ impl Line {
 
     async fn friend(&self, name: &str) -> String {
         let user = self.user(name, None).await;
-        self.post(&format!("/_sim/users/{user}/follow"), "", json!({}))
-            .await;
+        self.post(&format!("/_sim/users/{user}/follow"), "", json!({})).await;
         user
     }
 
@@ -227,15 +178,11 @@ impl Line {
     }
 
     async fn queue(&self, login: Value) {
-        assert_eq!(
-            self.post("/_sim/logins", "", login).await.status,
-            StatusCode::CREATED
-        );
+        assert_eq!(self.post("/_sim/logins", "", login).await.status, StatusCode::CREATED);
     }
 
     async fn code(&self, user: &str) -> String {
-        self.queue(json!({ "user_id": user, "outcome": "consent" }))
-            .await;
+        self.queue(json!({ "user_id": user, "outcome": "consent" })).await;
         self.authorize(&[]).await.param("code").unwrap()
     }
 
@@ -261,11 +208,7 @@ impl Line {
     }
 
     async fn channel_token(&self, id: &str, secret: &str) -> String {
-        let params = [
-            ("grant_type", "client_credentials"),
-            ("client_id", id),
-            ("client_secret", secret),
-        ];
+        let params = [("grant_type", "client_credentials"), ("client_id", id), ("client_secret", secret)];
         let answer = self.form("/oauth2/v3/token", &params).await.json();
         assert_eq!(answer["expires_in"], 900);
         answer["access_token"].as_str().unwrap().to_owned()
@@ -279,19 +222,12 @@ impl Line {
         let token = self.bot_token().await;
         let body = json!({ "to": to, "messages": [{ "type": "text", "text": "hello" }] });
         let headers = [("x-line-retry-key", key)];
-        let headers = if key.is_empty() {
-            &[][..]
-        } else {
-            &headers[..]
-        };
-        self.post_with("/v2/bot/message/push", &token, headers, body)
-            .await
+        let headers = if key.is_empty() { &[][..] } else { &headers[..] };
+        self.post_with("/v2/bot/message/push", &token, headers, body).await
     }
 
     async fn chat(&self, user: &str) -> Value {
-        self.get(&format!("/_sim/users/{user}/chat"), "")
-            .await
-            .json()
+        self.get(&format!("/_sim/users/{user}/chat"), "").await.json()
     }
 }
 
@@ -325,36 +261,19 @@ fn menu() -> Value {
 async fn a_web_login_gives_what_line_documents() {
     let line = Line::open(None);
     let user = line.user("Taro", Some("taro@example.com")).await;
-    line.queue(json!({ "user_id": user, "outcome": "consent", "add_friend": true }))
-        .await;
-    let back = line
-        .authorize(&[("bot_prompt", "normal"), ("max_age", "60")])
-        .await;
+    line.queue(json!({ "user_id": user, "outcome": "consent", "add_friend": true })).await;
+    let back = line.authorize(&[("bot_prompt", "normal"), ("max_age", "60")]).await;
     assert_eq!(back.status, StatusCode::FOUND);
     assert!(!back.header("x-line-request-id").is_empty());
     assert_eq!(back.param("state").as_deref(), Some("s1"));
-    assert_eq!(
-        back.param("friendship_status_changed").as_deref(),
-        Some("true")
-    );
+    assert_eq!(back.param("friendship_status_changed").as_deref(), Some("true"));
 
-    let tokens = line
-        .exchange(&back.param("code").unwrap(), &[])
-        .await
-        .json();
+    let tokens = line.exchange(&back.param("code").unwrap(), &[]).await.json();
     assert_eq!(tokens["scope"], "openid profile");
     assert_eq!(tokens["expires_in"], 2_592_000);
     assert_eq!(tokens["token_type"], "Bearer");
-    let header = tokens["id_token"]
-        .as_str()
-        .unwrap()
-        .split('.')
-        .next()
-        .unwrap();
-    assert_eq!(
-        URL_SAFE_NO_PAD.decode(header).unwrap(),
-        br#"{"typ":"JWT","alg":"HS256"}"#
-    );
+    let header = tokens["id_token"].as_str().unwrap().split('.').next().unwrap();
+    assert_eq!(URL_SAFE_NO_PAD.decode(header).unwrap(), br#"{"typ":"JWT","alg":"HS256"}"#);
     assert_eq!(
         claims(&tokens["id_token"]),
         json!({
@@ -373,27 +292,18 @@ async fn a_web_login_gives_what_line_documents() {
     assert_eq!(friendship, json!({ "friendFlag": true }));
     let verify = format!("/oauth2/v2.1/verify?access_token={access}");
     let verified = line.get(&verify, "").await.json();
-    assert_eq!(
-        verified,
-        json!({ "scope": "openid profile", "client_id": LOGIN, "expires_in": 2_592_000 })
-    );
+    assert_eq!(verified, json!({ "scope": "openid profile", "client_id": LOGIN, "expires_in": 2_592_000 }));
 }
 
 #[tokio::test]
 async fn the_email_is_the_persons_to_refuse() {
     let line = Line::open(None);
     let user = line.user("Taro", Some("taro@example.com")).await;
-    line.queue(json!({ "user_id": user, "outcome": "consent", "email": false }))
-        .await;
+    line.queue(json!({ "user_id": user, "outcome": "consent", "email": false })).await;
     let code = line.authorize(&[]).await.param("code").unwrap();
     let tokens = line.exchange(&code, &[]).await.json();
     assert!(claims(&tokens["id_token"]).get("email").is_none());
-    assert!(
-        line.get("/_sim/ledger", "")
-            .await
-            .text()
-            .contains("\"code\":\"***\"")
-    );
+    assert!(line.get("/_sim/ledger", "").await.text().contains("\"code\":\"***\""));
 }
 
 #[tokio::test]
@@ -402,16 +312,8 @@ async fn a_code_is_burnt_by_its_first_exchange() {
     let user = line.user("Taro", None).await;
     let mistakes: [(&str, &str, &str); 5] = [
         ("code_verifier", "", "invalid_grant"),
-        (
-            "code_verifier",
-            "BSCQwo_m8Wf0fpjmwkIKmPAJ1A7tiuRSNDnXzODS7QI",
-            "invalid_grant",
-        ),
-        (
-            "redirect_uri",
-            "https://app.test/line/callback?x=1",
-            "invalid_grant",
-        ),
+        ("code_verifier", "BSCQwo_m8Wf0fpjmwkIKmPAJ1A7tiuRSNDnXzODS7QI", "invalid_grant"),
+        ("redirect_uri", "https://app.test/line/callback?x=1", "invalid_grant"),
         ("client_secret", "wrong", "invalid_client"),
         ("client_secret", "", "invalid_request"),
     ];
@@ -425,17 +327,11 @@ async fn a_code_is_burnt_by_its_first_exchange() {
     }
     let code = line.code(&user).await;
     line.pass(10 * 60 * 1000);
-    assert_eq!(
-        line.exchange(&code, &[]).await.json()["error"],
-        "invalid_grant"
-    );
+    assert_eq!(line.exchange(&code, &[]).await.json()["error"], "invalid_grant");
     let code = line.code(&user).await;
     line.pass(10 * 60 * 1000 - 1);
     assert_eq!(line.exchange(&code, &[]).await.status, StatusCode::OK);
-    assert_eq!(
-        line.exchange(&code, &[]).await.json()["error"],
-        "invalid_grant"
-    );
+    assert_eq!(line.exchange(&code, &[]).await.json()["error"], "invalid_grant");
 }
 
 #[tokio::test]
@@ -445,19 +341,14 @@ async fn http_basic_counts_as_missing_parameters() {
     let code = line.code(&user).await;
     let basic = base64::engine::general_purpose::STANDARD.encode(format!("{LOGIN}:{LOGIN_SECRET}"));
     let basic = format!("Basic {basic}");
-    let headers = [
-        ("content-type", "application/x-www-form-urlencoded"),
-        ("authorization", basic.as_str()),
-    ];
+    let headers = [("content-type", "application/x-www-form-urlencoded"), ("authorization", basic.as_str())];
     let form = encoded(&[
         ("grant_type", "authorization_code"),
         ("code", &code),
         ("redirect_uri", CALLBACK),
         ("code_verifier", VERIFIER),
     ]);
-    let answer = line
-        .call(Method::POST, "/oauth2/v2.1/token", &headers, form)
-        .await;
+    let answer = line.call(Method::POST, "/oauth2/v2.1/token", &headers, form).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert_eq!(
         answer.json(),
@@ -502,11 +393,7 @@ async fn authorize_refuses_by_page_or_by_redirect() {
     for (name, value, error) in redirects {
         let answer = line.authorize(&[(name, value)]).await;
         assert_eq!(answer.status, StatusCode::FOUND, "{name}={value}");
-        assert_eq!(
-            answer.param("error").as_deref(),
-            Some(error),
-            "{name}={value}"
-        );
+        assert_eq!(answer.param("error").as_deref(), Some(error), "{name}={value}");
         let state = (name != "state").then_some("s1");
         assert_eq!(answer.param("state").as_deref(), state, "{name}={value}");
     }
@@ -519,19 +406,14 @@ async fn authorize_refuses_by_page_or_by_redirect() {
 async fn the_person_denies_or_auto_login_fails() {
     let line = Line::open(None);
     let user = line.user("Taro", None).await;
-    line.queue(json!({ "user_id": user, "outcome": "deny" }))
-        .await;
-    line.queue(json!({ "user_id": user, "outcome": "auto_login_failure" }))
-        .await;
+    line.queue(json!({ "user_id": user, "outcome": "deny" })).await;
+    line.queue(json!({ "user_id": user, "outcome": "auto_login_failure" })).await;
     let denied = line.authorize(&[]).await;
     assert_eq!(denied.param("error").as_deref(), Some("ACCESS_DENIED"));
     let failed = line.authorize(&[]).await;
     assert_ne!(failed.param("state").as_deref(), Some("s1"));
     let code = failed.param("code").unwrap();
-    assert_eq!(
-        line.exchange(&code, &[]).await.json()["error"],
-        "invalid_grant"
-    );
+    assert_eq!(line.exchange(&code, &[]).await.json()["error"], "invalid_grant");
 }
 
 #[tokio::test]
@@ -550,50 +432,31 @@ async fn people_walk_through_the_screens() {
         all.extend_from_slice(params);
         line.form("/_sim/authorize", &all).await
     };
-    let new = [
-        ("step", "create"),
-        ("display_name", "<b>Eve</b>"),
-        ("email", "eve@example.com"),
-    ];
+    let new = [("step", "create"), ("display_name", "<b>Eve</b>"), ("email", "eve@example.com")];
     let consent = form(&new).await;
     assert!(consent.text().contains("eve@example.com"));
     assert!(!consent.text().contains("<b>Eve"));
     let cookie = consent.header("set-cookie").to_owned();
     let person = cookie.split(['=', ';']).nth(1).unwrap();
-    let walk = [
-        ("step", "consent"),
-        ("person", person),
-        ("decision", "allow"),
-    ];
+    let walk = [("step", "consent"), ("person", person), ("decision", "allow")];
     let friend = form(&walk).await;
     assert!(friend.text().contains("Add Shop bot as a friend?"));
     let back = form(&[("step", "friend"), ("person", person), ("add_friend", "no")]).await;
     assert_eq!(back.status, StatusCode::SEE_OTHER);
-    assert_eq!(
-        back.param("friendship_status_changed").as_deref(),
-        Some("false")
-    );
+    assert_eq!(back.param("friendship_status_changed").as_deref(), Some("false"));
     assert!(back.param("code").is_some());
 
     // The e-mail was not allowed, so consent is asked for again; without the scope it is not.
     let again = form(&[("step", "choose"), ("person", person)]).await;
     assert!(again.text().contains("name=\"decision\""));
-    let path = format!(
-        "/oauth2/v2.1/authorize?{}&prompt=none",
-        ask.replace("+email", "")
-    );
+    let path = format!("/oauth2/v2.1/authorize?{}&prompt=none", ask.replace("+email", ""));
     let cookie = [("cookie", cookie.split(';').next().unwrap())];
     let silent = line.call(Method::GET, &path, &cookie, Body::empty()).await;
     assert!(silent.param("code").is_some());
 
     let cancel = form(&[("step", "cancel")]).await;
     assert_eq!(cancel.param("error").as_deref(), Some("ACCESS_DENIED"));
-    let walk = [
-        ("step", "consent"),
-        ("person", person),
-        ("elsewhere", "1"),
-        ("decision", "cancel"),
-    ];
+    let walk = [("step", "consent"), ("person", person), ("elsewhere", "1"), ("decision", "cancel")];
     assert!(form(&walk).await.text().contains("callback-url"));
 }
 
@@ -605,10 +468,7 @@ async fn refresh_revoke_withdraw_deauthorize() {
     let refresh = tokens["refresh_token"].as_str().unwrap();
     let client = [("client_id", LOGIN), ("client_secret", LOGIN_SECRET)];
     let with = |more: &[(&'static str, &str)]| {
-        let mut all: Vec<(String, String)> = client
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
+        let mut all: Vec<(String, String)> = client.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         all.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         all
     };
@@ -629,60 +489,32 @@ async fn refresh_revoke_withdraw_deauthorize() {
     assert_eq!(verify(&access).await, Value::Null);
     assert_eq!(verify("nonsense").await, "The access token not JWS");
     let params_of_revoke = with(&[("access_token", &access)]);
-    assert_eq!(
-        post("/oauth2/v2.1/revoke", params_of_revoke).await.status,
-        StatusCode::OK
-    );
+    assert_eq!(post("/oauth2/v2.1/revoke", params_of_revoke).await.status, StatusCode::OK);
     assert_eq!(verify(&access).await, "The access token revoked");
     let refused = post("/oauth2/v2.1/token", params).await.json();
-    assert_eq!(
-        refused,
-        json!({ "error": "invalid_grant", "error_description": "invalid refresh token" })
-    );
+    assert_eq!(refused, json!({ "error": "invalid_grant", "error_description": "invalid refresh token" }));
 
-    let access = line.tokens(&user).await["access_token"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let access = line.tokens(&user).await["access_token"].as_str().unwrap().to_owned();
     line.pass(30 * 24 * 3600 * 1000);
     assert_eq!(verify(&access).await, "The access token expired");
 
-    let access = line.tokens(&user).await["access_token"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    line.post(&format!("/_sim/users/{user}/withdraw"), "", json!({}))
-        .await;
+    let access = line.tokens(&user).await["access_token"].as_str().unwrap().to_owned();
+    line.post(&format!("/_sim/users/{user}/withdraw"), "", json!({})).await;
     assert_eq!(verify(&access).await, "The access token revoked");
-    assert_eq!(
-        line.get("/v2/profile", &access).await.status,
-        StatusCode::UNAUTHORIZED
-    );
+    assert_eq!(line.get("/v2/profile", &access).await.status, StatusCode::UNAUTHORIZED);
 
-    let access = line.tokens(&user).await["access_token"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let access = line.tokens(&user).await["access_token"].as_str().unwrap().to_owned();
     let body = json!({ "userAccessToken": access });
     let path = "/user/v1/deauthorize";
     let bot = line.bot_token().await;
-    assert_eq!(
-        line.post(path, &bot, body.clone()).await.status,
-        StatusCode::UNAUTHORIZED
-    );
+    assert_eq!(line.post(path, &bot, body.clone()).await.status, StatusCode::UNAUTHORIZED);
     let login = line.channel_token(LOGIN, LOGIN_SECRET).await;
-    assert_eq!(
-        line.post(path, &login, body.clone()).await.status,
-        StatusCode::NO_CONTENT
-    );
+    assert_eq!(line.post(path, &login, body.clone()).await.status, StatusCode::NO_CONTENT);
     let second = line.post(path, &login, body.clone()).await;
     assert_eq!(second.status, StatusCode::BAD_REQUEST);
     assert_eq!(second.json(), json!({ "message": "invalid token" }));
     line.pass(900 * 1000);
-    assert_eq!(
-        line.post(path, &login, body).await.status,
-        StatusCode::UNAUTHORIZED
-    );
+    assert_eq!(line.post(path, &login, body).await.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
@@ -698,24 +530,12 @@ async fn id_tokens_are_verified_as_asked() {
     };
     let good = ("client_id", LOGIN);
     assert_eq!(verify(token, &[good]).await, Value::Null);
-    assert_eq!(
-        verify(token, &[good, ("nonce", "n1"), ("user_id", &user)]).await,
-        Value::Null
-    );
-    assert_eq!(
-        verify(token, &[("client_id", "1")]).await,
-        "Invalid IdToken Audience."
-    );
-    assert_eq!(
-        verify(token, &[good, ("nonce", "n2")]).await,
-        "Invalid IdToken Nonce."
-    );
+    assert_eq!(verify(token, &[good, ("nonce", "n1"), ("user_id", &user)]).await, Value::Null);
+    assert_eq!(verify(token, &[("client_id", "1")]).await, "Invalid IdToken Audience.");
+    assert_eq!(verify(token, &[good, ("nonce", "n2")]).await, "Invalid IdToken Nonce.");
     let other = verify(token, &[good, ("user_id", "U1")]).await;
     assert_eq!(other, "Invalid IdToken Subject Identifier.");
-    assert_eq!(
-        verify(&token[..token.len() - 2], &[good]).await,
-        "Invalid IdToken."
-    );
+    assert_eq!(verify(&token[..token.len() - 2], &[good]).await, "Invalid IdToken.");
     line.pass(3600 * 1000);
     assert_eq!(verify(token, &[good]).await, "IdToken expired.");
 
@@ -725,19 +545,10 @@ async fn id_tokens_are_verified_as_asked() {
     assert_eq!(keys["keys"][0]["kid"].as_str().unwrap().len(), 64);
     let host = [("host", "127.0.0.1:8081")];
     let path = "/.well-known/openid-configuration";
-    let discovery = line
-        .call(Method::GET, path, &host, Body::empty())
-        .await
-        .json();
+    let discovery = line.call(Method::GET, path, &host, Body::empty()).await.json();
     assert_eq!(discovery["issuer"], "https://access.line.me");
-    assert_eq!(
-        discovery["token_endpoint"],
-        "http://127.0.0.1:8081/oauth2/v2.1/token"
-    );
-    assert_eq!(
-        discovery["id_token_signing_alg_values_supported"],
-        json!(["ES256"])
-    );
+    assert_eq!(discovery["token_endpoint"], "http://127.0.0.1:8081/oauth2/v2.1/token");
+    assert_eq!(discovery["id_token_signing_alg_values_supported"], json!(["ES256"]));
 }
 
 #[tokio::test]
@@ -752,17 +563,11 @@ async fn a_retry_key_delivers_once() {
     let second = line.push(&user, RETRY_KEY).await;
     assert_eq!(second.status, StatusCode::CONFLICT);
     let message = "The retry key is already accepted";
-    assert_eq!(
-        second.json(),
-        json!({ "message": message, "sentMessages": sent })
-    );
+    assert_eq!(second.json(), json!({ "message": message, "sentMessages": sent }));
     let accepted = second.header("x-line-accepted-request-id");
     assert_eq!(accepted, first.header("x-line-request-id"));
     assert_ne!(accepted, second.header("x-line-request-id"));
-    assert_eq!(
-        line.chat(&user).await["messages"].as_array().unwrap().len(),
-        1
-    );
+    assert_eq!(line.chat(&user).await["messages"].as_array().unwrap().len(), 1);
 
     let key = "not-a-uuid";
     assert_eq!(line.push(&user, key).await.status, StatusCode::BAD_REQUEST);
@@ -772,9 +577,7 @@ async fn a_retry_key_delivers_once() {
     assert_eq!(ledger["deliveries"][0]["count"], 2);
     let token = line.bot_token().await;
     let headers = [("x-line-retry-key", RETRY_KEY)];
-    let elsewhere = line
-        .post_with("/v2/bot/richmenu", &token, &headers, menu())
-        .await;
+    let elsewhere = line.post_with("/v2/bot/richmenu", &token, &headers, menu()).await;
     assert_eq!(elsewhere.status, StatusCode::BAD_REQUEST);
 }
 
@@ -783,8 +586,7 @@ async fn a_push_that_nobody_gets_is_answered_200() {
     let line = Line::open(None);
     let stranger = line.user("Stranger", None).await;
     let blocker = line.friend("Blocker").await;
-    line.post(&format!("/_sim/users/{blocker}/block"), "", json!({}))
-        .await;
+    line.post(&format!("/_sim/users/{blocker}/block"), "", json!({})).await;
     for user in [&stranger, &blocker] {
         let answer = line.push(user, "").await;
         assert_eq!(answer.status, StatusCode::OK);
@@ -796,10 +598,7 @@ async fn a_push_that_nobody_gets_is_answered_200() {
     }
     let unknown = line.push("U00000000000000000000000000000000", "").await;
     assert_eq!(unknown.status, StatusCode::BAD_REQUEST);
-    assert_eq!(
-        unknown.json(),
-        json!({ "message": "Failed to send messages" })
-    );
+    assert_eq!(unknown.json(), json!({ "message": "Failed to send messages" }));
     let malformed = line.push("Taro", "").await;
     let text = "The property, to, in the request body is invalid (line: -, column: -)";
     assert_eq!(malformed.json(), json!({ "message": text }));
@@ -810,17 +609,11 @@ async fn the_same_person_is_another_user_at_another_provider() {
     let line = Line::open(None);
     let body = json!({ "display_name": "Taro" });
     let made = line.post("/_sim/users", "", body).await.json();
-    let (first, second) = (
-        &made["user_ids"]["First"],
-        made["user_ids"]["Second"].clone(),
-    );
+    let (first, second) = (&made["user_ids"]["First"], made["user_ids"]["Second"].clone());
     assert_eq!(first, &made["user_id"]);
     assert_ne!(*first, second);
     let foreign = line.push(second.as_str().unwrap(), "").await;
-    assert_eq!(
-        foreign.json(),
-        json!({ "message": "Failed to send messages" })
-    );
+    assert_eq!(foreign.json(), json!({ "message": "Failed to send messages" }));
 }
 
 #[tokio::test]
@@ -839,27 +632,11 @@ async fn push_bodies_are_checked() {
         (json!([text(&too_long)]), Some("messages[0].text")),
         (json!([text("")]), Some("messages[0].text")),
         (json!([]), Some("messages")),
-        (
-            json!([
-                text("1"),
-                text("2"),
-                text("3"),
-                text("4"),
-                text("5"),
-                text("6")
-            ]),
-            Some("messages"),
-        ),
+        (json!([text("1"), text("2"), text("3"), text("4"), text("5"), text("6")]), Some("messages")),
         (json!([{ "type": "hologram" }]), Some("messages[0].type")),
         (json!([flex("a")]), None),
-        (
-            json!([flex(&"a".repeat(1501))]),
-            Some("messages[0].altText"),
-        ),
-        (
-            json!([{ "type": "flex", "contents": { "type": "bubble" } }]),
-            Some("messages[0].altText"),
-        ),
+        (json!([flex(&"a".repeat(1501))]), Some("messages[0].altText")),
+        (json!([{ "type": "flex", "contents": { "type": "bubble" } }]), Some("messages[0].altText")),
         (
             json!([{ "type": "flex", "altText": "a", "contents": { "type": "bubble", "body": {
             "type": "box", "layout": "vertical", "contents": [{ "type": "text", "text": "" }] } } }]),
@@ -884,9 +661,7 @@ async fn push_bodies_are_checked() {
             }
         }
     }
-    let wrong = line
-        .post("/v2/bot/message/push", "nonsense", json!({}))
-        .await;
+    let wrong = line.post("/v2/bot/message/push", "nonsense", json!({})).await;
     assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
     let login = line.channel_token(LOGIN, LOGIN_SECRET).await;
     let wrong = line.post("/v2/bot/message/push", &login, json!({})).await;
@@ -914,40 +689,22 @@ async fn rich_menus_keep_lines_rules() {
         let headers = [("authorization", bearer.as_str()), ("content-type", kind)];
         line.call(Method::POST, &content, &headers, bytes).await
     };
-    assert_eq!(
-        upload("image/gif", png(2500, 1686)).await.status.as_u16(),
-        415
-    );
+    assert_eq!(upload("image/gif", png(2500, 1686)).await.status.as_u16(), 415);
     let wrong = upload("image/png", png(2500, 843)).await.json();
-    assert_eq!(
-        wrong["message"],
-        "The image size is not allowed for richmenu"
-    );
+    assert_eq!(wrong["message"], "The image size is not allowed for richmenu");
     let large = [png(2500, 1686), vec![0; 1024 * 1024]].concat();
-    assert_eq!(
-        upload("image/png", large).await.status,
-        StatusCode::BAD_REQUEST
-    );
-    assert_eq!(
-        line.get(&content, &token).await.status,
-        StatusCode::NOT_FOUND
-    );
+    assert_eq!(upload("image/png", large).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(line.get(&content, &token).await.status, StatusCode::NOT_FOUND);
     assert_eq!(upload("image/png", png(2500, 1686)).await.json(), json!({}));
     let twice = upload("image/png", png(2500, 1686)).await;
     assert_eq!(twice.status, StatusCode::BAD_REQUEST);
-    assert_eq!(
-        twice.json()["message"],
-        "An image has already been uploaded to the richmenu"
-    );
+    assert_eq!(twice.json()["message"], "An image has already been uploaded to the richmenu");
     let image = line.get(&content, &token).await;
     assert_eq!(image.header("content-type"), "image/png");
     assert_eq!(image.bytes, png(2500, 1686));
 
     for user in [&friend, &stranger] {
-        assert_eq!(
-            line.post(&link(user), &token, json!({})).await.json(),
-            json!({})
-        );
+        assert_eq!(line.post(&link(user), &token, json!({})).await.json(), json!({}));
     }
     let menu_of = |user: &str| format!("/v2/bot/user/{user}/richmenu");
     let shown = line.get(&menu_of(&friend), &token).await.json();
@@ -959,18 +716,13 @@ async fn rich_menus_keep_lines_rules() {
     assert_eq!(line.chat(&stranger).await["rich_menu"], Value::Null);
 
     let all = format!("/v2/bot/user/all/richmenu/{id}");
-    assert_eq!(
-        line.post(&all, &token, json!({})).await.status,
-        StatusCode::OK
-    );
+    assert_eq!(line.post(&all, &token, json!({})).await.status, StatusCode::OK);
     assert_eq!(line.chat(&stranger).await["rich_menu"]["richMenuId"], id);
     let list = line.get("/v2/bot/richmenu/list", &token).await.json();
     assert_eq!(list["richmenus"][0]["richMenuId"], id);
     let headers = [("authorization", bearer.as_str())];
     let path = format!("/v2/bot/richmenu/{id}");
-    let delete = line
-        .call(Method::DELETE, &path, &headers, Body::empty())
-        .await;
+    let delete = line.call(Method::DELETE, &path, &headers, Body::empty()).await;
     assert_eq!(delete.json(), json!({}));
     let default = line.get("/v2/bot/user/all/richmenu", &token).await;
     assert_eq!(default.json()["message"], "no default richmenu");
@@ -978,10 +730,7 @@ async fn rich_menus_keep_lines_rules() {
     let mut bad = menu();
     bad["name"] = Value::Null;
     bad["areas"][0]["action"]["uri"] = json!("javascript:alert(1)");
-    let refused = line
-        .post("/v2/bot/richmenu/validate", &token, bad)
-        .await
-        .json();
+    let refused = line.post("/v2/bot/richmenu/validate", &token, bad).await.json();
     assert_eq!(
         refused,
         json!({ "message": "The request body has 2 error(s)", "details": [
@@ -1002,33 +751,14 @@ async fn each_host_has_its_own_paths() {
         ("/_sim/health", Host::Access),
     ];
     for (path, home) in table {
-        for host in [
-            Host::All,
-            Host::Access,
-            Host::Api,
-            Host::ApiData,
-            Host::Liff,
-        ] {
+        for host in [Host::All, Host::Access, Host::Api, Host::ApiData, Host::Liff] {
             let request = Request::get(path).header("authorization", format!("Bearer {token}"));
-            let answer = send(
-                &line.simulator.router(host),
-                request.body(Body::empty()).unwrap(),
-            )
-            .await;
-            let expected = if host == Host::All || host == home {
-                200
-            } else {
-                404
-            };
+            let answer = send(&line.simulator.router(host), request.body(Body::empty()).unwrap()).await;
+            let expected = if host == Host::All || host == home { 200 } else { 404 };
             assert_eq!(answer.status.as_u16(), expected, "{path} on {host:?}");
         }
     }
-    for path in [
-        "//v2/bot/info",
-        "/v2/bot/info/",
-        "/v2//bot/info",
-        "/v2/bot/nothing",
-    ] {
+    for path in ["//v2/bot/info", "/v2/bot/info/", "/v2//bot/info", "/v2/bot/nothing"] {
         let answer = line.get(path, &token).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
         assert_eq!(answer.json(), json!({ "message": "Not found" }));
@@ -1049,10 +779,7 @@ async fn faults_strike_before_or_after_handling() {
 
     order(json!({ "status": 429, "count": 1, "headers": { "x-test": "1" } })).await;
     let limited = line.push(&user, RETRY_KEY).await;
-    assert_eq!(
-        (limited.status.as_u16(), limited.header("x-test")),
-        (429, "1")
-    );
+    assert_eq!((limited.status.as_u16(), limited.header("x-test")), (429, "1"));
     assert_eq!(delivered().await, 0);
 
     order(json!({ "cut": "before" })).await;
@@ -1062,10 +789,7 @@ async fn faults_strike_before_or_after_handling() {
     order(json!({ "cut": "after" })).await;
     assert_eq!(line.push(&user, RETRY_KEY).await.bytes, b"");
     assert_eq!(delivered().await, 1);
-    assert_eq!(
-        line.push(&user, RETRY_KEY).await.status,
-        StatusCode::CONFLICT
-    );
+    assert_eq!(line.push(&user, RETRY_KEY).await.status, StatusCode::CONFLICT);
 
     order(json!({ "truncate": 5 })).await;
     assert_eq!(line.push(&user, "").await.text(), "{\"sen");
@@ -1074,16 +798,9 @@ async fn faults_strike_before_or_after_handling() {
     assert_eq!(line.push(&user, "").await.status, StatusCode::OK);
     assert_eq!(delivered().await, 4);
     let ledger = line.get("/_sim/ledger", "").await.json();
-    let pushes: Vec<&Value> = ledger["calls"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|call| call["path"] == "/v2/bot/message/push")
-        .collect();
-    let handled: Vec<bool> = pushes
-        .iter()
-        .map(|c| c["handled"].as_bool().unwrap())
-        .collect();
+    let pushes: Vec<&Value> =
+        ledger["calls"].as_array().unwrap().iter().filter(|call| call["path"] == "/v2/bot/message/push").collect();
+    let handled: Vec<bool> = pushes.iter().map(|c| c["handled"].as_bool().unwrap()).collect();
     assert_eq!(handled, [false, false, true, true, true, true, true]);
     assert_eq!(pushes[0]["retry_key"], RETRY_KEY);
 }
@@ -1091,17 +808,9 @@ async fn faults_strike_before_or_after_handling() {
 #[tokio::test]
 async fn a_cut_connection_is_an_error_to_a_client() {
     let line = Line::open(None);
-    line.post(
-        "/_sim/faults",
-        "",
-        json!({ "endpoint": "*", "cut": "before" }),
-    )
-    .await;
+    line.post("/_sim/faults", "", json!({ "endpoint": "*", "cut": "before" })).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!(
-        "http://{}/oauth2/v2.1/certs",
-        listener.local_addr().unwrap()
-    );
+    let url = format!("http://{}/oauth2/v2.1/certs", listener.local_addr().unwrap());
     let server = tokio::spawn(async move { axum::serve(listener, line.router).await });
     let client = reqwest::Client::new();
     let answer = match client.get(&url).send().await {
@@ -1109,17 +818,7 @@ async fn a_cut_connection_is_an_error_to_a_client() {
         Err(error) => Err(error),
     };
     assert!(answer.is_err());
-    assert!(
-        client
-            .get(&url)
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap()
-            .contains("ES256")
-    );
+    assert!(client.get(&url).send().await.unwrap().text().await.unwrap().contains("ES256"));
     server.abort();
 }
 
@@ -1139,18 +838,12 @@ async fn everything_survives_a_restart() {
     let again = line.push(&user, RETRY_KEY).await;
     assert_eq!(again.status, StatusCode::CONFLICT);
     assert_eq!(again.json()["sentMessages"], sent["sentMessages"]);
-    let profile = line
-        .get("/v2/profile", tokens["access_token"].as_str().unwrap())
-        .await
-        .json();
+    let profile = line.get("/v2/profile", tokens["access_token"].as_str().unwrap()).await.json();
     assert_eq!(profile["userId"], user);
     assert_eq!(line.chat(&user).await["friend"], true);
 
     line.post("/_sim/reset", "", json!({})).await;
-    assert_eq!(
-        line.get("/_sim/users", "").await.json(),
-        json!({ "users": [] })
-    );
+    assert_eq!(line.get("/_sim/users", "").await.json(), json!({ "users": [] }));
     assert_eq!(line.get("/oauth2/v2.1/certs", "").await.json(), keys);
 }
 
@@ -1168,10 +861,7 @@ async fn the_pages_show_text_as_text() {
         { "type": "flex", "altText": "Points", "contents": bubble },
         { "type": "sticker", "packageId": "1", "stickerId": "2" },
     ] });
-    assert_eq!(
-        line.post("/v2/bot/message/push", &token, body).await.status,
-        StatusCode::OK
-    );
+    assert_eq!(line.post("/v2/bot/message/push", &token, body).await.status, StatusCode::OK);
     for path in [
         "/_sim/".to_owned(),
         "/_sim/trace".to_owned(),
@@ -1184,18 +874,12 @@ async fn the_pages_show_text_as_text() {
             assert!(!page.text().contains(markup), "{path} {markup}");
         }
     }
-    let page = line
-        .get(&format!("/_sim/phone/{user}/chat"), "")
-        .await
-        .text();
+    let page = line.get(&format!("/_sim/phone/{user}/chat"), "").await.text();
     assert!(page.contains("href=\"https://app.test/go\""), "{page}");
     assert!(page.contains("color:#112233"), "{page}");
     assert!(page.contains("[sticker]"), "{page}");
     let css = line.get("/_sim/static/simulator.css", "").await;
-    assert_eq!(
-        css.header(header::CONTENT_TYPE.as_str()),
-        "text/css; charset=utf-8"
-    );
+    assert_eq!(css.header(header::CONTENT_TYPE.as_str()), "text/css; charset=utf-8");
 }
 
 #[tokio::test]
@@ -1219,11 +903,7 @@ async fn rates_are_limited_by_a_bucket() {
 async fn the_31st_short_lived_token_ends_the_first() {
     let line = Line::open(None);
     let issue = async |id: &str, secret: &str| {
-        let params = [
-            ("grant_type", "client_credentials"),
-            ("client_id", id),
-            ("client_secret", secret),
-        ];
+        let params = [("grant_type", "client_credentials"), ("client_id", id), ("client_secret", secret)];
         line.pass(1);
         line.form("/v2/oauth/accessToken", &params).await.json()
     };
@@ -1237,9 +917,7 @@ async fn the_31st_short_lived_token_ends_the_first() {
     assert_eq!(first.status, StatusCode::UNAUTHORIZED);
     let second = line.get("/v2/bot/info", &tokens[1]).await;
     assert_eq!(second.status, StatusCode::OK);
-    let verified = line
-        .form("/v2/oauth/verify", &[("access_token", &tokens[30])])
-        .await;
+    let verified = line.form("/v2/oauth/verify", &[("access_token", &tokens[30])]).await;
     assert_eq!(verified.json()["client_id"], BOT);
     assert_eq!(
         issue(BOT, "wrong").await,
@@ -1270,8 +948,6 @@ async fn a_caller_who_hangs_up_is_served_nevertheless() {
     assert_eq!(ledger["deliveries"][0]["count"], 1);
     let calls = ledger["calls"].as_array().unwrap();
     let pushes = calls.iter().filter(|call| call["retry_key"] == RETRY_KEY);
-    let statuses: Vec<i64> = pushes
-        .map(|call| call["status"].as_i64().unwrap())
-        .collect();
+    let statuses: Vec<i64> = pushes.map(|call| call["status"].as_i64().unwrap()).collect();
     assert_eq!(statuses, [200, 409]);
 }

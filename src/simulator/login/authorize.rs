@@ -38,11 +38,7 @@ pub(super) struct Passed {
     pub by_sso: bool,
 }
 
-pub(super) async fn authorize(
-    State(sim): State<Simulator>,
-    RawQuery(query): RawQuery,
-    jar: CookieJar,
-) -> Response {
+pub(super) async fn authorize(State(sim): State<Simulator>, RawQuery(query): RawQuery, jar: CookieJar) -> Response {
     let (ask, provider, channel) = match request::read(sim.world(), &query.unwrap_or_default()) {
         Ok(read) => read,
         Err(refusal) => return refused(refusal),
@@ -63,9 +59,7 @@ pub(super) async fn authorize(
 pub(super) fn refused(refusal: Refusal) -> Response {
     match refusal {
         Refusal::Page(reason) => {
-            let page = format!(
-                "<!doctype html><title>400 Bad Request</title><h1>400 Bad Request</h1><p>{reason}</p>"
-            );
+            let page = format!("<!doctype html><title>400 Bad Request</title><h1>400 Bad Request</h1><p>{reason}</p>");
             (StatusCode::BAD_REQUEST, Html(page)).into_response()
         }
         Refusal::Redirect(url) => found(&url),
@@ -93,10 +87,7 @@ fn play(sim: &Simulator, ask: &Ask, provider: &Provider, login: &QueuedLogin) ->
     if asks {
         consent(&mut state, ask, &login.person, login.email, now);
     }
-    let passed = Passed {
-        add_friend: offered.map(|_| login.add_friend),
-        by_sso: false,
-    };
+    let passed = Passed { add_friend: offered.map(|_| login.add_friend), by_sso: false };
     finish(&mut state, ask, provider, &login.person, passed, now)
 }
 
@@ -110,10 +101,7 @@ fn silently(sim: &Simulator, ask: &Ask, provider: &Provider, known: Option<Perso
     if needs_consent(&state, ask, &person, now) {
         return interaction_required(ask);
     }
-    let passed = Passed {
-        add_friend: None,
-        by_sso: true,
-    };
+    let passed = Passed { add_friend: None, by_sso: true };
     finish(&mut state, ask, provider, &person, passed, now)
 }
 
@@ -123,26 +111,15 @@ fn interaction_required(ask: &Ask) -> String {
 
 /// Whether the consent screen is shown to this person.
 pub(super) fn needs_consent(state: &Memory, ask: &Ask, person: &str, now: i64) -> bool {
-    let consent = state
-        .consents
-        .get(&ask.client_id)
-        .and_then(|consents| consents.get(person));
+    let consent = state.consents.get(&ask.client_id).and_then(|consents| consents.get(person));
     let Some(consent) = consent.filter(|_| ask.prompt != Some(Prompt::Consent)) else {
         return true;
     };
-    let new_scope = ask
-        .scopes
-        .iter()
-        .any(|s| s != "email" && !consent.scopes.contains(s));
-    let address = state
-        .people
-        .get(person)
-        .and_then(|person| person.email.as_ref());
+    let new_scope = ask.scopes.iter().any(|s| s != "email" && !consent.scopes.contains(s));
+    let address = state.people.get(person).and_then(|person| person.email.as_ref());
     let email_again = ask.has("email")
         && match (&consent.email, address) {
-            (Some((allowed, at)), address) => {
-                Some(allowed) != address || now - at > EMAIL_CONSENT_PERIOD
-            }
+            (Some((allowed, at)), address) => Some(allowed) != address || now - at > EMAIL_CONSENT_PERIOD,
             (None, address) => address.is_some(),
         };
     new_scope || email_again
@@ -165,15 +142,10 @@ pub(super) fn offers_friend(
 
 /// Notes what a person allowed on the consent screen; the e-mail address is the only part that can be refused.
 pub(super) fn consent(state: &mut Memory, ask: &Ask, person: &str, email: bool, now: i64) {
-    let address = state
-        .people
-        .get(person)
-        .and_then(|person| person.email.clone());
+    let address = state.people.get(person).and_then(|person| person.email.clone());
     let consents = state.consents.entry(ask.client_id.clone()).or_default();
     let consent: &mut Consent = consents.entry(person.to_owned()).or_default();
-    consent
-        .scopes
-        .extend(ask.scopes.iter().filter(|scope| *scope != "email").cloned());
+    consent.scopes.extend(ask.scopes.iter().filter(|scope| *scope != "email").cloned());
     if ask.has("email") {
         consent.email = address.filter(|_| email).map(|address| (address, now));
     }
@@ -204,9 +176,7 @@ pub(super) fn finish(
         amr: if passed.by_sso { "linesso" } else { "pwd" }.to_owned(),
     };
     // Long past their life: nobody can tell them from codes that never were.
-    state
-        .codes
-        .retain(|_, code| now - code.issued_at < FORGET_CODES_AFTER);
+    state.codes.retain(|_, code| now - code.issued_at < FORGET_CODES_AFTER);
     state.codes.insert(code.clone(), record);
     match passed.add_friend {
         None => ask.back(&[("code", &code)]),
@@ -223,10 +193,6 @@ fn signed_in(sim: &Simulator, jar: &CookieJar) -> Option<PersonId> {
 }
 
 pub(super) fn remember(jar: CookieJar, person: &str) -> CookieJar {
-    let cookie = Cookie::build((COOKIE, person.to_owned()))
-        .path("/")
-        .http_only(true)
-        .same_site(SameSite::Lax)
-        .build();
+    let cookie = Cookie::build((COOKIE, person.to_owned())).path("/").http_only(true).same_site(SameSite::Lax).build();
     jar.add(cookie)
 }

@@ -11,10 +11,7 @@ use crate::simulator::answer;
 
 /// The issuer is LINE's, always; the endpoints are where this simulator was reached.
 pub(super) async fn configuration(headers: HeaderMap) -> Response {
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or("localhost");
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let at = |path: &str| format!("http://{host}{path}");
     answer::ok(json!({
         "issuer": super::id_token::ISSUER,

@@ -52,9 +52,7 @@ impl SigningKey {
     fn jwk(&self) -> Value {
         // An uncompressed point: 0x04, then 32 bytes each of x and y.
         let point = self.pair.public_key().as_ref();
-        let part = |range: std::ops::Range<usize>| {
-            URL_SAFE_NO_PAD.encode(point.get(range).unwrap_or_default())
-        };
+        let part = |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(point.get(range).unwrap_or_default());
         let kid = hex(digest::digest(&digest::SHA256, point).as_ref());
         json!({
             "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig",
@@ -64,10 +62,7 @@ impl SigningKey {
 }
 
 fn unusable(error: impl std::fmt::Display) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("the signing key is unusable: {error}"),
-    )
+    io::Error::new(io::ErrorKind::InvalidData, format!("the signing key is unusable: {error}"))
 }
 
 /// `GET /oauth2/v2.1/certs`
@@ -129,18 +124,11 @@ pub(super) async fn verify(State(sim): State<Simulator>, body: Bytes) -> Respons
         return invalid("Invalid IdToken.");
     };
     let claim = |name: &str| claims.get(name).and_then(Value::as_str);
-    let differs = |param: &str, name: &str| {
-        form.get(param)
-            .is_some_and(|expected| claim(name) != Some(expected))
-    };
+    let differs = |param: &str, name: &str| form.get(param).is_some_and(|expected| claim(name) != Some(expected));
     if claim("iss") != Some(ISSUER) {
         return invalid("Invalid IdToken Issuer.");
     }
-    if claims
-        .get("exp")
-        .and_then(Value::as_i64)
-        .is_none_or(|exp| exp <= sim.now() / 1000)
-    {
+    if claims.get("exp").and_then(Value::as_i64).is_none_or(|exp| exp <= sim.now() / 1000) {
         return invalid("IdToken expired.");
     }
     if claim("aud") != Some(client_id) {

@@ -97,10 +97,7 @@ pub(super) async fn friendship(State(sim): State<Simulator>, headers: HeaderMap)
         return answer::message(StatusCode::BAD_REQUEST, text);
     };
     let friend = state.is_friend(&bot.channel_id, &holder.person_id);
-    answer::about(
-        answer::ok(json!({ "friendFlag": friend })),
-        &holder.user_id(),
-    )
+    answer::about(answer::ok(json!({ "friendFlag": friend })), &holder.user_id())
 }
 
 fn forbidden() -> Response {

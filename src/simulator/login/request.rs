@@ -76,9 +76,7 @@ impl Ask {
 }
 
 fn with_params(uri: &str, params: &[(&str, &str)]) -> String {
-    let added = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(params)
-        .finish();
+    let added = form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
     let joint = if uri.contains('?') { '&' } else { '?' };
     format!("{uri}{joint}{added}")
 }
@@ -114,30 +112,14 @@ impl Params {
 }
 
 /// Reads the query of an authorize request.
-pub(super) fn read<'w>(
-    world: &'w World,
-    query: &str,
-) -> Result<(Ask, &'w Provider, &'w LoginChannel), Refusal> {
-    let params = Params(
-        form_urlencoded::parse(query.as_bytes())
-            .into_owned()
-            .collect(),
-    );
-    let (provider, channel) = params
-        .get("client_id")
-        .and_then(|id| world.login(id))
-        .ok_or(Refusal::Page("Invalid client_id value."))?;
+pub(super) fn read<'w>(world: &'w World, query: &str) -> Result<(Ask, &'w Provider, &'w LoginChannel), Refusal> {
+    let params = Params(form_urlencoded::parse(query.as_bytes()).into_owned().collect());
+    let (provider, channel) =
+        params.get("client_id").and_then(|id| world.login(id)).ok_or(Refusal::Page("Invalid client_id value."))?;
     let redirect_uri = params
         .get("redirect_uri")
-        .filter(|uri| {
-            channel
-                .callback_urls
-                .iter()
-                .any(|known| is_callback(known, uri))
-        })
-        .ok_or(Refusal::Page(
-            "Invalid redirect_uri value. Check if it is registered in a LINE developers site.",
-        ))?;
+        .filter(|uri| channel.callback_urls.iter().any(|known| is_callback(known, uri)))
+        .ok_or(Refusal::Page("Invalid redirect_uri value. Check if it is registered in a LINE developers site."))?;
     let ask = check(&params, query, redirect_uri).map_err(|(code, description)| {
         let mut answer = vec![("error", code), ("error_description", description)];
         answer.extend(params.get("state").map(|state| ("state", state)));
@@ -167,9 +149,7 @@ fn check(params: &Params, query: &str, redirect_uri: &str) -> Result<Ask, Mistak
         .filter(|state| !state.contains('%'))
         .ok_or(invalid("state is required and must not be URL-encoded."))?;
     if !matches!(params.get("response_mode"), None | Some("query")) {
-        return Err(invalid(
-            "This response_mode is not played by the simulator.",
-        ));
+        return Err(invalid("This response_mode is not played by the simulator."));
     }
     for flag in ["switch_amr", "disable_auto_login", "disable_ios_auto_login"] {
         if !matches!(params.get(flag), None | Some("true" | "false")) {
@@ -199,10 +179,7 @@ fn scopes(scope: Option<&str>) -> Result<Vec<String>, Mistake> {
     let mut scopes: Vec<String> = Vec::new();
     for scope in text.split(' ').filter(|scope| !scope.is_empty()) {
         if !SCOPES.contains(&scope) {
-            return Err((
-                "INVALID_SCOPE",
-                "The scope is not available to this channel.",
-            ));
+            return Err(("INVALID_SCOPE", "The scope is not available to this channel."));
         }
         if !scopes.iter().any(|s| s == scope) {
             scopes.push(scope.to_owned());
@@ -210,26 +187,16 @@ fn scopes(scope: Option<&str>) -> Result<Vec<String>, Mistake> {
     }
     let has = |wanted: &str| scopes.iter().any(|scope| scope == wanted);
     if (!has("profile") && !has("openid")) || (has("email") && !has("openid")) {
-        return Err((
-            "INVALID_SCOPE",
-            "The scope needs profile or openid, and openid for email.",
-        ));
+        return Err(("INVALID_SCOPE", "The scope needs profile or openid, and openid for email."));
     }
     Ok(scopes)
 }
 
 /// S256 only: `plain` is not supported, and it is what an absent method would mean.
 fn challenge(params: &Params) -> Result<Option<String>, Mistake> {
-    let is_hash = |text: &str| {
-        text.len() == 43
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-    };
-    match (
-        params.get("code_challenge"),
-        params.get("code_challenge_method"),
-    ) {
+    let is_hash =
+        |text: &str| text.len() == 43 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    match (params.get("code_challenge"), params.get("code_challenge_method")) {
         (None, None) => Ok(None),
         (Some(challenge), Some("S256")) if is_hash(challenge) => Ok(Some(challenge.to_owned())),
         _ => Err(invalid("code_challenge needs the method S256.")),
@@ -264,47 +231,19 @@ mod tests {
         let table = [
             ("https://example.com", "https://example.com", true),
             ("https://example.com", "https://example.com?key=value", true),
-            (
-                "https://example.com/cb",
-                "https://example.com/cb?a=1&b=2",
-                true,
-            ),
-            (
-                "https://example.com/cb?a=1",
-                "https://example.com/cb?a=1&b=2",
-                true,
-            ),
-            (
-                "https://example.com/cb?a=1",
-                "https://example.com/cb?a=12",
-                false,
-            ),
+            ("https://example.com/cb", "https://example.com/cb?a=1&b=2", true),
+            ("https://example.com/cb?a=1", "https://example.com/cb?a=1&b=2", true),
+            ("https://example.com/cb?a=1", "https://example.com/cb?a=12", false),
             ("https://example.com/cb", "https://example.com/cb/", false),
             ("https://example.com/cb", "https://example.com/cb2", false),
-            (
-                "https://example.com",
-                "https://example.com.evil.test",
-                false,
-            ),
+            ("https://example.com", "https://example.com.evil.test", false),
             ("https://example.com/cb", "https://example.com/cb#x", false),
-            (
-                "https://example.com/cb",
-                "https://example.com/cb?a#x",
-                false,
-            ),
-            (
-                "https://example.com/cb",
-                "https://example.com/cb?a\r\nb",
-                false,
-            ),
+            ("https://example.com/cb", "https://example.com/cb?a#x", false),
+            ("https://example.com/cb", "https://example.com/cb?a\r\nb", false),
             ("https://example.com/cb", "http://example.com/cb", false),
         ];
         for (registered, asked, expected) in table {
-            assert_eq!(
-                is_callback(registered, asked),
-                expected,
-                "{registered} {asked}"
-            );
+            assert_eq!(is_callback(registered, asked), expected, "{registered} {asked}");
         }
     }
 }

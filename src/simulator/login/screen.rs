@@ -100,28 +100,17 @@ pub(super) fn who(
         email: person.email.clone().unwrap_or_default(),
     };
     let known = known.and_then(|id| Some(choice(&id, state.people.get(&id)?)));
-    let people = state
-        .people_in_order()
-        .into_iter()
-        .map(|(id, p)| choice(id, p))
-        .collect();
-    phone::page(&WhoPage {
-        channel: &channel.name,
-        ask: &ask.query,
-        known,
-        people,
-        elsewhere,
-    })
+    let people = state.people_in_order().into_iter().map(|(id, p)| choice(id, p)).collect();
+    phone::page(&WhoPage { channel: &channel.name, ask: &ask.query, known, people, elsewhere })
 }
 
 /// `POST /_sim/authorize`: one step on the way.
 pub(super) async fn step(State(sim): State<Simulator>, jar: CookieJar, body: Bytes) -> Response {
     let form = Form::read(&body);
-    let (ask, provider, channel) =
-        match request::read(sim.world(), form.get("ask").unwrap_or_default()) {
-            Ok(read) => read,
-            Err(refusal) => return authorize::refused(refusal),
-        };
+    let (ask, provider, channel) = match request::read(sim.world(), form.get("ask").unwrap_or_default()) {
+        Ok(read) => read,
+        Err(refusal) => return authorize::refused(refusal),
+    };
     let step = form.get("step").unwrap_or_default();
     let elsewhere = form.get("elsewhere").is_some();
     match step {
@@ -138,15 +127,7 @@ pub(super) async fn step(State(sim): State<Simulator>, jar: CookieJar, body: Byt
         return (StatusCode::BAD_REQUEST, Html("Nobody was chosen.")).into_response();
     };
     let by_sso = form.get("by_sso").is_some();
-    let walk = Walk {
-        sim: &sim,
-        ask,
-        provider,
-        channel,
-        person,
-        elsewhere,
-        by_sso,
-    };
+    let walk = Walk { sim: &sim, ask, provider, channel, person, elsewhere, by_sso };
     let jar = authorize::remember(jar, &walk.person);
     let answer = match step {
         "consent" => walk.consented(&form),
@@ -177,13 +158,7 @@ impl Walk<'_> {
     /// Which way of adding the friend is offered.
     fn offer(&self, consent_shown: bool) -> Option<BotPrompt> {
         let state = self.sim.state();
-        authorize::offers_friend(
-            &state,
-            &self.ask,
-            self.provider,
-            &self.person,
-            consent_shown,
-        )
+        authorize::offers_friend(&state, &self.ask, self.provider, &self.person, consent_shown)
     }
 
     fn chosen(&self) -> Response {
@@ -199,9 +174,7 @@ impl Walk<'_> {
 
     fn consent_page(&self) -> Response {
         let person = self.sim.state().people.get(&self.person).cloned();
-        let (name, email) = person
-            .map(|p| (p.display_name, p.email))
-            .unwrap_or_default();
+        let (name, email) = person.map(|p| (p.display_name, p.email)).unwrap_or_default();
         let offer = self.offer(true);
         let bot = self.provider.linked_bot().map(|bot| bot.name.as_str());
         phone::page(&ConsentPage {
@@ -240,30 +213,17 @@ impl Walk<'_> {
         phone::page(&FriendPage {
             ask: &self.ask.query,
             person: &self.person,
-            bot: self
-                .provider
-                .linked_bot()
-                .map_or("", |bot| bot.name.as_str()),
+            bot: self.provider.linked_bot().map_or("", |bot| bot.name.as_str()),
             elsewhere: self.elsewhere,
             by_sso: self.by_sso,
         })
     }
 
     fn finish(&self, add_friend: Option<bool>) -> Response {
-        let passed = Passed {
-            add_friend,
-            by_sso: self.by_sso,
-        };
+        let passed = Passed { add_friend, by_sso: self.by_sso };
         let now = self.sim.now();
         let mut state = self.sim.state();
-        let url = authorize::finish(
-            &mut state,
-            &self.ask,
-            self.provider,
-            &self.person,
-            passed,
-            now,
-        );
+        let url = authorize::finish(&mut state, &self.ask, self.provider, &self.person, passed, now);
         drop(state);
         self.sim.changed();
         self.go(&url)

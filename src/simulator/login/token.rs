@@ -36,25 +36,15 @@ impl Form {
     }
 }
 
-/// 32 letters and digits that nobody can guess.
+/// 32 hex digits that nobody can guess.
 pub(in crate::simulator) fn secret_text() -> String {
-    use rand::{Rng, distr::Alphanumeric};
-    rand::rng()
-        .sample_iter(Alphanumeric)
-        .take(32)
-        .map(char::from)
-        .collect()
+    uuid::Uuid::new_v4().simple().to_string()
 }
 
 /// A token with the three parts of a JWS. Its parts mean nothing: LINE's tokens are opaque.
 pub(in crate::simulator) fn opaque_token() -> String {
     let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256"}"#);
-    format!(
-        "{header}.{}{}.{}",
-        secret_text(),
-        secret_text(),
-        secret_text()
-    )
+    format!("{header}.{}{}.{}", secret_text(), secret_text(), secret_text())
 }
 
 pub(super) async fn token(State(sim): State<Simulator>, body: Bytes) -> Response {
@@ -63,10 +53,9 @@ pub(super) async fn token(State(sim): State<Simulator>, body: Bytes) -> Response
         Some("authorization_code") => exchange(&sim, &form),
         Some("refresh_token") => refresh(&sim, &form),
         // The path is shared with channel access tokens v2.1; this LINE has no assertion keys registered.
-        Some("client_credentials") if form.get("client_assertion").is_some() => answer::message(
-            axum::http::StatusCode::NOT_FOUND,
-            "Cannot find channel key that satisfies the conditions",
-        ),
+        Some("client_credentials") if form.get("client_assertion").is_some() => {
+            answer::message(axum::http::StatusCode::NOT_FOUND, "Cannot find channel key that satisfies the conditions")
+        }
         Some(_) => answer::oauth("unsupported_grant_type", "unsupported grant_type"),
         None => answer::oauth_missing(),
     }
@@ -78,9 +67,7 @@ pub(super) fn client<'f>(world: &World, form: &'f Form) -> Result<&'f str, Respo
     let (Some(id), Some(secret)) = (form.get("client_id"), form.get("client_secret")) else {
         return Err(answer::oauth_missing());
     };
-    let (_, channel) = world
-        .login(id)
-        .ok_or_else(|| answer::oauth("invalid_client", "invalid client_id"))?;
+    let (_, channel) = world.login(id).ok_or_else(|| answer::oauth("invalid_client", "invalid client_id"))?;
     if channel.secret != secret {
         return Err(answer::oauth("invalid_client", "invalid client_secret"));
     }
@@ -107,10 +94,7 @@ fn exchange(sim: &Simulator, form: &Form) -> Response {
     if !verifies(code.challenge.as_deref(), form.get("code_verifier")) {
         return answer::oauth("invalid_grant", "invalid code_verifier");
     }
-    let subject = sim
-        .world()
-        .login(client)
-        .map(|(p, _)| user_id(&code.person, &p.name));
+    let subject = sim.world().login(client).map(|(p, _)| user_id(&code.person, &p.name));
     let answer = grant(sim, &mut state, code, now);
     answer::about(answer::ok(answer), &subject.unwrap_or_default())
 }
@@ -168,11 +152,7 @@ fn access(state: &mut Memory, refresh_token: &str, grant: &Grant, now: i64) -> V
 
 /// The scope as LINE answers it, which never names `email`.
 pub(super) fn scope_text(scopes: &[String]) -> String {
-    let named: Vec<&str> = scopes
-        .iter()
-        .map(String::as_str)
-        .filter(|s| *s != "email")
-        .collect();
+    let named: Vec<&str> = scopes.iter().map(String::as_str).filter(|s| *s != "email").collect();
     named.join(" ")
 }
 
@@ -203,10 +183,7 @@ mod tests {
         let verifier = "wJKN8qz5t8SSI9lMFhBB6qwNkQBkuPZoCxzRhwLRUo1";
         let challenge = "BSCQwo_m8Wf0fpjmwkIKmPAJ1A7tiuRSNDnXzODS7QI";
         assert!(verifies(Some(challenge), Some(verifier)));
-        assert!(!verifies(
-            Some(challenge),
-            Some(&verifier.replace('w', "W"))
-        ));
+        assert!(!verifies(Some(challenge), Some(&verifier.replace('w', "W"))));
         assert!(!verifies(Some(challenge), None));
         assert!(!verifies(None, Some(verifier)));
     }

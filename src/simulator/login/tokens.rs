@@ -29,10 +29,7 @@ fn invalid(description: &str) -> Response {
 }
 
 /// `GET /oauth2/v2.1/verify`
-pub(super) async fn verify_access(
-    State(sim): State<Simulator>,
-    RawQuery(query): RawQuery,
-) -> Response {
+pub(super) async fn verify_access(State(sim): State<Simulator>, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let token = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "access_token");
     let Some((_, token)) = token else {
@@ -94,11 +91,7 @@ struct Deauthorize {
 }
 
 /// `POST /user/v1/deauthorize`
-pub(super) async fn deauthorize(
-    State(sim): State<Simulator>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+pub(super) async fn deauthorize(State(sim): State<Simulator>, headers: HeaderMap, body: Bytes) -> Response {
     let now = sim.now();
     let mut state = sim.state();
     let bearer = answer::bearer(&headers)
@@ -115,13 +108,8 @@ pub(super) async fn deauthorize(
         Ok(asked) => asked,
         Err(answer) => return answer,
     };
-    let grant = state
-        .live(&asked.user_access_token, now)
-        .map(|(_, grant)| grant);
-    let Some(person) = grant
-        .filter(|g| g.channel == channel)
-        .map(|g| g.person.clone())
-    else {
+    let grant = state.live(&asked.user_access_token, now).map(|(_, grant)| grant);
+    let Some(person) = grant.filter(|g| g.channel == channel).map(|g| g.person.clone()) else {
         return answer::message(StatusCode::BAD_REQUEST, "invalid token");
     };
     state.withdraw(&channel, &person);

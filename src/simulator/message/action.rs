@@ -26,12 +26,7 @@ pub(super) fn actions(
 }
 
 /// Checks one action.
-pub(in crate::simulator) fn action(
-    found: &mut Found,
-    action: Option<&Value>,
-    at: &str,
-    label: Label,
-) {
+pub(in crate::simulator) fn action(found: &mut Found, action: Option<&Value>, at: &str, label: Label) {
     let Some(action) = action.filter(|action| action.is_object()) else {
         return found.add(at, "must be specified");
     };
@@ -40,11 +35,7 @@ pub(in crate::simulator) fn action(
     } else {
         found.optional_text(action, at, "label", label.max, graphemes);
     }
-    match action
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-    {
+    match action.get("type").and_then(Value::as_str).unwrap_or_default() {
         "uri" => uri(found, action, at),
         "postback" => {
             found.text(action, at, "data", 300, units);
@@ -72,12 +63,8 @@ pub(in crate::simulator) fn action(
 
 fn uri(found: &mut Found, action: &Value, at: &str) {
     found.text(action, at, "uri", 1000, units);
-    let text = action
-        .get("uri")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let known = url::Url::parse(text)
-        .is_ok_and(|url| matches!(url.scheme(), "http" | "https" | "line" | "tel"));
+    let text = action.get("uri").and_then(Value::as_str).unwrap_or_default();
+    let known = url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https" | "line" | "tel"));
     if !text.is_empty() && !known {
         found.add(join(at, "uri"), "invalid uri");
     }

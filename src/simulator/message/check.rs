@@ -10,8 +10,7 @@ use super::{
 };
 use crate::simulator::answer;
 
-const TYPES: &str =
-    "[text, textV2, sticker, image, video, audio, location, imagemap, template, flex, coupon]";
+const TYPES: &str = "[text, textV2, sticker, image, video, audio, location, imagemap, template, flex, coupon]";
 
 /// Checks a push body as a whole.
 #[expect(clippy::result_large_err, reason = "the error is the answer itself")]
@@ -20,24 +19,15 @@ pub(super) fn push(body: &Value) -> Result<(), Response> {
     if !is_recipient(to) {
         return Err(answer::invalid_property("to"));
     }
-    if !matches!(
-        body.get("notificationDisabled"),
-        None | Some(Value::Null | Value::Bool(_))
-    ) {
+    if !matches!(body.get("notificationDisabled"), None | Some(Value::Null | Value::Bool(_))) {
         return Err(answer::invalid_property("notificationDisabled"));
     }
-    if !matches!(
-        body.get("messages"),
-        None | Some(Value::Null | Value::Array(_))
-    ) {
+    if !matches!(body.get("messages"), None | Some(Value::Null | Value::Array(_))) {
         return Err(answer::invalid_property("messages"));
     }
     let mut found = Found::default();
     units_of(&mut found, body);
-    let size = body
-        .get("messages")
-        .and_then(Value::as_array)
-        .map_or(0, Vec::len);
+    let size = body.get("messages").and_then(Value::as_array).map_or(0, Vec::len);
     if !(1..=5).contains(&size) {
         found.add("messages", "Size must be between 1 and 5");
     } else {
@@ -45,17 +35,11 @@ pub(super) fn push(body: &Value) -> Result<(), Response> {
             check(&mut found, message, &format!("messages[{place}]"));
         }
     }
-    if found.0.is_empty() {
-        Ok(())
-    } else {
-        Err(answer::details(&found.0))
-    }
+    if found.0.is_empty() { Ok(()) } else { Err(answer::details(&found.0)) }
 }
 
 fn found_messages(body: &Value) -> &[Value] {
-    body.get("messages")
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    body.get("messages").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// A user, group or room id: a letter and 32 hex digits.
@@ -70,23 +54,16 @@ fn is_recipient(to: &str) -> bool {
 fn units_of(found: &mut Found, body: &Value) {
     for unit in found.list(body, "", "customAggregationUnits", 0, 1) {
         let fits = unit.as_str().is_some_and(|name| {
-            (1..=30).contains(&name.len())
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            (1..=30).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         });
         if !fits {
-            found.add(
-                "customAggregationUnits[0]",
-                "must be 1 to 30 letters, digits or _",
-            );
+            found.add("customAggregationUnits[0]", "must be 1 to 30 letters, digits or _");
         }
     }
 }
 
 fn check(found: &mut Found, message: &Value, at: &str) {
-    let kind = message
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let kind = message.get("type").and_then(Value::as_str).unwrap_or_default();
     match kind {
         "text" | "textV2" => found.text(message, at, "text", 5000, units),
         "sticker" => {
@@ -126,15 +103,7 @@ fn common(found: &mut Found, message: &Value, at: &str) {
         let at = join(at, "quickReply");
         for (place, item) in found.list(quick, &at, "items", 1, 13).iter().enumerate() {
             let at = format!("{at}.items[{place}].action");
-            action(
-                found,
-                item.get("action"),
-                &at,
-                Label {
-                    max: 20,
-                    required: true,
-                },
-            );
+            action(found, item.get("action"), &at, Label { max: 20, required: true });
         }
     }
     if let Some(sender) = message.get("sender") {
@@ -158,26 +127,12 @@ fn template(found: &mut Found, message: &Value, at: &str) {
     let Some(template) = message.get("template") else {
         return found.add(at.as_str(), "May not be null");
     };
-    let label = Label {
-        max: 20,
-        required: true,
-    };
-    match template
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-    {
+    let label = Label { max: 20, required: true };
+    match template.get("type").and_then(Value::as_str).unwrap_or_default() {
         "buttons" => {
-            let narrow =
-                template.get("title").is_some() || template.get("thumbnailImageUrl").is_some();
+            let narrow = template.get("title").is_some() || template.get("thumbnailImageUrl").is_some();
             found.optional_text(template, at, "title", 40, graphemes);
-            found.text(
-                template,
-                at,
-                "text",
-                if narrow { 60 } else { 160 },
-                graphemes,
-            );
+            found.text(template, at, "text", if narrow { 60 } else { 160 }, graphemes);
             actions(found, template, at, 1..=4, label);
         }
         "confirm" => {
@@ -185,37 +140,23 @@ fn template(found: &mut Found, message: &Value, at: &str) {
             actions(found, template, at, 2..=2, label);
         }
         "carousel" => {
-            for (place, column) in found
-                .list(template, at, "columns", 1, 10)
-                .iter()
-                .enumerate()
-            {
+            for (place, column) in found.list(template, at, "columns", 1, 10).iter().enumerate() {
                 let at = &format!("{at}.columns[{place}]");
-                let narrow =
-                    column.get("title").is_some() || column.get("thumbnailImageUrl").is_some();
+                let narrow = column.get("title").is_some() || column.get("thumbnailImageUrl").is_some();
                 found.optional_text(column, at, "title", 40, graphemes);
                 found.text(column, at, "text", if narrow { 60 } else { 120 }, graphemes);
                 actions(found, column, at, 1..=3, label);
             }
         }
         "image_carousel" => {
-            for (place, column) in found
-                .list(template, at, "columns", 1, 10)
-                .iter()
-                .enumerate()
-            {
+            for (place, column) in found.list(template, at, "columns", 1, 10).iter().enumerate() {
                 let at = &format!("{at}.columns[{place}]");
                 found.media_url(column, at, "imageUrl");
-                let label = Label {
-                    max: 12,
-                    required: false,
-                };
+                let label = Label { max: 12, required: false };
                 action(found, column.get("action"), &join(at, "action"), label);
             }
         }
-        _ => found.add(
-            join(at, "type"),
-            "Must be one of the following values: [buttons, confirm, carousel, image_carousel]",
-        ),
+        _ => found
+            .add(join(at, "type"), "Must be one of the following values: [buttons, confirm, carousel, image_carousel]"),
     }
 }

@@ -23,47 +23,28 @@ pub(super) fn check(found: &mut Found, message: &Value, at: &str) {
             if bytes > CAROUSEL_BYTES {
                 found.add(at.as_str(), "The carousel exceeds 50 KB");
             }
-            for (place, one) in found
-                .list(container, at, "contents", 1, 12)
-                .iter()
-                .enumerate()
-            {
+            for (place, one) in found.list(container, at, "contents", 1, 12).iter().enumerate() {
                 bubble(found, one, &format!("{at}.contents[{place}]"));
             }
         }
-        _ => found.add(
-            join(at, "type"),
-            "Must be one of the following values: [bubble, carousel]",
-        ),
+        _ => found.add(join(at, "type"), "Must be one of the following values: [bubble, carousel]"),
     }
 }
 
 fn kind(value: &Value) -> &str {
-    value
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    value.get("type").and_then(Value::as_str).unwrap_or_default()
 }
 
 fn bubble(found: &mut Found, bubble: &Value, at: &str) {
     if kind(bubble) != "bubble" {
-        return found.add(
-            join(at, "type"),
-            "Must be one of the following values: [bubble]",
-        );
+        return found.add(join(at, "type"), "Must be one of the following values: [bubble]");
     }
     if bubble.to_string().len() > BUBBLE_BYTES {
         found.add(at, "The bubble exceeds 30 KB");
     }
     let sizes = ["nano", "micro", "deca", "hecto", "kilo", "mega", "giga"];
-    if bubble
-        .get("size")
-        .is_some_and(|size| !size.as_str().is_some_and(|s| sizes.contains(&s)))
-    {
-        found.add(
-            join(at, "size"),
-            format!("Must be one of the following values: {sizes:?}"),
-        );
+    if bubble.get("size").is_some_and(|size| !size.as_str().is_some_and(|s| sizes.contains(&s))) {
+        found.add(join(at, "size"), format!("Must be one of the following values: {sizes:?}"));
     }
     for block in ["header", "body", "footer"] {
         if let Some(content) = bubble.get(block) {
@@ -104,10 +85,7 @@ fn component(found: &mut Found, part: &Value, at: &str) {
             }
         }
         "button" => {
-            let label = Label {
-                max: 40,
-                required: true,
-            };
+            let label = Label { max: 40, required: true };
             return action(found, part.get("action"), &join(at, "action"), label);
         }
         "image" | "icon" => found.media_url(part, at, "url"),
@@ -123,21 +101,14 @@ fn component(found: &mut Found, part: &Value, at: &str) {
 }
 
 fn filled(found: &mut Found, part: &Value, at: &str, name: &str) {
-    if part
-        .get(name)
-        .and_then(Value::as_str)
-        .is_none_or(str::is_empty)
-    {
+    if part.get(name).and_then(Value::as_str).is_none_or(str::is_empty) {
         found.add(join(at, name), "must be non-empty text");
     }
 }
 
 fn optional_action(found: &mut Found, holder: &Value, at: &str) {
     if holder.get("action").is_some() {
-        let label = Label {
-            max: 40,
-            required: false,
-        };
+        let label = Label { max: 40, required: false };
         action(found, holder.get("action"), &join(at, "action"), label);
     }
 }

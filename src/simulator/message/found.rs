@@ -12,21 +12,11 @@ pub(in crate::simulator) struct Found(pub Vec<Detail>);
 
 impl Found {
     pub fn add(&mut self, property: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Detail {
-            message: message.into(),
-            property: property.into(),
-        });
+        self.0.push(Detail { message: message.into(), property: property.into() });
     }
 
     /// A text that must be there, not empty, and not longer than `max` by `measure`.
-    pub fn text(
-        &mut self,
-        holder: &Value,
-        at: &str,
-        name: &str,
-        max: usize,
-        measure: fn(&str) -> usize,
-    ) {
+    pub fn text(&mut self, holder: &Value, at: &str, name: &str, max: usize, measure: fn(&str) -> usize) {
         match holder.get(name) {
             None | Some(Value::Null) => self.add(join(at, name), "May not be empty"),
             Some(Value::String(text)) if text.is_empty() => {
@@ -37,22 +27,12 @@ impl Found {
     }
 
     /// A text that may be absent.
-    pub fn optional_text(
-        &mut self,
-        holder: &Value,
-        at: &str,
-        name: &str,
-        max: usize,
-        measure: fn(&str) -> usize,
-    ) {
+    pub fn optional_text(&mut self, holder: &Value, at: &str, name: &str, max: usize, measure: fn(&str) -> usize) {
         match holder.get(name) {
             None | Some(Value::Null) => {}
             Some(Value::String(text)) if measure(text) <= max => {}
             Some(Value::String(_)) => {
-                self.add(
-                    join(at, name),
-                    format!("Length must be between 0 and {max}"),
-                );
+                self.add(join(at, name), format!("Length must be between 0 and {max}"));
             }
             Some(_) => self.add(join(at, name), "must be a string"),
         }
@@ -68,22 +48,12 @@ impl Found {
     }
 
     /// A list with so many entries; gives them.
-    pub fn list<'v>(
-        &mut self,
-        holder: &'v Value,
-        at: &str,
-        name: &str,
-        min: usize,
-        max: usize,
-    ) -> &'v [Value] {
+    pub fn list<'v>(&mut self, holder: &'v Value, at: &str, name: &str, min: usize, max: usize) -> &'v [Value] {
         let list = holder.get(name).and_then(Value::as_array);
         match list {
             Some(list) if (min..=max).contains(&list.len()) => list,
             Some(_) => {
-                self.add(
-                    join(at, name),
-                    format!("Size must be between {min} and {max}"),
-                );
+                self.add(join(at, name), format!("Size must be between {min} and {max}"));
                 &[]
             }
             None => {
@@ -125,17 +95,12 @@ pub(in crate::simulator) fn graphemes(text: &str) -> usize {
 fn is_secure(url: &str) -> bool {
     url::Url::parse(url).is_ok_and(|url| {
         url.scheme() == "https"
-            || (url.scheme() == "http"
-                && matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")))
+            || (url.scheme() == "http" && matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")))
     })
 }
 
 pub(in crate::simulator) fn join(at: &str, name: &str) -> String {
-    if at.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{at}.{name}")
-    }
+    if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") }
 }
 
 #[cfg(test)]

@@ -65,18 +65,11 @@ pub(super) struct Area {
 }
 
 fn text(value: &Value, name: &str) -> String {
-    value
-        .get(name)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
+    value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn list<'v>(value: &'v Value, name: &str) -> &'v [Value] {
-    value
-        .get(name)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 pub(super) fn message(message: &Value) -> Drawing {
@@ -90,18 +83,11 @@ pub(super) fn message(message: &Value) -> Drawing {
                 "carousel" => list(contents, "contents").iter().map(bubble).collect(),
                 _ => vec![bubble(contents)],
             };
-            Drawing::Flex {
-                alt: text(message, "altText"),
-                bubbles,
-            }
+            Drawing::Flex { alt: text(message, "altText"), bubbles }
         }
         _ => {
             let alt = text(message, "altText");
-            let text = if alt.is_empty() {
-                format!("{message:#}")
-            } else {
-                alt
-            };
+            let text = if alt.is_empty() { format!("{message:#}") } else { alt };
             Drawing::Other { kind, text }
         }
     }
@@ -109,18 +95,13 @@ pub(super) fn message(message: &Value) -> Drawing {
 
 fn bubble(bubble: &Value) -> Part {
     let blocks = ["header", "hero", "body", "footer"];
-    let parts = blocks
-        .iter()
-        .filter_map(|name| Some((name, bubble.get(*name)?)));
+    let parts = blocks.iter().filter_map(|name| Some((name, bubble.get(*name)?)));
     let parts = parts.map(|(name, block)| {
         let mut part = part(block);
         part.class.push_str(&format!(" block {name}"));
         part
     });
-    Part {
-        parts: parts.collect(),
-        ..blank(Kind::Box, "bubble", bubble)
-    }
+    Part { parts: parts.collect(), ..blank(Kind::Box, "bubble", bubble) }
 }
 
 fn blank(kind: Kind, class: &str, value: &Value) -> Part {
@@ -144,30 +125,15 @@ fn part(value: &Value) -> Part {
                 _ => "box",
             };
             let parts = list(value, "contents").iter().map(part).collect();
-            Part {
-                parts,
-                style,
-                ..blank(Kind::Box, layout, value)
-            }
+            Part { parts, style, ..blank(Kind::Box, layout, value) }
         }
         "text" | "span" => {
-            let spans: String = list(value, "contents")
-                .iter()
-                .map(|s| text(s, "text"))
-                .collect();
+            let spans: String = list(value, "contents").iter().map(|s| text(s, "text")).collect();
             let own = text(value, "text");
-            let bold = if text(value, "weight") == "bold" {
-                "text bold"
-            } else {
-                "text"
-            };
+            let bold = if text(value, "weight") == "bold" { "text bold" } else { "text" };
             let class = format!("{bold} size-{}", size(value));
             let text = if own.is_empty() { spans } else { own };
-            Part {
-                text,
-                style,
-                ..blank(Kind::Text, &class, value)
-            }
+            Part { text, style, ..blank(Kind::Text, &class, value) }
         }
         "button" => {
             let label = value.get("action").map(|action| text(action, "label"));
@@ -177,37 +143,23 @@ fn part(value: &Value) -> Part {
                 _ => "button",
             };
             let text = label.unwrap_or_default();
-            Part {
-                text,
-                ..blank(Kind::Button, class, value)
-            }
+            Part { text, ..blank(Kind::Button, class, value) }
         }
         "image" | "icon" => {
             let url = web_url(&text(value, "url")).unwrap_or_default();
-            Part {
-                text: url,
-                ..blank(Kind::Image, "image", value)
-            }
+            Part { text: url, ..blank(Kind::Image, "image", value) }
         }
         "separator" => blank(Kind::Separator, "separator", value),
         "filler" => blank(Kind::Box, "filler", value),
-        other => Part {
-            text: other.to_owned(),
-            ..blank(Kind::Unknown, "unknown", value)
-        },
+        other => Part { text: other.to_owned(), ..blank(Kind::Unknown, "unknown", value) },
     }
 }
 
 /// LINE's named sizes; anything else is drawn as the normal one.
 fn size(value: &Value) -> &'static str {
-    let named = [
-        "xxs", "xs", "sm", "md", "lg", "xl", "xxl", "3xl", "4xl", "5xl",
-    ];
+    let named = ["xxs", "xs", "sm", "md", "lg", "xl", "xxl", "3xl", "4xl", "5xl"];
     let asked = text(value, "size");
-    named
-        .into_iter()
-        .find(|name| *name == asked)
-        .unwrap_or("md")
+    named.into_iter().find(|name| *name == asked).unwrap_or("md")
 }
 
 fn style(value: &Value) -> String {
@@ -268,11 +220,7 @@ pub(super) fn menu(object: &Value) -> Option<Menu> {
                 side("width", width)?,
                 side("height", height)?
             ),
-            label: if label.is_empty() {
-                text(action, "type")
-            } else {
-                label
-            },
+            label: if label.is_empty() { text(action, "type") } else { label },
             tap: tap(action),
         })
     };

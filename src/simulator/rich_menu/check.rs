@@ -28,10 +28,7 @@ pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Valu
     }
     let mut object = Map::new();
     for name in ["size", "selected", "name", "chatBarText", "areas"] {
-        object.insert(
-            name.to_owned(),
-            menu.get(name).cloned().unwrap_or_else(|| json!([])),
-        );
+        object.insert(name.to_owned(), menu.get(name).cloned().unwrap_or_else(|| json!([])));
     }
     Ok(object)
 }
@@ -53,10 +50,7 @@ fn size(found: &mut Found, size: Option<&Value>) {
     }
     // width / height >= 1.45
     if height < 250 || width * 100 < height * 145 {
-        found.add(
-            "size.height",
-            "must be at least 250 and at most the width divided by 1.45",
-        );
+        found.add("size.height", "must be at least 250 and at most the width divided by 1.45");
     }
 }
 
@@ -65,31 +59,16 @@ fn areas(found: &mut Found, menu: &Value) {
         let at = format!("areas[{place}]");
         let bounds = area.get("bounds").cloned().unwrap_or_default();
         for (name, least) in [("x", 0), ("y", 0), ("width", 1), ("height", 1)] {
-            if bounds
-                .get(name)
-                .and_then(Value::as_u64)
-                .is_none_or(|value| value < least)
-            {
+            if bounds.get(name).and_then(Value::as_u64).is_none_or(|value| value < least) {
                 let text = format!("must be a number of at least {least}");
                 found.add(format!("{at}.bounds.{name}"), text);
             }
         }
         let at = join(&at, "action");
         let kind = area.get("action").and_then(|action| action.get("type"));
-        if matches!(
-            kind.and_then(Value::as_str),
-            Some("camera" | "cameraRoll" | "location")
-        ) {
+        if matches!(kind.and_then(Value::as_str), Some("camera" | "cameraRoll" | "location")) {
             found.add(join(&at, "type"), "invalid action type");
         }
-        action(
-            found,
-            area.get("action"),
-            &at,
-            Label {
-                max: 20,
-                required: false,
-            },
-        );
+        action(found, area.get("action"), &at, Label { max: 20, required: false });
     }
 }

@@ -24,9 +24,7 @@ pub(super) async fn upload(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Response {
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok());
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.unwrap_or("null").to_owned();
     with_account(&sim, &headers, |account| {
         let Some(menu) = account.menus.get_mut(&id) else {
@@ -39,27 +37,16 @@ pub(super) async fn upload(
         if menu.image.is_some() {
             return bad_request("An image has already been uploaded to the richmenu");
         }
-        let size = if kind == "image/png" {
-            png_size(&body)
-        } else {
-            jpeg_size(&body)
-        };
+        let size = if kind == "image/png" { png_size(&body) } else { jpeg_size(&body) };
         if body.len() > MAX_BYTES || size.is_none() || size != menu_size(menu) {
             return bad_request(WRONG_SIZE);
         }
-        menu.image = Some(MenuImage {
-            content_type: kind,
-            base64: STANDARD.encode(&body),
-        });
+        menu.image = Some(MenuImage { content_type: kind, base64: STANDARD.encode(&body) });
         answer::ok(json!({}))
     })
 }
 
-pub(super) async fn download(
-    State(sim): State<Simulator>,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-) -> Response {
+pub(super) async fn download(State(sim): State<Simulator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     with_account(&sim, &headers, |account| {
         let image = account.menus.get(&id).and_then(|menu| menu.image.as_ref());
         image.and_then(bytes_of).unwrap_or_else(not_found)
@@ -69,10 +56,7 @@ pub(super) async fn download(
 /// The image of a menu of any bot, for the phone.
 pub(in crate::simulator) fn picture(sim: &Simulator, id: &str) -> Response {
     let state = sim.state();
-    let menu = state
-        .accounts
-        .values()
-        .find_map(|account| account.menus.get(id));
+    let menu = state.accounts.values().find_map(|account| account.menus.get(id));
     let image = menu.and_then(|menu| menu.image.as_ref());
     image.and_then(bytes_of).unwrap_or_else(not_found)
 }
@@ -84,10 +68,7 @@ fn bytes_of(image: &MenuImage) -> Option<Response> {
 
 fn menu_size(menu: &Menu) -> Option<(u64, u64)> {
     let size = menu.object.get("size")?;
-    Some((
-        size.get("width").and_then(Value::as_u64)?,
-        size.get("height")?.as_u64()?,
-    ))
+    Some((size.get("width").and_then(Value::as_u64)?, size.get("height")?.as_u64()?))
 }
 
 /// Width and height out of the first chunk.
@@ -116,9 +97,7 @@ fn jpeg_size(bytes: &[u8]) -> Option<(u64, u64)> {
 }
 
 fn number(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0, |sum, byte| sum * 256 + u64::from(*byte))
+    bytes.iter().fold(0, |sum, byte| sum * 256 + u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -127,10 +106,7 @@ mod tests {
 
     #[test]
     fn a_jpeg_tells_its_size() {
-        let bytes = [
-            0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 2, 0xff, 0xc0, 0, 11, 8, 0x03, 0x2a, 0x04, 0xe2, 1, 1,
-            1, 1,
-        ];
+        let bytes = [0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 2, 0xff, 0xc0, 0, 11, 8, 0x03, 0x2a, 0x04, 0xe2, 1, 1, 1, 1];
         assert_eq!(jpeg_size(&bytes), Some((1250, 810)));
         assert_eq!(jpeg_size(&bytes[..12]), None);
     }

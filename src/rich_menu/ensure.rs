@@ -1,0 +1,97 @@
+//! Makes sure that a channel's menus exist at LINE; safe to run at any time and any number of times.
+
+use std::time::Duration;
+
+use super::{
+    Menu, Remote, Stop, file,
+    rule::{self, STRANGER},
+    store,
+};
+use crate::{
+    app::App,
+    line::{Error, rich_menu::Listed},
+    queue::{self, Outcome},
+};
+
+const LEASE: Duration = Duration::from_secs(60);
+const BUSY: Duration = Duration::from_secs(2);
+
+/// Brings the menus of the files to a channel, and makes the strangers' menu its default.
+pub async fn ensure(app: &App, channel: &str) -> Outcome {
+    match ensure_leased(app, channel).await {
+        Ok(()) => Outcome::Done,
+        Err(Stop(outcome)) => outcome,
+    }
+}
+
+/// Two at once would each make every menu.
+async fn ensure_leased(app: &App, channel: &str) -> Result<(), Stop> {
+    let (lease, holder) = (format!("menus:{channel}"), app.new_id());
+    if queue::lease(app, &lease, &holder, LEASE).await?.is_none() {
+        let why = "another node makes this channel's menus".to_owned();
+        return Err(Stop(Outcome::Retry { why, after: Some(BUSY) }));
+    }
+    let done = ensure_all(app, channel).await;
+    queue::release(app, &lease, &holder).await?;
+    done
+}
+
+async fn ensure_all(app: &App, channel: &str) -> Result<(), Stop> {
+    let menus = load(app).await?;
+    let default = rule::choose(&menus, STRANGER).map_err(|error| Stop(Outcome::Park { why: error.to_string() }))?;
+    let remote = Remote::new(app, channel).await?;
+    let listed = match remote.line().list_rich_menus(&remote.token).await {
+        Ok(listed) => listed,
+        Err(error) => return Err(remote.stop(error).await),
+    };
+    for menu in &menus {
+        let rich_menu_id = ensure_one(&remote, &listed, menu).await?;
+        if default.is_some_and(|default| default.name == menu.name)
+            && let Err(error) = remote.line().set_default_rich_menu(&remote.token, &rich_menu_id).await
+        {
+            return Err(remote.stop(error).await);
+        }
+    }
+    Ok(())
+}
+
+/// Reads the files without holding up other work.
+pub(super) async fn load(app: &App) -> Result<Vec<Menu>, Stop> {
+    let app = app.clone();
+    let loaded = tokio::task::spawn_blocking(move || file::load(&app.config)).await;
+    Ok(loaded.map_err(|error| Stop(Outcome::retry(error)))??)
+}
+
+async fn ensure_one(remote: &Remote<'_>, listed: &[Listed], menu: &Menu) -> Result<String, Stop> {
+    let (app, channel) = (remote.app, remote.channel);
+    let name = menu.name_at_line();
+    let at_line: Vec<&str> = listed.iter().filter(|l| l.name == name).map(|l| l.rich_menu_id.as_str()).collect();
+    let row = store::find(&mut *app.db.conn().await?, channel, menu).await?;
+    let known = row.filter(|row| at_line.contains(&row.rich_menu_id.as_str()));
+    let (rich_menu_id, has_image) = match (known, at_line.first()) {
+        (Some(row), _) => (row.rich_menu_id, row.has_image),
+        (None, Some(found)) => ((*found).to_owned(), false),
+        (None, None) => match remote.line().create_rich_menu(&remote.token, &menu.object).await {
+            Ok(created) => (created, false),
+            Err(error) => return Err(remote.stop(error).await),
+        },
+    };
+    if !has_image {
+        store::insert(&mut *app.db.conn().await?, app.now(), channel, menu, &rich_menu_id).await?;
+        upload(remote, menu, &rich_menu_id).await?;
+        store::set_image(&mut *app.db.conn().await?, app.now(), channel, &rich_menu_id).await?;
+    }
+    Ok(rich_menu_id)
+}
+
+async fn upload(remote: &Remote<'_>, menu: &Menu, rich_menu_id: &str) -> Result<(), Stop> {
+    let image = menu.image.to_vec();
+    let result = remote.line().upload_rich_menu_image(&remote.token, rich_menu_id, menu.content_type, image).await;
+    match result {
+        Ok(()) => Ok(()),
+        // An upload before this one succeeded and was not recorded.
+        Err(Error::Refused { status: 400, message, .. }) if message.contains("already") => Ok(()),
+        Err(error @ Error::Refused { status: 404, .. }) => Err(Stop(Outcome::retry(error))),
+        Err(error) => Err(remote.stop(error).await),
+    }
+}
