@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use crate::flex::RenderError;
 
-const SHIPPED: [(&str, &str, &str); 2] = [
+const SHIPPED: [(&str, &str, &str); 4] = [
+    ("link_conflict", "en", include_str!("../../templates/messages/link_conflict.en.json")),
+    ("link_conflict", "ja", include_str!("../../templates/messages/link_conflict.ja.json")),
     ("welcome", "en", include_str!("../../templates/messages/welcome.en.json")),
     ("welcome", "ja", include_str!("../../templates/messages/welcome.ja.json")),
 ];

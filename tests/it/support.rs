@@ -1,0 +1,466 @@
+//! The application under test: whole, in process, with the simulator as LINE on one listener per host, so
+//! that a call to the wrong host fails as it would at LINE. Each test has its own database.
+#![allow(dead_code, reason = "not every test needs every helper")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+pub mod browser;
+pub mod postgres;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::ConnectInfo,
+    http::{Method, Request, StatusCode, header},
+};
+use musubi::{
+    app::{App, Clock},
+    config::Config,
+    db::Db,
+    demo, member, routes,
+    simulator::{self, Host, Simulator},
+    worker,
+};
+use serde_json::{Value, json};
+use sqlx::{Column, Row};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tower::ServiceExt;
+
+pub const ORIGIN: &str = "https://members.example.jp";
+pub const PASSWORD: &str = "correct horse battery";
+pub const LOGIN_CHANNEL: &str = "1000000001";
+pub const LOGIN_SECRET: &str = "5f1c0b7a9d3e4f60812233445566778a";
+pub const BOT_CHANNEL: &str = "1000000002";
+pub const BOT_SECRET: &str = "0a9b8c7d6e5f40312233445566778899";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// Makes two tests of one body: `name::sqlite` and `name::postgres`.
+macro_rules! both_engines {
+    ($($(#[$meta:meta])* async fn $name:ident($app:ident) $body:block)*) => { $(
+        $(#[$meta])*
+        mod $name {
+            #[allow(unused_imports, reason = "some bodies need nothing from around")]
+            use super::*;
+
+            async fn body($app: &$crate::support::TestApp) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                let app = $crate::support::TestApp::start($crate::support::Engine::Sqlite).await;
+                body(&app).await;
+                app.end().await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                let app = $crate::support::TestApp::start($crate::support::Engine::Postgres).await;
+                body(&app).await;
+                app.end().await;
+            }
+        }
+    )* };
+}
+pub(crate) use both_engines;
+
+pub struct TestApp {
+    pub app: App,
+    pub router: Router,
+    pub clock: Clock,
+    pub engine: Engine,
+    pub database_url: String,
+    /// Every host of LINE and `/_sim`, in process.
+    pub line: Router,
+    _simulator: Simulator,
+    _folder: TempDir,
+}
+
+/// An answer read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: axum::http::HeaderMap,
+    pub body: String,
+}
+
+impl TestApp {
+    pub async fn start(engine: Engine) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database_url = match engine {
+            Engine::Sqlite => format!("sqlite://{}", folder.path().join("test.db").display()),
+            Engine::Postgres => postgres::fresh_database().await,
+        };
+        let clock = Clock::default();
+        let hosts = [listen().await, listen().await, listen().await, listen().await];
+        let config = config(&database_url, &hosts.each_ref().map(|host| host.local_addr().unwrap()));
+        let (now, world) = (clock.clone(), demo::world(&config));
+        let options = simulator::Options { data: None, clock: Arc::new(move || now.now().0), world };
+        let simulator = Simulator::open(options).unwrap();
+        for (listener, host) in hosts.into_iter().zip([Host::Access, Host::Api, Host::ApiData, Host::Liff]) {
+            let router = simulator.router(host);
+            tokio::spawn(async move { axum::serve(listener, router).await });
+        }
+        let db = Db::connect(&database_url).await.unwrap();
+        db.migrate().await.unwrap();
+        let app = App::new(config, db, clock.clone()).unwrap();
+        let (router, line) = (routes::router(&app), simulator.router(Host::All));
+        Self { app, router, clock, engine, database_url, line, _simulator: simulator, _folder: folder }
+    }
+
+    /// Closes what the test leaves, and removes its database.
+    pub async fn end(&self) {
+        self.app.db.close().await;
+        if self.engine == Engine::Postgres {
+            postgres::drop_database(&self.database_url).await;
+        }
+    }
+
+    pub fn visitor(&self) -> Visitor<'_> {
+        Visitor { app: self, cookies: BTreeMap::new(), address: "192.0.2.1".into(), language: "en" }
+    }
+
+    /// Adds a member with [`PASSWORD`]; gives the id.
+    pub async fn member(&self, email: &str, name: &str) -> String {
+        let password_hash = member::password::hash(&self.app, PASSWORD).await.unwrap();
+        let new = member::New {
+            email,
+            email_key: email,
+            name,
+            password_hash: &password_hash,
+            locale: None,
+            source: "company",
+        };
+        let mut conn = self.app.db.conn().await.unwrap();
+        member::insert(&mut conn, self.app.now(), &new).await.unwrap().expect("a new address")
+    }
+
+    /// A member's browser, signed in with the password.
+    pub async fn signed_in(&self, email: &str) -> Visitor<'_> {
+        let mut visitor = self.visitor();
+        let answer = visitor.post("/sign-in", &[("email", email), ("password", PASSWORD)]).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+        visitor
+    }
+
+    /// A member (`email` says who) linked to a new LINE user; gives their browser and the LINE user's id.
+    pub async fn linked(&self, email: &str) -> (Visitor<'_>, String) {
+        self.member(email, "Hanako").await;
+        let user = self.line_user("はなこ").await;
+        let mut visitor = self.signed_in(email).await;
+        let answer = visitor.link(&user).await;
+        assert_eq!(answer.location(), "/account?done=linked", "{}", answer.body);
+        worker::drain(&self.app).await.unwrap();
+        (visitor, user)
+    }
+
+    /// Runs jobs and sends what waits, until nothing is due.
+    pub async fn drain(&self) {
+        worker::drain(&self.app).await.unwrap();
+    }
+
+    // ---- LINE's side
+
+    /// A call to the simulator's control API.
+    pub async fn sim(&self, method: Method, path: &str, body: Value) -> Value {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        let answer = read(self.line.clone().oneshot(request).await.unwrap()).await;
+        assert!(answer.status.is_success(), "{path}: {} {}", answer.status, answer.body);
+        serde_json::from_str(&answer.body).unwrap_or(Value::Null)
+    }
+
+    /// A new person at LINE, friend of nobody yet; gives the LINE user ID.
+    pub async fn line_user(&self, name: &str) -> String {
+        let made = self.sim(Method::POST, "/_sim/users", json!({ "display_name": name })).await;
+        made["user_id"].as_str().unwrap().to_owned()
+    }
+
+    /// What the person's phone shows.
+    pub async fn phone(&self, user: &str) -> Value {
+        self.sim(Method::GET, &format!("/_sim/users/{user}/chat"), Value::Null).await
+    }
+
+    pub async fn fault(&self, fault: Value) {
+        self.sim(Method::POST, "/_sim/faults", fault).await;
+    }
+
+    pub async fn clear_faults(&self) {
+        self.sim(Method::DELETE, "/_sim/faults", Value::Null).await;
+    }
+
+    /// Every call to LINE's faces so far.
+    pub async fn calls(&self) -> Vec<Value> {
+        let ledger = self.sim(Method::GET, "/_sim/ledger", Value::Null).await;
+        ledger["calls"].as_array().unwrap().clone()
+    }
+
+    /// The calls whose path begins so.
+    pub async fn calls_to(&self, path: &str) -> Vec<Value> {
+        let calls = self.calls().await;
+        calls.into_iter().filter(|call| call["path"].as_str().unwrap().starts_with(path)).collect()
+    }
+
+    // ---- the database
+
+    /// Every row of every table but the named ones, as text: to see that nothing changed.
+    pub async fn dump(&self, but: &[&str]) -> Vec<String> {
+        let mut rows = Vec::new();
+        for table in TABLES.iter().filter(|table| !but.contains(table)) {
+            let statement = sqlx::AssertSqlSafe(format!("SELECT * FROM {table}"));
+            let mut conn = self.app.db.conn().await.unwrap();
+            for row in sqlx::query(statement).fetch_all(&mut *conn).await.unwrap() {
+                let columns = row.columns().iter().map(|column| {
+                    let index = column.ordinal();
+                    let value = row
+                        .try_get::<Option<String>, _>(index)
+                        .map(|text| format!("{text:?}"))
+                        .or_else(|_| row.try_get::<Option<i64>, _>(index).map(|number| format!("{number:?}")))
+                        .or_else(|_| row.try_get::<Option<Vec<u8>>, _>(index).map(|bytes| format!("{bytes:?}")));
+                    format!("{}={}", column.name(), value.unwrap_or_else(|error| format!("?{error}")))
+                });
+                rows.push(format!("{table}: {}", columns.collect::<Vec<_>>().join(" ")));
+            }
+        }
+        rows.sort();
+        rows
+    }
+
+    /// One number out of the database.
+    pub async fn count(&self, statement: &'static str) -> i64 {
+        let mut conn = self.app.db.conn().await.unwrap();
+        sqlx::query_scalar(statement).fetch_one(&mut *conn).await.unwrap()
+    }
+
+    /// The audit's rows as `action/reason`, oldest first.
+    pub async fn audit(&self) -> Vec<String> {
+        let mut conn = self.app.db.conn().await.unwrap();
+        let rows: Vec<(String, Option<String>)> =
+            sqlx::query_as("SELECT action, reason FROM audit ORDER BY id").fetch_all(&mut *conn).await.unwrap();
+        rows.into_iter().map(|(action, reason)| format!("{action}/{}", reason.unwrap_or_default())).collect()
+    }
+
+    pub async fn execute(&self, statement: &'static str) {
+        let mut conn = self.app.db.conn().await.unwrap();
+        sqlx::query(statement).execute(&mut *conn).await.unwrap();
+    }
+}
+
+/// All tables; a test compares them with the migrations.
+pub const TABLES: [&str; 16] = [
+    "members",
+    "sessions",
+    "line_users",
+    "friends",
+    "links",
+    "unlink_steps",
+    "grants",
+    "attempts",
+    "consent_texts",
+    "audit",
+    "jobs",
+    "leases",
+    "messages",
+    "deliveries",
+    "requests",
+    "rich_menus",
+];
+
+/// A browser: keeps cookies, sends forms as browsers do, follows nothing by itself.
+#[derive(Clone)]
+pub struct Visitor<'a> {
+    pub app: &'a TestApp,
+    pub cookies: BTreeMap<String, String>,
+    pub address: String,
+    pub language: &'static str,
+}
+
+impl Visitor<'_> {
+    pub async fn get(&mut self, path: &str) -> Answer {
+        let request = self.request(Method::GET, path).body(Body::empty()).unwrap();
+        self.send(request).await
+    }
+
+    /// Opens a page to have a form token, then sends the form as that page would.
+    pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let token = self.form_token().await;
+        let mut fields = fields.to_vec();
+        fields.push(("csrf", &token));
+        self.post_raw(path, &fields, &[("sec-fetch-site", "same-origin"), ("origin", ORIGIN)]).await
+    }
+
+    /// Sends a form just so: token and headers are the caller's affair.
+    pub async fn post_raw(&mut self, path: &str, fields: &[(&str, &str)], headers: &[(&str, &str)]) -> Answer {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let mut request =
+            self.request(Method::POST, path).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(Body::from(body)).unwrap()).await
+    }
+
+    pub async fn form_token(&mut self) -> String {
+        let page = self.get("/").await;
+        page.field("csrf").expect("the page has a form")
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> axum::http::request::Builder {
+        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "members.example.jp")
+            .header(header::ACCEPT_LANGUAGE, self.language)
+            .header(header::USER_AGENT, "test browser");
+        if !cookies.is_empty() {
+            request = request.header(header::COOKIE, cookies.join("; "));
+        }
+        request
+    }
+
+    pub async fn send(&mut self, mut request: Request<Body>) -> Answer {
+        let peer: SocketAddr = format!("{}:40000", self.address).parse().unwrap();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let answer = read(self.app.router.clone().oneshot(request).await.unwrap()).await;
+        for cookie in answer.headers.get_all(header::SET_COOKIE) {
+            let cookie = cookie.to_str().unwrap();
+            let (pair, attributes) = cookie.split_once(';').unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            if attributes.contains("Max-Age=0") {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        answer
+    }
+
+    pub fn session_cookie(&self) -> Option<&String> {
+        self.cookies.get("__Host-musubi_session")
+    }
+
+    // ---- LINE Login
+
+    /// Starts at our side; gives the authorize URL that the browser is sent to.
+    pub async fn start_line(&mut self, purpose: &str, return_to: &str) -> String {
+        let fields = [("purpose", purpose), ("provider", "main"), ("return_to", return_to)];
+        let answer = self.post("/line/start", &fields).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+        answer.location()
+    }
+
+    /// What `user` does at LINE (`outcome` as the simulator names it); gives the callback's path and query.
+    pub async fn at_line(&self, authorize_url: &str, user: &str, outcome: &str) -> String {
+        let login = json!({ "user_id": user, "outcome": outcome, "add_friend": true });
+        self.app.sim(Method::POST, "/_sim/logins", login).await;
+        let url = url::Url::parse(authorize_url).unwrap();
+        let path = format!("{}?{}", url.path(), url.query().unwrap_or_default());
+        let request = Request::get(path).header(header::HOST, "access.line.me").body(Body::empty()).unwrap();
+        let answer = read(self.app.line.clone().oneshot(request).await.unwrap()).await;
+        let back = answer.location();
+        back.strip_prefix(ORIGIN).unwrap_or_else(|| panic!("LINE did not send back: {back} {}", answer.body)).to_owned()
+    }
+
+    /// Signs in with LINE as `user`, to the callback's answer.
+    pub async fn sign_in_by_line(&mut self, user: &str) -> Answer {
+        let url = self.start_line("sign_in", "/").await;
+        let back = self.at_line(&url, user, "consent").await;
+        self.get(&back).await
+    }
+
+    /// Goes to the confirm page for `user`; gives the attempt's id. The visitor is signed in.
+    pub async fn to_confirm(&mut self, user: &str) -> String {
+        let url = self.start_line("link", "/account").await;
+        let back = self.at_line(&url, user, "consent").await;
+        let answer = self.get(&back).await;
+        let location = answer.location();
+        let id = location.strip_prefix("/link/confirm?attempt=");
+        id.unwrap_or_else(|| panic!("no confirm page: {} {location} {}", answer.status, answer.body)).to_owned()
+    }
+
+    /// Links the signed-in member to `user`, to the answer of the yes.
+    pub async fn link(&mut self, user: &str) -> Answer {
+        let attempt = self.to_confirm(user).await;
+        let page = self.get(&format!("/link/confirm?attempt={attempt}")).await;
+        assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+        self.confirm(&attempt).await
+    }
+
+    pub async fn confirm(&mut self, attempt: &str) -> Answer {
+        self.post("/link/confirm", &[("attempt", attempt), ("decision", "yes")]).await
+    }
+
+    pub async fn unlink(&mut self) -> Answer {
+        self.post("/account/unlink", &[("provider", "main"), ("password", PASSWORD)]).await
+    }
+}
+
+impl Answer {
+    pub fn location(&self) -> String {
+        self.headers.get(header::LOCATION).map_or("", |value| value.to_str().unwrap()).to_owned()
+    }
+
+    /// The value of a hidden field.
+    pub fn field(&self, name: &str) -> Option<String> {
+        let at = self.body.find(&format!("name=\"{name}\" value=\""))?;
+        let rest = &self.body[at..];
+        let value = rest.split("value=\"").nth(1)?.split('"').next()?;
+        Some(value.to_owned())
+    }
+}
+
+pub async fn read(response: axum::response::Response) -> Answer {
+    let (parts, body) = response.into_parts();
+    let bytes = to_bytes(body, 16 * 1024 * 1024).await.unwrap_or_default();
+    Answer { status: parts.status, headers: parts.headers, body: String::from_utf8_lossy(&bytes).into_owned() }
+}
+
+async fn listen() -> TcpListener {
+    TcpListener::bind(("127.0.0.1", 0)).await.unwrap()
+}
+
+/// Access, API, API data and LIFF, each on its own port.
+pub fn config(database_url: &str, hosts: &[SocketAddr; 4]) -> Config {
+    let text = format!(
+        r#"
+        public_url = "{ORIGIN}"
+        database_url = "{database_url}"
+        company = "Example Company"
+        default_locale = "en"
+
+        [security]
+        sealing_key = "test"
+        sealing_keys = {{ test = "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=" }}
+        password_hash = {{ memory_kib = 64, passes = 1, at_once = 4 }}
+
+        [line]
+        access = "http://{}"
+        api = "http://{}"
+        api_data = "http://{}"
+        liff = "http://{}"
+
+        [provider.main.login]
+        channel_id = "{LOGIN_CHANNEL}"
+        channel_secret = "{LOGIN_SECRET}"
+        channel = "main"
+
+        [channel.main]
+        provider = "main"
+        channel_id = "{BOT_CHANNEL}"
+        channel_secret = "{BOT_SECRET}"
+        basic_id = "@example"
+        "#,
+        hosts[0], hosts[1], hosts[2], hosts[3]
+    );
+    Config::parse("test", &text, []).unwrap_or_else(|error| panic!("{error}"))
+}
