@@ -37,7 +37,7 @@ pub enum Answer {
     With(u16, &'static [(&'static str, &'static str)], Value),
     /// Status 200, then the connection breaks.
     Cut,
-    /// No answer, ever.
+    /// No answer until [`Stub::release`].
     Hang,
 }
 
@@ -49,6 +49,7 @@ struct Inner {
     calls: Mutex<Vec<Call>>,
     script: Mutex<VecDeque<(String, Answer)>>,
     called: Notify,
+    released: Notify,
 }
 
 impl Stub {
@@ -71,6 +72,11 @@ impl Stub {
     pub fn calls(&self, call: &str) -> Vec<Call> {
         let calls = self.0.calls.lock().unwrap();
         calls.iter().filter(|one| format!("{} {}", one.method, one.path).starts_with(call)).cloned().collect()
+    }
+
+    /// Lets a hanging call be answered.
+    pub fn release(&self) {
+        self.0.released.notify_one();
     }
 
     pub async fn wait_for_calls(&self, call: &str, count: usize) {
@@ -116,7 +122,10 @@ async fn answer(State(stub): State<Stub>, method: Method, uri: Uri, headers: Hea
             .body(body.to_string().into())
             .unwrap(),
         Some(Answer::Cut) => response.header("content-length", "100").body("{".into()).unwrap(),
-        Some(Answer::Hang) => std::future::pending().await,
+        Some(Answer::Hang) => {
+            stub.0.released.notified().await;
+            (StatusCode::OK, "{}").into_response()
+        }
         None if name == "POST /oauth2/v3/token" => {
             let token = json!({ "token_type": "Bearer", "access_token": format!("token-{number}"), "expires_in": 900 });
             response.body(token.to_string().into()).unwrap()
