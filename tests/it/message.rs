@@ -33,7 +33,7 @@ async fn deliver(stage: &Stage) -> usize {
 }
 
 async fn counts(stage: &Stage, id: &str) -> Counts {
-    message::counts(&mut *stage.app.db.conn().await.unwrap(), id).await.unwrap().unwrap()
+    message::counts(&mut stage.app.db.conn().await.unwrap(), id).await.unwrap().unwrap()
 }
 
 async fn requests(stage: &Stage) -> Vec<String> {
@@ -133,6 +133,46 @@ async fn a_sender_that_dies_leaves_an_open_request() {
         assert_eq!(counts(&stage, &id).await, SENT);
         let pushes = stage.line.calls(PUSH);
         assert!(same(&pushes[0], &pushes[1]));
+    }
+}
+
+#[tokio::test]
+async fn a_result_that_comes_too_late_is_void() {
+    for stage in stages("").await {
+        stage.link("aiko", None).await;
+        let id = send(&stage, "aiko").await;
+        stage.line.script(PUSH, Answer::Hang);
+        let app = stage.app.clone();
+        let stalled = tokio::spawn(async move { message::deliver(&app, "shop", "node-1").await });
+        stage.line.wait_for_calls(PUSH, 1).await;
+        stage.advance(WAIT);
+        stage.line.script(PUSH, error(500, "oops"));
+        assert_eq!(deliver(&stage).await, 1, "claimed again");
+        stage.line.release();
+        assert_eq!(stalled.await.unwrap().unwrap(), 1);
+        assert_eq!(counts(&stage, &id).await, SENDING, "the later claim owns the request");
+        stage.advance(WAIT);
+        assert_eq!(deliver(&stage).await, 1);
+        assert_eq!(counts(&stage, &id).await, SENT);
+        let pushes = stage.line.calls(PUSH);
+        assert!(pushes.windows(2).all(|pair| same(&pair[0], &pair[1])));
+    }
+}
+
+#[tokio::test]
+async fn an_ageing_token_is_replaced_and_serves_while_line_is_away() {
+    for stage in stages("").await {
+        for (name, advance, tokens) in [("a", 0, 1), ("b", 719, 1), ("c", 2, 2), ("d", 721, 3), ("e", 1, 4)] {
+            stage.link(name, None).await;
+            let id = send(&stage, name).await;
+            stage.advance(advance);
+            if name == "d" {
+                stage.line.script(TOKEN, error(500, "oops"));
+            }
+            assert_eq!(deliver(&stage).await, 1, "{name}");
+            assert_eq!(counts(&stage, &id).await, SENT, "{name}");
+            assert_eq!(stage.line.calls(TOKEN).len(), tokens, "{name}");
+        }
     }
 }
 
