@@ -85,7 +85,7 @@ proptest! {
         prop_assert_eq!(shape(&rendered), shape(&template));
         prop_assert_eq!(rendered["altText"].as_str().unwrap(), format!("Welcome, {name}"));
         let text = rendered.to_string();
-        prop_assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), rendered, "as JSON text and back");
+        prop_assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), rendered.clone(), "as JSON text and back");
         let link = rendered["contents"]["body"][0]["action"]["uri"].as_str().unwrap();
         let link = Url::parse(link).unwrap();
         prop_assert_eq!(link.host_str(), Some("a.example"));

@@ -81,28 +81,16 @@ impl Cache {
     ) -> Result<SecretString, Error> {
         let slot = self.slot(channel_id).await;
         let mut slot = slot.lock().await;
-        let kept = slot.token.clone().map(|kept| (kept.age(now), kept.token));
-        if let Some((Age::Fresh, token)) = kept {
-            return Ok(token);
-        }
-        if let Some((until, error)) = &slot.refused
-            && now < *until
-        {
-            return Err(error.clone());
-        }
-        match (line.stateless_token(channel_id, secret).await, kept) {
-            (Ok((token, life)), _) => {
-                let life = i64::try_from(life.as_millis()).unwrap_or(i64::MAX);
-                slot.token = Some(Kept { token: token.clone(), fetched_at: now, life });
-                slot.refused = None;
-                Ok(token)
-            }
-            (Err(error), Some((Age::Ageing, token))) if error.is_passing() => Ok(token),
-            (Err(error), _) => {
-                slot.refused = (!error.is_passing()).then(|| (now.saturating_add(REFUSAL_HOLDS), error.clone()));
-                Err(error)
-            }
-        }
+        let ageing = match slot.token.clone().map(|kept| (kept.age(now), kept.token)) {
+            Some((Age::Fresh, token)) => return Ok(token),
+            Some((Age::Ageing, token)) => Some(token),
+            Some((Age::Over, _)) | None => None,
+        };
+        let fetched = match &slot.refused {
+            Some((until, error)) if now < *until => Err(error.clone()),
+            Some(_) | None => slot.fetch(line, channel_id, secret, now).await,
+        };
+        fetched.or_else(|error| ageing.ok_or(error))
     }
 
     /// Drops a token that LINE refused. False where it is itself a replacement, fetched a moment ago: then
@@ -125,6 +113,29 @@ impl Cache {
     async fn slot(&self, channel_id: &str) -> Arc<Mutex<Slot>> {
         let mut slots = self.slots.lock().await;
         slots.entry(channel_id.to_owned()).or_default().clone()
+    }
+}
+
+impl Slot {
+    async fn fetch(
+        &mut self,
+        line: &Line,
+        channel_id: &str,
+        secret: &SecretString,
+        now: i64,
+    ) -> Result<SecretString, Error> {
+        match line.stateless_token(channel_id, secret).await {
+            Ok((token, life)) => {
+                let life = i64::try_from(life.as_millis()).unwrap_or(i64::MAX);
+                self.token = Some(Kept { token: token.clone(), fetched_at: now, life });
+                self.refused = None;
+                Ok(token)
+            }
+            Err(error) => {
+                self.refused = (!error.is_passing()).then(|| (now.saturating_add(REFUSAL_HOLDS), error.clone()));
+                Err(error)
+            }
+        }
     }
 }
 

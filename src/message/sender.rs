@@ -16,7 +16,7 @@ use super::{
 use crate::{
     app::App,
     channel::{self, Kind},
-    db::Millis,
+    db::{Conn, Millis},
     error::{Error, Result},
     queue,
 };
@@ -81,7 +81,7 @@ async fn carry_out(app: &App, channel: &str, token: &SecretString, tried: &Try) 
     settle::settle(app, app.now(), tried, after(&result, facts), &result).await
 }
 
-async fn is_paused(conn: &mut crate::db::Conn, channel: &str, now: Millis) -> Result<bool> {
+async fn is_paused(conn: &mut Conn, channel: &str, now: Millis) -> Result<bool> {
     let until: Option<Millis> =
         sqlx::query_scalar("SELECT paused_until FROM send_pauses WHERE channel = $1 AND paused_until > $2")
             .bind(channel)

@@ -13,7 +13,7 @@ use super::{
     claim::{DEADLINE, Try},
 };
 
-/// Requests given up in one transaction.
+/// Requests given up in one round.
 const AT_ONCE: i64 = 100;
 
 /// How a closed request's deliveries go on.
@@ -55,7 +55,8 @@ pub(super) async fn give_up(app: &App, channel: &str, now: Millis) -> Result<()>
     let mut conn = app.db.conn().await?;
     let late: Vec<(String, i64, Option<String>)> = sqlx::query_as(
         "SELECT id, attempts, note FROM requests
-         WHERE channel = $1 AND state = 'open' AND next_attempt_at <= $2 AND first_attempt_at <= $3 LIMIT $4",
+         WHERE channel = $1 AND state = 'open' AND next_attempt_at <= $2 AND first_attempt_at <= $3
+         ORDER BY id LIMIT $4",
     )
     .bind(channel)
     .bind(now)
@@ -64,18 +65,16 @@ pub(super) async fn give_up(app: &App, channel: &str, now: Millis) -> Result<()>
     .fetch_all(&mut *conn)
     .await?;
     drop(conn);
-    if late.is_empty() {
-        return Ok(());
-    }
-    let mut tx = app.db.begin().await?;
     for (request_id, attempts, note) in &late {
+        // One transaction each: an unlink may hold several of these deliveries in another order.
+        let mut tx = app.db.begin().await?;
         if close_unknown(&mut tx, now, request_id, *attempts).await? {
             let end = Deliveries { state: "unknown", reason: Some("no_answer"), note: note.as_deref(), due_at: now };
             move_deliveries(&mut tx, now, request_id, &end).await?;
             tracing::error!(channel, request_id, "LINE gave no answer for a day: whether it was sent is unknown");
         }
+        tx.commit().await?;
     }
-    tx.commit().await?;
     Ok(())
 }
 
@@ -134,7 +133,7 @@ async fn close_unknown(conn: &mut Conn, now: Millis, request_id: &str, attempts:
     Ok(closed.rows_affected() == 1)
 }
 
-/// Moves the deliveries of a closed request on; a reason that was there before stays.
+/// Moves the deliveries of a closed request on; without a new reason the earlier one stays.
 async fn move_deliveries(conn: &mut Conn, now: Millis, request_id: &str, to: &Deliveries<'_>) -> Result<()> {
     sqlx::query(
         "UPDATE deliveries SET state = $1, reason = COALESCE($2, reason), note = $3, due_at = $4, updated_at = $5

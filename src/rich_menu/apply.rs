@@ -39,7 +39,8 @@ async fn apply_wanted(app: &App, line_user_id: &str, channel: &str) -> Result<Ou
     let Some((user_id, facts)) = person.filter(|(user_id, _)| line::is_user_id(user_id)) else {
         return Ok(Outcome::Park { why: "there is no such LINE user".to_owned() });
     };
-    let menus = load(app).await.map_err(wait_for_files)?;
+    // A stranger has no menu of their own whatever the files say: an unlink's reset does not wait for them.
+    let menus = if facts == STRANGER { Vec::new() } else { load(app).await.map_err(wait_for_files)? };
     let wanted = want(&menus, facts).map_err(|error| Stop(Outcome::retry(error)))?;
     let remote = Remote::new(app, channel).await?;
     let given = match wanted {

@@ -30,19 +30,19 @@ pub(super) fn check(
     check_size(file.size, &mut mistakes);
     check_areas(file, &mut mistakes);
     let content_type = check_image(file.size, bytes, &mut mistakes);
-    match rendered {
-        Ok(object) if mistakes.is_empty() => {
-            check_actions(&object, &mut mistakes);
-            if mistakes.is_empty() { Ok((object, content_type)) } else { Err(mistakes) }
-        }
+    let object = match rendered {
         Ok(object) => {
             check_actions(&object, &mut mistakes);
-            Err(mistakes)
+            Some(object)
         }
         Err(error) => {
             mistakes.push(error.to_string());
-            Err(mistakes)
+            None
         }
+    };
+    match object {
+        Some(object) if mistakes.is_empty() => Ok((object, content_type)),
+        Some(_) | None => Err(mistakes),
     }
 }
 

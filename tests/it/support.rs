@@ -256,7 +256,7 @@ impl TestApp {
 }
 
 /// All tables; a test compares them with the migrations.
-pub const TABLES: [&str; 16] = [
+pub const TABLES: [&str; 18] = [
     "members",
     "sessions",
     "line_users",
@@ -270,9 +270,11 @@ pub const TABLES: [&str; 16] = [
     "jobs",
     "leases",
     "messages",
-    "deliveries",
     "requests",
+    "deliveries",
+    "send_pauses",
     "rich_menus",
+    "user_menus",
 ];
 
 /// A browser: keeps cookies, sends forms as browsers do, follows nothing by itself.
