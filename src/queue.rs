@@ -60,7 +60,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub fn retry(why: impl ToString) -> Self {
+    pub fn retry(why: &impl ToString) -> Self {
         Self::Retry { why: why.to_string(), after: None }
     }
 }

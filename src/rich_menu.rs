@@ -45,7 +45,7 @@ impl<'a> Remote<'a> {
         let token = channel::token(app, Kind::Bot(channel)).await.map_err(|error| match error {
             line::Error::Client(why) => Stop(Outcome::Park { why }),
             // Also where LINE refuses the credentials: an unlink's reset waits until they are mended.
-            error => Stop(Outcome::retry(error)),
+            error => Stop(Outcome::retry(&error)),
         })?;
         Ok(Self { app, channel, token })
     }
@@ -58,15 +58,15 @@ impl<'a> Remote<'a> {
     async fn stop(&self, error: line::Error) -> Stop {
         if matches!(error, line::Error::Refused { status: 401, .. }) {
             channel::forget(self.app, Kind::Bot(self.channel), &self.token).await;
-            return Stop(Outcome::retry(error));
+            return Stop(Outcome::retry(&error));
         }
-        if error.is_passing() { Stop(Outcome::retry(error)) } else { Stop(Outcome::Park { why: error.to_string() }) }
+        if error.is_passing() { Stop(Outcome::retry(&error)) } else { Stop(Outcome::Park { why: error.to_string() }) }
     }
 }
 
 impl From<error::Error> for Stop {
     fn from(error: error::Error) -> Self {
-        Self(Outcome::retry(error))
+        Self(Outcome::retry(&error))
     }
 }
 

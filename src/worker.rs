@@ -108,8 +108,8 @@ async fn run_one(app: App, claimed: Claimed) {
     });
     let outcome = match task.await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => Outcome::retry(error),
-        Err(error) => Outcome::retry(error),
+        Ok(Err(error)) => Outcome::retry(&error),
+        Err(error) => Outcome::retry(&error),
     };
     if let Outcome::Retry { why, .. } = &outcome {
         tracing::warn!(job = ?claimed.job, attempts = claimed.attempts, why, "job will be tried again");

@@ -15,6 +15,8 @@ use serde_json::{Map, Value};
 
 use super::{ISSUER, is_user_id};
 
+type Object = Map<String, Value>;
+
 const LONGEST: usize = 8 * 1024;
 /// How far two clocks may differ.
 const SKEW: i64 = 60;
@@ -95,13 +97,13 @@ pub fn verify_web(token: &str, expected: &Expected<'_>) -> Result<Identity, Reje
 }
 
 /// Three parts of strict base64url, the first two JSON objects. Bounded before anything is decoded.
-fn decode(token: &str) -> Result<(Map<String, Value>, Map<String, Value>), Rejection> {
+fn decode(token: &str) -> Result<(Object, Object), Rejection> {
     if token.len() > LONGEST {
         return Err(Rejection::Shape);
     }
     let parts: Vec<&str> = token.split('.').collect();
     let &[header, payload, signature] = parts.as_slice() else { return Err(Rejection::Shape) };
-    let object = |part: &str| -> Result<Map<String, Value>, Rejection> {
+    let object = |part: &str| -> Result<Object, Rejection> {
         let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| Rejection::Shape)?;
         serde_json::from_slice(&bytes).map_err(|_| Rejection::Shape)
     };
@@ -110,7 +112,7 @@ fn decode(token: &str) -> Result<(Map<String, Value>, Map<String, Value>), Rejec
     Ok((header, payload))
 }
 
-fn check_header(header: &Map<String, Value>) -> Result<(), Rejection> {
+fn check_header(header: &Object) -> Result<(), Rejection> {
     if header.get("alg").and_then(Value::as_str) != Some("HS256") {
         return Err(Rejection::Algorithm);
     }
@@ -144,7 +146,7 @@ fn check_signature(token: &str, expected: &Expected<'_>) -> Result<(), Rejection
 }
 
 /// The rules. The order is of no matter to the outcome, only to the reason.
-fn check_claims(claims: &Map<String, Value>, expected: &Expected<'_>) -> Result<(), Rejection> {
+fn check_claims(claims: &Object, expected: &Expected<'_>) -> Result<(), Rejection> {
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     let ensure = |holds: bool, rejection: Rejection| if holds { Ok(()) } else { Err(rejection) };
     let present = |name: &str| claims.contains_key(name);
@@ -177,7 +179,7 @@ fn is_audience(audience: Option<&Value>, channel_id: &str) -> bool {
 }
 
 /// A time in whole seconds; anything else under that name is refused.
-fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, Rejection> {
+fn seconds(claims: &Object, name: &str) -> Result<Option<i64>, Rejection> {
     match claims.get(name) {
         None => Ok(None),
         Some(value) => value.as_i64().filter(|time| *time >= 0).map(Some).ok_or(Rejection::ClaimType),

@@ -185,10 +185,10 @@ pub async fn revoke(app: &App, grant_id: &str) -> Result<Outcome> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
     grant::erase(&mut tx, now, grant_id, "revoked").await?;
-    if let Some(link_id) = &grant.link_id {
-        if grant::list_of_link(&mut tx, link_id).await?.is_empty() {
-            set_step(&mut tx, now, link_id, "revoke", "done").await?;
-        }
+    if let Some(link_id) = &grant.link_id
+        && grant::list_of_link(&mut tx, link_id).await?.is_empty()
+    {
+        set_step(&mut tx, now, link_id, "revoke", "done").await?;
     }
     tx.commit().await?;
     Ok(Outcome::Done)
@@ -211,5 +211,5 @@ pub async fn abandon(app: &App, attempt_id: &str) -> Result<Outcome> {
 
 /// The network and LINE's bad days pass; anything else needs a person.
 fn outcome_of(error: &line::Error) -> Outcome {
-    if error.is_passing() { Outcome::retry(error) } else { Outcome::Park { why: error.to_string() } }
+    if error.is_passing() { Outcome::retry(&error) } else { Outcome::Park { why: error.to_string() } }
 }

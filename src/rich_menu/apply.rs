@@ -41,7 +41,7 @@ async fn apply_wanted(app: &App, line_user_id: &str, channel: &str) -> Result<Ou
     };
     // A stranger has no menu of their own whatever the files say: an unlink's reset does not wait for them.
     let menus = if facts == STRANGER { Vec::new() } else { load(app).await.map_err(wait_for_files)? };
-    let wanted = want(&menus, facts).map_err(|error| Stop(Outcome::retry(error)))?;
+    let wanted = want(&menus, facts).map_err(|error| Stop(Outcome::retry(&error)))?;
     let remote = Remote::new(app, channel).await?;
     let given = match wanted {
         Wanted::None => reset(&remote, &user_id).await.map(|()| None)?,

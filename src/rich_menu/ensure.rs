@@ -59,7 +59,7 @@ async fn ensure_all(app: &App, channel: &str) -> Result<(), Stop> {
 pub(super) async fn load(app: &App) -> Result<Vec<Menu>, Stop> {
     let app = app.clone();
     let loaded = tokio::task::spawn_blocking(move || file::load(&app.config)).await;
-    Ok(loaded.map_err(|error| Stop(Outcome::retry(error)))??)
+    Ok(loaded.map_err(|error| Stop(Outcome::retry(&error)))??)
 }
 
 async fn ensure_one(remote: &Remote<'_>, listed: &[Listed], menu: &Menu) -> Result<String, Stop> {
@@ -91,7 +91,7 @@ async fn upload(remote: &Remote<'_>, menu: &Menu, rich_menu_id: &str) -> Result<
         Ok(()) => Ok(()),
         // An upload before this one succeeded and was not recorded.
         Err(Error::Refused { status: 400, message, .. }) if message.contains("already") => Ok(()),
-        Err(error @ Error::Refused { status: 404, .. }) => Err(Stop(Outcome::retry(error))),
+        Err(error @ Error::Refused { status: 404, .. }) => Err(Stop(Outcome::retry(&error))),
         Err(error) => Err(remote.stop(error).await),
     }
 }

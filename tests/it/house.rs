@@ -25,6 +25,8 @@ const RANKS: [&[&str]; 10] = [
     &["serve", "demo"],
 ];
 
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 fn rank(room: &str) -> Option<usize> {
     RANKS.iter().position(|rooms| rooms.contains(&room))
 }
@@ -148,7 +150,7 @@ both_engines! {
             let other = app.visitor().form_token().await;
             let good = [("sec-fetch-site", "same-origin"), ("origin", ORIGIN)];
             let before = app.dump(&[]).await;
-            let attempts: [(&[(&str, &str)], &[(&str, &str)]); 8] = [
+            let attempts: [(Pairs, Pairs); 8] = [
                 (&[], &good),
                 (&[("csrf", "")], &good),
                 (&[("csrf", &other)], &good),

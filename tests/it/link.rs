@@ -6,8 +6,8 @@ use crate::support::{Answer, both_engines};
 
 both_engines! {
     async fn a_member_links_signs_in_with_line_and_unlinks(app) {
-        app.drain().await;
         musubi::worker::prepare(&app.app).await.unwrap();
+        app.drain().await;
         let (mut visitor, user) = app.linked("hanako@example.jp").await;
 
         let phone = app.phone(&user).await;

@@ -812,6 +812,7 @@ async fn a_cut_connection_is_an_error_to_a_client() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/oauth2/v2.1/certs", listener.local_addr().unwrap());
     let server = tokio::spawn(async move { axum::serve(listener, line.router).await });
+    #[expect(clippy::disallowed_methods, reason = "the simulator is called as anybody would call it")]
     let client = reqwest::Client::new();
     let answer = match client.get(&url).send().await {
         Ok(response) => response.text().await,

@@ -381,7 +381,7 @@ impl Visitor<'_> {
     }
 
     /// Goes to the confirm page for `user`; gives the attempt's id. The visitor is signed in.
-    pub async fn to_confirm(&mut self, user: &str) -> String {
+    pub async fn reach_confirm(&mut self, user: &str) -> String {
         let url = self.start_line("link", "/account").await;
         let back = self.at_line(&url, user, "consent").await;
         let answer = self.get(&back).await;
@@ -392,7 +392,7 @@ impl Visitor<'_> {
 
     /// Links the signed-in member to `user`, to the answer of the yes.
     pub async fn link(&mut self, user: &str) -> Answer {
-        let attempt = self.to_confirm(user).await;
+        let attempt = self.reach_confirm(user).await;
         let page = self.get(&format!("/link/confirm?attempt={attempt}")).await;
         assert_eq!(page.status, StatusCode::OK, "{}", page.body);
         self.confirm(&attempt).await
@@ -442,7 +442,7 @@ pub fn config(database_url: &str, hosts: &[SocketAddr; 4]) -> Config {
 
         [security]
         sealing_key = "test"
-        sealing_keys = {{ test = "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=" }}
+        sealing_keys = {{ test = "yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=" }}
         password_hash = {{ memory_kib = 64, passes = 1, at_once = 4 }}
 
         [line]
