@@ -74,7 +74,7 @@ fn want(menus: &[Menu], facts: Facts) -> Result<Wanted<'_>, minijinja::Error> {
 /// Mistakes in the files are told by the job that makes the menus; a person's job waits for their mending.
 fn wait_for_files(Stop(outcome): Stop) -> Stop {
     match outcome {
-        Outcome::Park { why } => Stop(Outcome::retry(why)),
+        Outcome::Park { why } => Stop(Outcome::retry(&why)),
         other => Stop(other),
     }
 }
