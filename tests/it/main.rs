@@ -7,5 +7,6 @@ mod member;
 mod message;
 mod rich_menu;
 mod simulator;
+mod story;
 mod stub;
 mod support;

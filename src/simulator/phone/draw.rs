@@ -170,7 +170,8 @@ fn style(value: &Value) -> String {
         }
     }
     if let Some(flex) = value.get("flex").and_then(Value::as_u64) {
-        style.push_str(&format!("flex:{flex};"));
+        // LINE's 0 is as wide as the content, which CSS calls `none`.
+        style.push_str(&if flex == 0 { "flex:none;".to_owned() } else { format!("flex:{flex};") });
     }
     if matches!(text(value, "align").as_str(), "center" | "end") {
         style.push_str(&format!("text-align:{};", text(value, "align")));

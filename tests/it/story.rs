@@ -1,0 +1,160 @@
+//! The story in real browsers, on the demo as a newcomer starts it: sign up, link, welcome and menu on the
+//! phone, sign out, sign in with LINE, unlink, menu gone, LINE sign-in refused.
+
+use musubi::demo::{self, Demo};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::browser::{Browser, Screen};
+
+struct Stage {
+    app: String,
+    simulator: String,
+    stop: CancellationToken,
+    playing: tokio::task::JoinHandle<()>,
+    _folder: TempDir,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = demo::Options { data: folder.path().to_owned(), port: 0, simulator_port: 0 };
+        let stop = CancellationToken::new();
+        let demo: Demo = demo::start(&options, stop.clone()).await.unwrap();
+        let (app, simulator) = (demo.app_url.clone(), demo.simulator_url.clone());
+        let playing = tokio::spawn({
+            let stop = stop.clone();
+            async move { demo.play(stop).await.unwrap() }
+        });
+        Self { app, simulator, stop, playing, _folder: folder }
+    }
+
+    /// The phone of the person of this name.
+    async fn phone(&self, browser: &Browser, name: &str) -> String {
+        browser.goto(&format!("{}/_sim/users", self.simulator)).await;
+        let users: serde_json::Value = serde_json::from_str(&browser.text().await).unwrap();
+        let user = users["users"].as_array().unwrap().iter().find(|user| user["display_name"] == name).unwrap();
+        format!("{}/_sim/phone/{}", self.simulator, user["user_id"].as_str().unwrap())
+    }
+
+    async fn strike(self) {
+        self.stop.cancel();
+        self.playing.await.unwrap();
+    }
+}
+
+async fn press(browser: &Browser, selector: &str) {
+    browser.client.find(fantoccini::Locator::Css(selector)).await.unwrap().click().await.unwrap();
+}
+
+/// Passes LINE's pages as a new person of this name.
+async fn be_someone_new_at_line(browser: &Browser, name: &str) {
+    browser.wait_for_text("Someone new").await;
+    browser.fill("display_name", name).await;
+    browser.click_text("Create and log in").await;
+    browser.click_text("Allow").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_story_on_a_phone() {
+    let stage = Stage::set().await;
+    let browser = Browser::start(Screen::Phone).await;
+    let shot = async |name: &str| browser.screenshot(&format!("phone-{name}")).await;
+
+    browser.goto(&stage.app).await;
+    shot("1-home").await;
+    browser.click_text("Sign up").await;
+    browser.fill("name", "Hanako Yamada").await;
+    browser.fill("email", "hanako@example.jp").await;
+    browser.fill("password", "correct horse battery").await;
+    shot("2-sign-up").await;
+    browser.click_text("Create an account").await;
+    browser.wait_for_text("Not linked").await;
+    shot("3-account-unlinked").await;
+
+    browser.click_text("Link LINE account").await;
+    shot("4-line-authorize").await;
+    be_someone_new_at_line(&browser, "花子").await;
+    browser.wait_for_text("Link these two accounts?").await;
+    shot("5-confirm").await;
+    browser.click_text("Link these accounts").await;
+    browser.wait_for_text("Linked since").await;
+    browser.wait_for_text("花子").await;
+    shot("6-account-linked").await;
+
+    let phone = stage.phone(&browser, "花子").await;
+    browser.goto(&phone).await;
+    browser.wait_for_text("thank you for linking").await;
+    browser.wait_for_text("会員メニュー").await;
+    shot("7-line-chat").await;
+
+    browser.goto(&format!("{}/account", stage.app)).await;
+    browser.click_text("Sign out").await;
+    browser.wait_for_text("Sign in").await;
+    browser.goto(&format!("{}/sign-in", stage.app)).await;
+    shot("8-sign-in").await;
+    browser.click_text("Log in with LINE").await;
+    browser.click_text("花子").await;
+    browser.wait_for_text("Linked since").await;
+
+    browser.click_text("Unlink").await;
+    browser.wait_for_text("What happens when you unlink").await;
+    shot("9-unlink").await;
+    browser.fill("password", "correct horse battery").await;
+    browser.click_text("Unlink").await;
+    browser.wait_for_text("Not linked").await;
+    shot("10-unlinked").await;
+
+    browser.goto(&phone).await;
+    browser.wait_for_text("連携・ログイン").await;
+    assert!(!browser.text().await.contains("会員メニュー"));
+    shot("11-menu-gone").await;
+
+    browser.goto(&format!("{}/account", stage.app)).await;
+    browser.click_text("Sign out").await;
+    browser.goto(&format!("{}/sign-in", stage.app)).await;
+    browser.click_text("Log in with LINE").await;
+    browser.click_text("花子").await;
+    // The permission is gone at LINE, so LINE asks for it anew.
+    browser.click_text("Allow").await;
+    browser.wait_for_text("This LINE account is not linked yet").await;
+    shot("12-not-linked").await;
+    browser.close().await;
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_wrong_at_line_is_explained_on_a_desktop() {
+    let stage = Stage::set().await;
+    let browser = Browser::start_in(Screen::Desktop, "ja").await;
+    let shot = async |name: &str| browser.screenshot(&format!("desktop-{name}")).await;
+
+    browser.goto(&stage.app).await;
+    shot("1-home").await;
+    browser.goto(&format!("{}/sign-in", stage.app)).await;
+    shot("2-sign-in").await;
+    browser.fill("email", "hanako@example.com").await;
+    browser.fill("password", "wrong password").await;
+    press(&browser, "main form[action='/sign-in'] button[type=submit]").await;
+    browser.wait_for_text("正しくありません").await;
+    shot("3-wrong-password").await;
+    browser.fill("password", demo::PASSWORD).await;
+    press(&browser, "main form[action='/sign-in'] button[type=submit]").await;
+    browser.wait_for_text("hanako@example.com").await;
+    shot("4-account").await;
+
+    // Cancelled at LINE, then auto login fails, then the fresh start works.
+    browser.click_text("LINEと連携する").await;
+    browser.click_text("Play a fault").await;
+    browser.click_text("Cancel").await;
+    browser.wait_for_text("キャンセル").await;
+    shot("5-denied").await;
+    browser.goto(&format!("{}/account", stage.app)).await;
+    browser.click_text("LINEと連携する").await;
+    browser.click_text("Play a fault").await;
+    browser.click_text("Auto login fails").await;
+    browser.wait_for_text("LINE").await;
+    shot("6-auto-login-failure").await;
+    browser.close().await;
+    stage.strike().await;
+}
