@@ -2,8 +2,7 @@
 
 use askama::Template;
 use axum::{
-    Form,
-    extract::{Query, State},
+    extract::State,
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
@@ -22,6 +21,7 @@ use crate::{
     error::Result,
     web::{
         cookie,
+        extract::{Form, Query},
         page::{Page, html},
         return_to,
         visit::Visit,

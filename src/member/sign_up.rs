@@ -2,7 +2,6 @@
 
 use askama::Template;
 use axum::{
-    Form,
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
@@ -20,6 +19,7 @@ use crate::{
     error::Result,
     web::{
         cookie,
+        extract::Form,
         page::{Page, html},
         visit::Visit,
     },
