@@ -73,7 +73,7 @@ async fn enter(
     found: Result<Option<Session>>,
     request: Request<Body>,
 ) -> Result<Request<Body>> {
-    check_host(app, request.headers())?;
+    check_host(app, &request)?;
     let session = found?;
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if who == Who::Member && session.is_none() {
@@ -113,11 +113,15 @@ async fn find_session(app: &App, headers: &HeaderMap) -> Result<Option<Session>>
 }
 
 /// Links in mails and redirects are built from the configuration; a foreign `Host` is not served at all.
-fn check_host(app: &App, headers: &HeaderMap) -> Result<()> {
+fn check_host(app: &App, request: &Request) -> Result<()> {
     let url = &app.config.public_url;
     let host = url.host_str().unwrap_or_default();
     let ours = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    let asked = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // HTTP/2 names it in the URI and sends no header.
+    let asked = match request.headers().get(header::HOST) {
+        Some(value) => value.to_str().unwrap_or_default(),
+        None => request.uri().authority().map(|authority| authority.as_str()).unwrap_or_default(),
+    };
     if asked.eq_ignore_ascii_case(&ours) { Ok(()) } else { Err(Error::BadRequest("foreign Host")) }
 }
 

@@ -48,7 +48,10 @@ impl Visit {
             is_new: kept.is_none(),
             form_key: kept.map_or_else(|| app.random_token(), Ok)?,
             // A callback's query holds a code: it never appears in a page.
-            here: if uri.path().starts_with("/line/") { "/".into() } else { uri.to_string() },
+            here: match uri.path_and_query() {
+                Some(here) if !here.path().starts_with("/line/") => here.to_string(),
+                _ => "/".into(),
+            },
             viewer,
             address,
             user_agent: agent.chars().filter(|c| !c.is_control()).take(200).collect(),
