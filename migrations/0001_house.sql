@@ -107,6 +107,7 @@ CREATE TABLE attempts (
   nonce_hash      TEXT NOT NULL,
   sealed_verifier TEXT NOT NULL,
   browser_hash    TEXT NOT NULL,              -- of the attempt cookie
+  address         TEXT NOT NULL,              -- the network it was started from
   member_id       TEXT,
   lineage_id      TEXT,
   return_to       TEXT NOT NULL,
@@ -120,6 +121,8 @@ CREATE TABLE attempts (
   confirmed_at    BIGINT
 );
 CREATE INDEX attempts_by_expiry ON attempts (expires_at);
+CREATE INDEX attempts_by_address ON attempts (address, created_at);
+CREATE INDEX attempts_unused ON attempts (created_at) WHERE used_at IS NULL;
 
 -- The texts people agreed to, as evidence.
 CREATE TABLE consent_texts (

@@ -122,6 +122,10 @@ impl Line {
             .request_async(&caller)
             .await
             .map_err(token_error)?;
+        // Tokens of other kinds would have to be used in other ways; LINE gives none.
+        if !matches!(reply.token_type(), BasicTokenType::Bearer) {
+            return Err(Error::Malformed("the token type is not Bearer".into()));
+        }
         let granted = reply.scopes().is_some_and(|scopes| scopes.iter().any(|scope| scope.as_str() == "openid"));
         if !granted {
             return Err(Error::Malformed("the scope lacks openid".into()));
@@ -233,7 +237,10 @@ fn token_error(error: RequestTokenError<Error, BasicErrorResponse>) -> Error {
     match error {
         RequestTokenError::Request(error) => error,
         RequestTokenError::ServerResponse(response) => Error::Malformed(response.to_string()),
-        RequestTokenError::Parse(error, _) => Error::Malformed(error.to_string()),
+        // Not the parser's own words: they quote the answer, which holds tokens.
+        RequestTokenError::Parse(error, _) => {
+            Error::Malformed(format!("token reply: {:?} error at {}", error.inner().classify(), error.path()))
+        }
         RequestTokenError::Other(text) => Error::Malformed(text),
     }
 }

@@ -2,20 +2,40 @@
 //!
 //! State and nonce are stored as hashes, the PKCE verifier sealed. An attempt belongs to a browser (its
 //! cookie); one to link also to a member and the lineage of their session.
+//!
+//! Anybody may start one, so they are counted: per address, and those without an answer in all.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use super::{Purpose, refusal::Cause};
 use crate::{
     app::App,
     db::{Conn, Millis},
-    error::Result,
+    error::{Error, Result},
     member::session::Session,
     seal,
 };
 
 /// From the start to the callback, and again from the callback to the yes.
 pub const LIFE: Duration = Duration::from_secs(10 * 60);
+
+/// Starts from one address within [`LIFE`].
+pub const PER_ADDRESS: i64 = 30;
+/// Attempts that wait for their answer, in all.
+pub const UNUSED_AT_MOST: i64 = 10_000;
+
+/// An attempt to be.
+#[derive(Debug)]
+pub struct New<'a> {
+    pub provider: &'a str,
+    pub purpose: Purpose,
+    /// The member's session, for an attempt to link.
+    pub session: Option<&'a Session>,
+    /// The attempt cookie's value.
+    pub browser: &'a str,
+    pub return_to: &'a str,
+    pub address: &'a str,
+}
 
 /// The secrets of a new attempt, for LINE's authorize URL.
 pub struct Secrets {
@@ -52,38 +72,82 @@ pub struct Pending {
     pub confirmed_at: Option<Millis>,
 }
 
-/// Makes an attempt. `browser` is the attempt cookie's value.
-pub async fn insert(
-    conn: &mut Conn,
-    app: &App,
-    provider: &str,
-    purpose: Purpose,
-    session: Option<&Session>,
-    browser: &str,
-    return_to: &str,
-) -> Result<Secrets> {
+/// Makes an attempt, unless too many came from its address. Run in a transaction of its own.
+pub async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<Secrets> {
     let secrets = Secrets { state: app.random_token()?, nonce: app.random_token()?, verifier: app.random_token()? };
-    let (id, now) = (app.new_id(), app.now());
+    let (id, now, address) = (app.new_id(), app.now(), network(new.address));
+    if count_of_address(conn, now, &address).await? >= PER_ADDRESS {
+        return Err(Error::TooMany);
+    }
+    make_room(conn, now).await?;
     sqlx::query(
-        "INSERT INTO attempts (id, state_hash, provider, purpose, nonce_hash, sealed_verifier, browser_hash,
+        "INSERT INTO attempts (id, state_hash, provider, purpose, nonce_hash, sealed_verifier, browser_hash, address,
            member_id, lineage_id, return_to, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     )
     .bind(&id)
     .bind(seal::hash(&secrets.state))
-    .bind(provider)
-    .bind(purpose.word())
+    .bind(new.provider)
+    .bind(new.purpose.word())
     .bind(seal::hash(&secrets.nonce))
     .bind(app.sealer.seal(&context(&id), secrets.verifier.as_bytes())?)
-    .bind(seal::hash(browser))
-    .bind(session.map(|session| &session.member_id))
-    .bind(session.map(|session| &session.lineage_id))
-    .bind(return_to)
+    .bind(seal::hash(new.browser))
+    .bind(address)
+    .bind(new.session.map(|session| &session.member_id))
+    .bind(new.session.map(|session| &session.lineage_id))
+    .bind(new.return_to)
     .bind(now)
     .bind(now.plus(LIFE))
     .execute(conn)
     .await?;
     Ok(secrets)
+}
+
+async fn count_of_address(conn: &mut Conn, now: Millis, address: &str) -> Result<i64> {
+    let count = sqlx::query_scalar(
+        "SELECT CAST(COUNT(*) AS BIGINT) FROM attempts WHERE address = $1 AND created_at > $2",
+    )
+    .bind(address)
+    .bind(now.minus(LIFE))
+    .fetch_one(conn)
+    .await?;
+    Ok(count)
+}
+
+/// Keeps the unused attempts below their number. Expired ones go first, then the oldest of the address that
+/// holds most: a flood makes room for itself, and one person's attempt is among the last to go.
+async fn make_room(conn: &mut Conn, now: Millis) -> Result<()> {
+    let unused: i64 = sqlx::query_scalar("SELECT CAST(COUNT(*) AS BIGINT) FROM attempts WHERE used_at IS NULL")
+        .fetch_one(&mut *conn)
+        .await?;
+    if unused < UNUSED_AT_MOST {
+        return Ok(());
+    }
+    sqlx::query(
+        "DELETE FROM attempts WHERE id IN (
+           SELECT id FROM (
+             SELECT id, created_at, CASE WHEN expires_at > $1 THEN 1 ELSE 0 END AS live,
+               ROW_NUMBER() OVER (PARTITION BY address ORDER BY created_at DESC, id DESC) AS place
+             FROM attempts WHERE used_at IS NULL) AS ranked
+           ORDER BY live, place DESC, created_at, id LIMIT $2)",
+    )
+    .bind(now)
+    .bind(unused - UNUSED_AT_MOST + UNUSED_AT_MOST / 20)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// What is counted as one address: an IPv4 address, or the /64 that one holder of IPv6 has to himself.
+fn network(address: &str) -> String {
+    match address.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V6(address)) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+        Ok(IpAddr::V4(address)) => address.to_string(),
+        Err(_) => String::new(),
+    }
 }
 
 /// Takes the attempt of a state: the first caller gets it, everyone after is told that it was used.
@@ -175,4 +239,24 @@ pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
 /// The row that a sealed verifier belongs to.
 pub fn context(id: &str) -> String {
     format!("attempt:{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l18_one_holder_is_one_network() {
+        for (address, expected) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+            ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+            ("::1", "0:0:0:0::/64"),
+            ("", ""),
+            ("unix", ""),
+        ] {
+            assert_eq!(network(address), expected, "{address}");
+        }
+    }
 }

@@ -195,8 +195,12 @@ impl Arrival<'_> {
             access_token: &reply.tokens.access_token,
         };
         id_token::verify_web(&reply.id_token, &expected).map_err(|rejection| {
-            if rejection == id_token::Rejection::IssuedAt {
-                tracing::error!("alarm: clock: LINE's ID token is from another time; check this machine's clock");
+            match rejection {
+                id_token::Rejection::IssuedAt => {
+                    tracing::error!("alarm: clock: LINE's ID token is from another time; check this machine's clock");
+                }
+                id_token::Rejection::ExpiryFar => tracing::error!("alarm: id_token: a signed ID token lives too long"),
+                _ => {}
             }
             tracing::warn!(reason = rejection.reason(), "ID token refused");
             Cause::Token(rejection)

@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
+use url::Url;
 
 use super::{
     Purpose,
@@ -52,12 +53,33 @@ pub async fn submit(
     };
 
     let kept = cookie::get(&app.config, &headers, cookie::ATTEMPT).filter(|value| value.len() == 43);
-    let browser = kept.map_or_else(|| app.random_token(), Ok)?;
-    let target = return_to::path(&fields.return_to, &app.config.public_url);
-    let mut conn = app.db.conn().await?;
-    let secrets =
-        attempt::insert(&mut conn, &app, &fields.provider, purpose, session.as_ref(), &browser, &target).await?;
+    // Made of the form cookie, so that two tabs which start at one moment are given the same.
+    let browser = kept.unwrap_or_else(|| app.sealer.sign(&format!("attempt {}", visit.form_key)));
+    let new = attempt::New {
+        provider: &fields.provider,
+        purpose,
+        session: session.as_ref(),
+        browser: &browser,
+        return_to: &return_to::path(&fields.return_to, &app.config.public_url),
+        address: &visit.address,
+    };
+    let mut tx = app.db.begin().await?;
+    let secrets = attempt::insert(&mut tx, &app, &new).await?;
+    tx.commit().await?;
+    let url = authorize_url(&app, &channel, &visit, &fields, &secrets)?;
+    // A little longer than the attempt, so that a late return is told "too late" and not "wrong browser".
+    let life = i64::try_from(LIFE.as_secs() * 6).ok();
+    Ok((cookie::set(&app.config, cookie::ATTEMPT, &browser, life), Redirect::to(url.as_str())).into_response())
+}
 
+/// Where LINE asks the person.
+fn authorize_url(
+    app: &App,
+    channel: &LoginChannel,
+    visit: &Visit,
+    fields: &Fields,
+    secrets: &attempt::Secrets,
+) -> Result<Url> {
     let bot_prompt = app.config.provider[&fields.provider].login.as_ref().and_then(|login| match login.bot_prompt {
         BotPrompt::Normal => Some("normal"),
         BotPrompt::Aggressive => Some("aggressive"),
@@ -71,10 +93,7 @@ pub async fn submit(
         ui_locales: visit.locale.tag(),
         disable_auto_login: fields.fresh.is_some(),
     };
-    let url = app.line.authorize_url(&channel, &ask).map_err(Error::internal)?;
-    // A little longer than the attempt, so that a late return is told "too late" and not "wrong browser".
-    let life = i64::try_from(LIFE.as_secs() * 6).ok();
-    Ok((cookie::set(&app.config, cookie::ATTEMPT, &browser, life), Redirect::to(url.as_str())).into_response())
+    app.line.authorize_url(channel, &ask).map_err(Error::internal)
 }
 
 /// The LINE Login channel of a provider, as the LINE client wants it.

@@ -117,10 +117,11 @@ fn check_host(app: &App, request: &Request) -> Result<()> {
     let url = &app.config.public_url;
     let host = url.host_str().unwrap_or_default();
     let ours = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    // HTTP/2 names the host in the URL.
-    let authority = request.uri().authority().map(ToString::to_string);
-    let header = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
-    let asked = authority.as_deref().or(header).unwrap_or_default();
+    // HTTP/2 names it in the URI and sends no header.
+    let asked = match request.headers().get(header::HOST) {
+        Some(value) => value.to_str().unwrap_or_default(),
+        None => request.uri().authority().map(|authority| authority.as_str()).unwrap_or_default(),
+    };
     if asked.eq_ignore_ascii_case(&ours) { Ok(()) } else { Err(Error::BadRequest("foreign Host")) }
 }
 

@@ -48,16 +48,15 @@ impl Visit {
             is_new: kept.is_none(),
             form_key: kept.map_or_else(|| app.random_token(), Ok)?,
             // A callback's query holds a code: it never appears in a page.
-            here: if uri.path().starts_with("/line/callback/") { "/".into() } else { path_and_query(uri) },
+            here: match uri.path_and_query() {
+                Some(here) if !here.path().starts_with("/line/callback/") => here.to_string(),
+                _ => "/".into(),
+            },
             viewer,
             address,
             user_agent: agent.chars().filter(|c| !c.is_control()).take(200).collect(),
         })
     }
-}
-
-fn path_and_query(uri: &Uri) -> String {
-    uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Visit {

@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod house;
+mod id_token;
 mod link;
+mod login;
 mod member;
 mod message;
 mod rich_menu;

@@ -73,6 +73,8 @@ pub struct TestApp {
     pub app: App,
     pub router: Router,
     pub clock: Clock,
+    /// Moved, it moves LINE's clock away from ours; `clock` moves both.
+    pub line_clock: Clock,
     pub engine: Engine,
     pub database_url: String,
     /// Every host of LINE and `/_sim`, in process.
@@ -99,8 +101,10 @@ impl TestApp {
         let clock = Clock::default();
         let hosts = [listen().await, listen().await, listen().await, listen().await];
         let config = config(&database_url, &hosts.each_ref().map(|host| host.local_addr().unwrap()));
-        let (now, world) = (clock.clone(), demo::world(&config));
-        let options = simulator::Options { data: None, clock: Arc::new(move || now.now().0), world };
+        let line_clock = Clock::default();
+        let (ours, theirs, world) = (clock.clone(), line_clock.clone(), demo::world(&config));
+        let now = move || ours.now().0 + theirs.now().0 - Clock::default().now().0;
+        let options = simulator::Options { data: None, clock: Arc::new(now), world };
         let simulator = Simulator::open(options).unwrap();
         for (listener, host) in hosts.into_iter().zip([Host::Access, Host::Api, Host::ApiData, Host::Liff]) {
             let router = simulator.router(host);
@@ -110,7 +114,7 @@ impl TestApp {
         db.migrate().await.unwrap();
         let app = App::new(config, db, clock.clone()).unwrap();
         let (router, line) = (routes::router(&app), simulator.router(Host::All));
-        Self { app, router, clock, engine, database_url, line, _simulator: simulator, _folder: folder }
+        Self { app, router, clock, line_clock, engine, database_url, line, _simulator: simulator, _folder: folder }
     }
 
     /// Closes what the test leaves, and removes its database.
@@ -465,4 +469,105 @@ pub fn config(database_url: &str, hosts: &[SocketAddr; 4]) -> Config {
         hosts[0], hosts[1], hosts[2], hosts[3]
     );
     Config::parse("test", &text, []).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// How a callback must be refused, and what it may touch besides the audit and the attempt it used up.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusal<'a> {
+    status: u16,
+    key: &'a str,
+    reason: &'a str,
+    calls: &'a [&'a str],
+    tables: &'a [&'a str],
+    secrets: &'a [&'a str],
+}
+
+impl<'a> Refusal<'a> {
+    /// `key` names the page's texts, `reason` is the audit's.
+    pub fn new(status: u16, key: &'a str, reason: &'a str) -> Self {
+        Self { status, key, reason, calls: &[], tables: &[], secrets: &[] }
+    }
+
+    /// The paths that LINE is called at, in order; none without this.
+    pub fn calls(self, calls: &'a [&'a str]) -> Self {
+        Self { calls, ..self }
+    }
+
+    pub fn may_change(self, tables: &'a [&'a str]) -> Self {
+        Self { tables, ..self }
+    }
+
+    /// What must not be in the page, besides what was sent.
+    pub fn secrets(self, secrets: &'a [&'a str]) -> Self {
+        Self { secrets, ..self }
+    }
+}
+
+/// Opens `path`, a callback, and sees that it is refused just so and leaves everything as it was.
+pub async fn refused(visitor: &mut Visitor<'_>, path: &str, refusal: Refusal<'_>) -> Answer {
+    let app = visitor.app;
+    let but = [&["audit", "attempts"], refusal.tables].concat();
+    let attempts = "SELECT CAST(COUNT(*) AS BIGINT) FROM attempts";
+    let before = (app.dump(&but).await, app.count(attempts).await, app.audit().await, app.calls().await.len());
+    let logins = |visitor: &Visitor<'_>| {
+        let mut cookies = visitor.cookies.clone();
+        cookies.remove("__Host-musubi_form");
+        cookies
+    };
+    let cookies = logins(visitor);
+    let answer = visitor.get(path).await;
+    let said = format!("{path}: {} {}", answer.status, answer.body);
+    assert_eq!(answer.status.as_u16(), refusal.status, "{said}");
+    assert!(answer.body.contains(&title(refusal.key)), "{} is not said: {said}", refusal.key);
+    assert_eq!(logins(visitor), cookies, "{path}");
+    assert_eq!(app.dump(&but).await, before.0, "{path}");
+    assert_eq!(app.count(attempts).await, before.1, "{path}");
+    let mut audit = app.audit().await;
+    for known in &before.2 {
+        audit.swap_remove(audit.iter().position(|row| row == known).unwrap());
+    }
+    assert_eq!(audit, [format!("line_refused/{}", refusal.reason)], "{path}");
+    let calls: Vec<_> = app.calls().await.drain(before.3..).map(|call| call["path"].clone()).collect();
+    assert_eq!(calls, refusal.calls, "{path}");
+    let sent = url::form_urlencoded::parse(path.split_once('?').map_or("", |(_, query)| query).as_bytes())
+        .map(|(_, value)| value.into_owned())
+        .filter(|value| value.len() >= 16)
+        .collect::<Vec<_>>();
+    let secrets = sent.iter().map(String::as_str).chain([LOGIN_SECRET, "eyJ"]).chain(refusal.secrets.iter().copied());
+    for secret in secrets {
+        assert!(!answer.body.contains(secret) && !format!("{:?}", answer.headers).contains(secret), "{secret}: {said}");
+    }
+    answer
+}
+
+/// The heading of an error page, as HTML has it.
+pub fn title(key: &str) -> String {
+    let text = musubi::web::locale::Locale::En.text(&format!("error.{key}_title"));
+    text.replace('&', "&#38;").replace('\'', "&#39;")
+}
+
+/// Sends the same requests all at one time.
+pub async fn at_once(app: &TestApp, requests: Vec<Request<Body>>) -> Vec<Answer> {
+    let mut running = tokio::task::JoinSet::new();
+    for request in requests {
+        let router = app.router.clone();
+        running.spawn(async move { read(router.oneshot(request).await.unwrap()).await });
+    }
+    running.join_all().await
+}
+
+/// The value of a parameter in a URL or path.
+pub fn parameter(url: &str, name: &str) -> String {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let found = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
+    found.unwrap_or_else(|| panic!("no {name} in {url}")).1.into_owned()
+}
+
+/// A JWS by HS256; header and claims just as given.
+pub fn hs256(key: &[u8], header: &str, claims: &str) -> String {
+    use aws_lc_rs::hmac;
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), signed.as_bytes());
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag.as_ref()))
 }
