@@ -264,7 +264,7 @@ impl Arrival<'_> {
             Decision::AlreadyYours => Some(Cause::AlreadyYours),
             Decision::MemberHasAnother => Some(Cause::ConflictMember),
             Decision::OwnedByAnother(owner) => {
-                super::confirm::tell_owner(&mut tx, app, self.visit, provider, &line_user_id, owner).await?;
+                super::confirm::tell_owner(&mut tx, app, provider, &line_user_id, owner).await?;
                 Some(Cause::ConflictLine)
             }
         };

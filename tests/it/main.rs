@@ -3,9 +3,11 @@
 
 mod house;
 mod link;
+mod linking;
 mod member;
 mod message;
 mod rich_menu;
 mod simulator;
 mod stub;
 mod support;
+mod unlinking;
