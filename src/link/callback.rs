@@ -15,8 +15,9 @@ use url::form_urlencoded;
 use super::{
     Decision, Purpose, attempt,
     attempt::Attempt,
-    decide, find_active, find_owner,
+    decide, find_active,
     grant::{self, Holder},
+    hold_owner,
     refusal::{Cause, Restart},
     start::login_channel,
 };
@@ -232,7 +233,7 @@ impl Arrival<'_> {
         let provider = restart.provider.as_str();
         let mut tx = app.db.begin().await?;
         let line_user_id = keep_line_user(&mut tx, app, now, provider, &proof).await?;
-        let owner = find_owner(&mut tx, &line_user_id).await?;
+        let owner = hold_owner(&mut tx, &app.db, &line_user_id).await?;
         let member_id = self.session.map(|session| session.member_id.as_str());
         let has_other = match member_id {
             Some(member_id) => find_active(&mut tx, member_id, provider).await?.is_some(),

@@ -196,8 +196,9 @@ pub async fn revoke(app: &App, grant_id: &str) -> Result<Outcome> {
     let Some(grant) = grant else { return Ok(Outcome::Done) };
     let login = login_channel(app, &grant.provider)?;
     match app.line.revoke(&login, &grant.tokens.access_token).await {
-        // 400: the token is dead already, which is what was wanted.
-        Ok(()) | Err(line::Error::Refused { status: 400, .. }) => {}
+        Ok(()) => {}
+        // The token is dead already, which is what was wanted; `invalid_client` is about us and not about it.
+        Err(line::Error::Refused { status: 400, ref message, .. }) if !message.contains("invalid_client") => {}
         Err(error) => return Ok(outcome_of(&error)),
     }
     let now = app.now();
@@ -225,7 +226,11 @@ pub async fn abandon(app: &App, attempt_id: &str) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The network and LINE's bad days pass; anything else needs a person.
+/// A clean-up ends only when LINE agrees: the network and LINE's bad days pass, and a wrong secret is mended one
+/// day. What does not pass by itself is told loudly.
 fn outcome_of(error: &line::Error) -> Outcome {
-    if error.is_passing() { Outcome::retry(&error) } else { Outcome::Park { why: error.to_string() } }
+    if !error.is_passing() {
+        tracing::error!(%error, "LINE refuses a clean-up: it is tried again, but a person should look");
+    }
+    Outcome::retry(error)
 }

@@ -217,6 +217,7 @@ both_engines! {
             json!({ "status": 404 }),
             json!({ "status": 403 }),
             json!({ "status": 401 }),
+            json!({ "status": 400, "body": { "error": "invalid_client" } }),
             json!({ "cut": "before" }),
             json!({ "truncate": 5 }),
             json!({ "replace_body": "not json" }),
@@ -366,7 +367,7 @@ both_engines! {
             later(app).await;
         }
         app.execute("ALTER TABLE hidden RENAME TO grants").await;
-        assert_eq!(rows!(app, "jobs WHERE kind = 'abandon_attempt' AND parked_at IS NOT NULL AND attempts = 20"), 1);
+        assert_eq!(rows!(app, "jobs WHERE kind = 'abandon_attempt' AND parked_at IS NOT NULL AND attempts = 20"), 2);
         assert!(queue::claim(&app.app, 10).await.unwrap().is_empty(), "and it is left alone");
     }
 }
