@@ -151,7 +151,7 @@ impl Db {
         self.pool.acquire().await
     }
 
-    /// The lock clause of a statement that claims rows: SQLite has one writer and needs none.
+    /// The text of a statement that locks rows: SQLite has one writer and needs no clause for it.
     pub fn skip_locked(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
         match self.engine {
             Engine::Sqlite { .. } => sqlite,

@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
     handler::Handler,
-    http::{HeaderName, Method, StatusCode},
+    http::{HeaderName, Method, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::{self, MethodRouter},
@@ -67,10 +67,16 @@ pub fn all() -> Vec<Route> {
 
 /// The whole application.
 pub fn router(app: &App) -> Router {
+    router_of(app, all())
+}
+
+/// An application of these routes.
+pub fn router_of(app: &App, routes: Vec<Route>) -> Router {
     let door = |who| middleware::from_fn_with_state((app.clone(), who), guard::door);
     let mut router = Router::new();
-    for route in all() {
-        let handler = route.handler.layer(CatchPanicLayer::custom(panicked)).layer(door(route.who));
+    for route in routes {
+        let handler = route.handler.layer(CatchPanicLayer::custom(panicked)).layer(middleware::map_response(face));
+        let handler = handler.layer(door(route.who));
         router = router.route(route.path, handler);
     }
     let request_id = HeaderName::from_static("x-request-id");
@@ -91,6 +97,16 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
     Error::internal("a handler panicked").into_response()
 }
 
+/// What the framework refuses by itself (a form without its fields, a method that is not there) gets our page too.
+async fn face(mut response: Response) -> Response {
+    let is_html =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    if response.status().is_client_error() && !is_html && response.extensions().get::<Error>().is_none() {
+        response.extensions_mut().insert(Error::BadRequest("not what the route takes"));
+    }
+    response
+}
+
 /// One line a request. The path only: queries hold codes and states.
 async fn log(request: Request, next: middleware::Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -100,10 +116,10 @@ async fn log(request: Request, next: middleware::Next) -> Response {
     response
 }
 
-fn get<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
+pub fn get<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
     Route { method: Method::GET, path, who, handler: routing::get(handler) }
 }
 
-fn post<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
+pub fn post<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
     Route { method: Method::POST, path, who, handler: routing::post(handler) }
 }

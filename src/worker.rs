@@ -99,23 +99,23 @@ async fn run_due(app: &App) -> Result<usize> {
     Ok(found)
 }
 
-/// A job in a task of its own: a panic is that job's, and counts as a failed try.
 async fn run_one(app: App, claimed: Claimed) {
-    let job = claimed.job.clone();
-    let task = tokio::spawn({
-        let app = app.clone();
-        async move { perform(&app, &job).await }
-    });
-    let outcome = match task.await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => Outcome::retry(&error),
-        Err(error) => Outcome::retry(&error),
-    };
+    let (worker, job) = (app.clone(), claimed.job.clone());
+    let outcome = shielded(async move { perform(&worker, &job).await }).await;
     if let Outcome::Retry { why, .. } = &outcome {
         tracing::warn!(job = ?claimed.job, attempts = claimed.attempts, why, "job will be tried again");
     }
     if let Err(error) = queue::finish(&app, &claimed, &outcome, app.jitter()).await {
         tracing::error!(%error, "a job's end could not be recorded; its lease will run out");
+    }
+}
+
+/// A job in a task of its own: a panic is that job's, and counts as a failed try.
+async fn shielded(job: impl Future<Output = Result<Outcome>> + Send + 'static) -> Outcome {
+    match tokio::spawn(job).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => Outcome::retry(&error),
+        Err(error) => Outcome::retry(&error),
     }
 }
 
@@ -141,4 +141,19 @@ async fn prune(app: &App) -> Result<Outcome> {
     let again = if sessions + attempts + jobs > 0 { Duration::from_secs(1) } else { PRUNE_EVERY };
     queue::enqueue(&mut conn, now, now.plus(again), &Job::Prune).await?;
     Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[tokio::test]
+    async fn j16_a_job_that_panics_or_errs_is_tried_again() {
+        let panics = shielded(async { panic!("a bug") }).await;
+        assert!(matches!(&panics, Outcome::Retry { why, after: None } if why.contains("panicked")), "{panics:?}");
+        let errs = shielded(async { Err(Error::internal("no such table")) }).await;
+        assert!(matches!(&errs, Outcome::Retry { why, after: None } if why.contains("no such table")), "{errs:?}");
+        assert_eq!(shielded(async { Ok(Outcome::Done) }).await, Outcome::Done);
+    }
 }

@@ -217,13 +217,14 @@ pub async fn answer(conn: &mut Conn, now: Millis, id: &str, outcome: &str) -> Re
     Ok(taken.rows_affected() == 1)
 }
 
-/// Whether the attempt was never answered.
-pub async fn is_unanswered(conn: &mut Conn, id: &str) -> Result<bool> {
-    let found: Option<String> = sqlx::query_scalar("SELECT id FROM attempts WHERE id = $1 AND confirmed_at IS NULL")
+/// Records that nobody answered. Waits for an answer that is being written, so that its grant is seen as the
+/// link's afterwards.
+pub async fn abandon(conn: &mut Conn, id: &str) -> Result<()> {
+    sqlx::query("UPDATE attempts SET outcome = 'abandoned' WHERE id = $1 AND confirmed_at IS NULL")
         .bind(id)
-        .fetch_optional(conn)
+        .execute(conn)
         .await?;
-    Ok(found.is_some())
+    Ok(())
 }
 
 /// Deletes attempts long past, some at a time.

@@ -15,8 +15,9 @@ use url::form_urlencoded;
 use super::{
     Decision, Purpose, attempt,
     attempt::Attempt,
-    decide, find_active, find_owner,
+    decide, find_active,
     grant::{self, Holder},
+    hold_owner,
     refusal::{Cause, Restart},
     start::login_channel,
 };
@@ -236,7 +237,7 @@ impl Arrival<'_> {
         let provider = restart.provider.as_str();
         let mut tx = app.db.begin().await?;
         let line_user_id = keep_line_user(&mut tx, app, now, provider, &proof).await?;
-        let owner = find_owner(&mut tx, &line_user_id).await?;
+        let owner = hold_owner(&mut tx, &app.db, &line_user_id).await?;
         let member_id = self.session.map(|session| session.member_id.as_str());
         let has_other = match member_id {
             Some(member_id) => find_active(&mut tx, member_id, provider).await?.is_some(),
@@ -268,7 +269,7 @@ impl Arrival<'_> {
             Decision::AlreadyYours => Some(Cause::AlreadyYours),
             Decision::MemberHasAnother => Some(Cause::ConflictMember),
             Decision::OwnedByAnother(owner) => {
-                super::confirm::tell_owner(&mut tx, app, self.visit, provider, &line_user_id, owner).await?;
+                super::confirm::tell_owner(&mut tx, app, provider, &line_user_id, owner).await?;
                 Some(Cause::ConflictLine)
             }
         };

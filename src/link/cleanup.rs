@@ -54,6 +54,19 @@ async fn set_step(conn: &mut Conn, now: Millis, link_id: &str, step: &str, state
     Ok(())
 }
 
+/// Notes that LINE is being asked, or was: from then on the permission may be gone without our knowing.
+async fn note_try(conn: &mut Conn, now: Millis, link_id: &str) -> Result<()> {
+    sqlx::query(
+        "UPDATE unlink_steps SET note = 'tried', updated_at = $1
+         WHERE link_id = $2 AND step = 'deauthorize' AND state = 'pending'",
+    )
+    .bind(now)
+    .bind(link_id)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// How taking the permission back ended.
 enum Deauthorized {
     Done,
@@ -83,6 +96,7 @@ pub async fn deauthorize(app: &App, link_id: &str) -> Result<Outcome> {
         Some(id) => grant::find(&mut conn, app, id).await?,
         None => None,
     };
+    note_try(&mut conn, app.now(), link_id).await?;
     drop(conn);
     let state = match grant {
         None => Deauthorized::NeedsUser,
@@ -91,7 +105,11 @@ pub async fn deauthorize(app: &App, link_id: &str) -> Result<Outcome> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
     let word = match state {
-        Deauthorized::Not(outcome) => return Ok(outcome),
+        Deauthorized::Not(outcome) => {
+            note_try(&mut tx, now, link_id).await?;
+            tx.commit().await?;
+            return Ok(outcome);
+        }
         Deauthorized::Done => "done",
         Deauthorized::NeedsUser => "needs_user",
     };
@@ -178,8 +196,9 @@ pub async fn revoke(app: &App, grant_id: &str) -> Result<Outcome> {
     let Some(grant) = grant else { return Ok(Outcome::Done) };
     let login = login_channel(app, &grant.provider)?;
     match app.line.revoke(&login, &grant.tokens.access_token).await {
-        // 400: the token is dead already, which is what was wanted.
-        Ok(()) | Err(line::Error::Refused { status: 400, .. }) => {}
+        Ok(()) => {}
+        // The token is dead already, which is what was wanted; `invalid_client` is about us and not about it.
+        Err(line::Error::Refused { status: 400, ref message, .. }) if !message.contains("invalid_client") => {}
         Err(error) => return Ok(outcome_of(&error)),
     }
     let now = app.now();
@@ -198,9 +217,7 @@ pub async fn revoke(app: &App, grant_id: &str) -> Result<Outcome> {
 pub async fn abandon(app: &App, attempt_id: &str) -> Result<Outcome> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
-    if attempt::is_unanswered(&mut tx, attempt_id).await? {
-        attempt::set_outcome(&mut tx, attempt_id, "abandoned").await?;
-    }
+    attempt::abandon(&mut tx, attempt_id).await?;
     for grant_id in grant::list_of_attempt(&mut tx, attempt_id).await? {
         queue::enqueue_once(&mut tx, now, now, &Job::RevokeGrant { grant_id }).await?;
     }
@@ -209,7 +226,11 @@ pub async fn abandon(app: &App, attempt_id: &str) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The network and LINE's bad days pass; anything else needs a person.
+/// A clean-up ends only when LINE agrees: the network and LINE's bad days pass, and a wrong secret is mended one
+/// day. What does not pass by itself is told loudly.
 fn outcome_of(error: &line::Error) -> Outcome {
-    if error.is_passing() { Outcome::retry(&error) } else { Outcome::Park { why: error.to_string() } }
+    if !error.is_passing() {
+        tracing::error!(%error, "LINE refuses a clean-up: it is tried again, but a person should look");
+    }
+    Outcome::retry(error)
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{
     New, Owner, Purpose,
     attempt::{self, Pending},
-    find_active, find_owner, grant, insert,
+    cleanup, find_active, find_owner, grant, insert,
     refusal::{Cause, Restart},
 };
 use crate::{
@@ -67,8 +67,12 @@ pub async fn show(
 ) -> Result<Response> {
     let mut conn = app.db.conn().await?;
     let pending = find(&mut conn, &app, &session, &headers, &asked.attempt).await?;
+    let pending = pending.ok_or_else(|| Cause::ConfirmGone.refuse(&restart(None)))?;
     if pending.confirmed_at.is_some() || app.now() >= pending.confirm_by {
-        return after(&mut conn, &session, &pending).await;
+        if is_linked(&mut conn, &session, &pending).await? {
+            return Ok(Redirect::to("/account?done=linked").into_response());
+        }
+        return Err(Cause::ConfirmGone.refuse(&restart(Some(&pending))));
     }
     let line_user = line_user::find(&mut conn, &pending.line_user_id).await?.ok_or(Error::NotFound)?;
     html(&Confirm {
@@ -100,6 +104,7 @@ pub async fn submit(
     let mut conn = app.db.conn().await?;
     let pending = find(&mut conn, &app, &session, &headers, &fields.attempt).await?;
     drop(conn);
+    let Some(pending) = pending else { return Err(refuse(&app, &visit, &session, None, Cause::ConfirmGone).await?) };
     let decided = match fields.decision.as_str() {
         "yes" => link(&app, &visit, &session, &pending).await?,
         "no" => decline(&app, &pending).await?,
@@ -109,8 +114,11 @@ pub async fn submit(
     match decided {
         Decided::Linked => Ok(Redirect::to("/account?done=linked").into_response()),
         Decided::Declined => Ok(Redirect::to("/account").into_response()),
-        Decided::Before => after(&mut *app.db.conn().await?, &session, &pending).await,
-        Decided::Refused(cause) => Err(refuse(&app, &visit, &session, &pending, cause).await?),
+        Decided::Before if is_linked(&mut *app.db.conn().await?, &session, &pending).await? => {
+            Ok(Redirect::to("/account?done=linked").into_response())
+        }
+        Decided::Before => Err(refuse(&app, &visit, &session, Some(&pending), Cause::ConfirmGone).await?),
+        Decided::Refused(cause) => Err(refuse(&app, &visit, &session, Some(&pending), cause).await?),
     }
 }
 
@@ -130,8 +138,8 @@ async fn link(app: &App, visit: &Visit, session: &Session, pending: &Pending) ->
     if !attempt::answer(&mut tx, now, &pending.id, "linked").await? {
         return Ok(Decided::Before);
     }
-    if let Some(cause) = obstacle(&mut tx, app, now, session, pending).await? {
-        return Ok(Decided::Refused(cause));
+    if !is_member_unchanged(&mut tx, session, pending).await? {
+        return Ok(Decided::Refused(Cause::Unavailable));
     }
     let (locale, text) = consent_text(app, visit.locale.tag());
     let link_id = app.new_id();
@@ -146,78 +154,104 @@ async fn link(app: &App, visit: &Visit, session: &Session, pending: &Pending) ->
     };
     if !insert(&mut tx, now, &new).await? {
         let owner = find_owner(&mut tx, &pending.line_user_id).await?;
-        return Ok(Decided::Refused(match owner {
-            Some(owner) if owner.member_id == session.member_id => Cause::AlreadyYours,
-            Some(_) => Cause::ConflictLine,
-            None => Cause::ConflictMember,
-        }));
+        return Ok(Decided::Refused(conflict(owner, session)));
+    }
+    // Only now: an unlink at the same moment was waited for by the insert, and is seen.
+    if let Some(cause) = call_off_clean_up(&mut tx, app, now, pending).await? {
+        return Ok(Decided::Refused(cause));
     }
     keep_consent_text(&mut tx, now, &app.config.consent.version, locale, text).await?;
     grant::give_to_link(&mut tx, &pending.id, &link_id).await?;
-    let entry = audit::Entry {
-        action: "linked",
-        member_id: Some(&session.member_id),
-        subject: Some(&link_id),
-        provider: Some(&pending.provider),
-        address: Some(&visit.address),
-        data: serde_json::json!({ "line_user": pending.line_user_id, "consent": app.config.consent.version }),
-        ..Default::default()
-    };
-    audit::insert(&mut tx, now, entry).await?;
+    record(&mut tx, app, visit, session, pending, &link_id).await?;
     welcome(&mut tx, app, visit, session, pending, &link_id).await?;
     tx.commit().await?;
     Ok(Decided::Linked)
 }
 
-/// What stands in the way of a yes, although the attempt was fine at its callback.
-async fn obstacle(
-    conn: &mut Conn,
-    app: &App,
-    now: Millis,
-    session: &Session,
-    pending: &Pending,
-) -> Result<Option<Cause>> {
-    let changed: Option<String> = sqlx::query_scalar(
+/// Who holds the place that a link was to take.
+fn conflict(owner: Option<Owner>, session: &Session) -> Cause {
+    match owner {
+        Some(owner) if owner.member_id == session.member_id => Cause::AlreadyYours,
+        Some(_) => Cause::ConflictLine,
+        None => Cause::ConflictMember,
+    }
+}
+
+/// Whether the member is neither disabled nor has another password than when this began.
+async fn is_member_unchanged(conn: &mut Conn, session: &Session, pending: &Pending) -> Result<bool> {
+    let unchanged: Option<String> = sqlx::query_scalar(
         "SELECT id FROM members WHERE id = $1 AND disabled_at IS NULL
            AND (password_changed_at IS NULL OR password_changed_at <= $2)",
     )
     .bind(&session.member_id)
     .bind(pending.created_at)
-    .fetch_optional(&mut *conn)
+    .fetch_optional(conn)
     .await?;
-    if changed.is_none() {
-        return Ok(Some(Cause::Unavailable));
-    }
-    // A former link's clean-up would take the new permission away: it is cancelled, or we wait for it.
-    for (link_id, state, updated_at) in unfinished(conn, &pending.line_user_id).await? {
-        if state == "done" && updated_at >= pending.used_at {
-            return Ok(Some(Cause::ConfirmGone));
-        }
-        if state != "pending" {
-            continue;
-        }
-        let job = Job::Deauthorize { link_id: link_id.clone() };
-        if queue::cancel(conn, &app.db, now, &job).await? == Cancelled::InFlight {
+    Ok(unchanged.is_some())
+}
+
+/// A former link's clean-up would take the new permission away: it is cancelled. One that is in flight is waited
+/// for; one that took this proof's permission, or may have, makes the proof worthless.
+async fn call_off_clean_up(conn: &mut Conn, app: &App, now: Millis, pending: &Pending) -> Result<Option<Cause>> {
+    for former in list_former(conn, &pending.line_user_id).await? {
+        let job = Job::Deauthorize { link_id: former.link_id.clone() };
+        let is_open = former.state == "pending";
+        if is_open && queue::cancel(conn, &app.db, now, &job).await? == Cancelled::InFlight {
             return Ok(Some(Cause::Busy));
         }
-        super::cleanup::cancel_steps(conn, now, &link_id).await?;
-        for grant_id in grant::list_of_link(conn, &link_id).await? {
-            queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id }).await?;
+        let was_tried = !is_open || former.note.is_some();
+        if was_tried && former.updated_at >= pending.used_at {
+            return Ok(Some(Cause::ConfirmGone));
+        }
+        if is_open {
+            cleanup::cancel_steps(conn, now, &former.link_id).await?;
+            for grant_id in grant::list_of_link(conn, &former.link_id).await? {
+                queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id }).await?;
+            }
         }
     }
     Ok(None)
 }
 
-/// The deauthorize steps of a LINE user's ended links.
-async fn unfinished(conn: &mut Conn, line_user_id: &str) -> Result<Vec<(String, String, Millis)>> {
+/// The deauthorize step of an ended link. `note` is there once it was tried; `updated_at` is of the last try.
+#[derive(sqlx::FromRow)]
+struct Former {
+    link_id: String,
+    state: String,
+    note: Option<String>,
+    updated_at: Millis,
+}
+
+/// The deauthorize steps of a LINE user's ended links that are open or done.
+async fn list_former(conn: &mut Conn, line_user_id: &str) -> Result<Vec<Former>> {
     let rows = sqlx::query_as(
-        "SELECT s.link_id, s.state, s.updated_at FROM unlink_steps s JOIN links l ON l.id = s.link_id
+        "SELECT s.link_id, s.state, s.note, s.updated_at FROM unlink_steps s JOIN links l ON l.id = s.link_id
          WHERE l.line_user_id = $1 AND s.step = 'deauthorize' AND s.state IN ('pending', 'done')",
     )
     .bind(line_user_id)
     .fetch_all(conn)
     .await?;
     Ok(rows)
+}
+
+async fn record(
+    conn: &mut Conn,
+    app: &App,
+    visit: &Visit,
+    session: &Session,
+    pending: &Pending,
+    link_id: &str,
+) -> Result<()> {
+    let entry = audit::Entry {
+        action: "linked",
+        member_id: Some(&session.member_id),
+        subject: Some(link_id),
+        provider: Some(&pending.provider),
+        address: Some(&visit.address),
+        data: serde_json::json!({ "line_user": pending.line_user_id, "consent": app.config.consent.version }),
+        ..Default::default()
+    };
+    audit::insert(conn, app.now(), entry).await
 }
 
 /// Queues the welcome message and the member's menu on every channel of the provider.
@@ -263,38 +297,36 @@ async fn decline(app: &App, pending: &Pending) -> Result<Decided> {
     Ok(Decided::Declined)
 }
 
-/// The refusal, with one audit row; a conflict is told to the present owner.
-async fn refuse(app: &App, visit: &Visit, session: &Session, pending: &Pending, cause: Cause) -> Result<Error> {
-    let restart = Restart { provider: pending.provider.clone(), purpose: Purpose::Link, return_to: "/account".into() };
-    let refusal = cause.refuse(&restart);
+/// The refusal, with one audit row. It uses the attempt up, so that a conflict is told to the owner once; only
+/// "try again in a minute" leaves it.
+async fn refuse(app: &App, visit: &Visit, session: &Session, pending: Option<&Pending>, cause: Cause) -> Result<Error> {
+    let refusal = cause.refuse(&restart(pending));
     let Error::Refused(inner) = &refusal else { return Ok(refusal) };
+    let now = app.now();
     let mut tx = app.db.begin().await?;
     let entry = audit::Entry {
         action: "line_refused",
         reason: Some(inner.reason),
         member_id: Some(&session.member_id),
-        subject: Some(&pending.id),
-        provider: Some(&pending.provider),
+        subject: pending.map(|pending| pending.id.as_str()),
+        provider: pending.map(|pending| pending.provider.as_str()),
         address: Some(&visit.address),
         ..Default::default()
     };
-    audit::insert(&mut tx, app.now(), entry).await?;
-    if let (Cause::ConflictLine, Some(owner)) = (cause, find_owner(&mut tx, &pending.line_user_id).await?) {
-        tell_owner(&mut tx, app, visit, &pending.provider, &pending.line_user_id, &owner).await?;
+    audit::insert(&mut tx, now, entry).await?;
+    if let Some(pending) = pending.filter(|_| cause != Cause::Busy)
+        && attempt::answer(&mut tx, now, &pending.id, inner.reason).await?
+        && let (Cause::ConflictLine, Some(owner)) = (cause, find_owner(&mut tx, &pending.line_user_id).await?)
+    {
+        tell_owner(&mut tx, app, &pending.provider, &pending.line_user_id, &owner).await?;
     }
     tx.commit().await?;
+    app.wake();
     Ok(refusal)
 }
 
 /// Records for the present owner that somebody else tried to link their LINE account, and tells them in LINE.
-pub async fn tell_owner(
-    conn: &mut Conn,
-    app: &App,
-    visit: &Visit,
-    provider: &str,
-    line_user_id: &str,
-    owner: &Owner,
-) -> Result<()> {
+pub async fn tell_owner(conn: &mut Conn, app: &App, provider: &str, line_user_id: &str, owner: &Owner) -> Result<()> {
     let now = app.now();
     let entry = audit::Entry {
         action: "link_conflict",
@@ -306,11 +338,17 @@ pub async fn tell_owner(
     audit::insert(conn, now, entry).await?;
     let account_url = app.config.url("/account");
     let data = [("company", app.config.company.as_str()), ("account_url", &account_url)].into();
+    // In the owner's language: the visitor is somebody else.
+    let own: Option<String> = sqlx::query_scalar("SELECT locale FROM members WHERE id = $1")
+        .bind(&owner.member_id)
+        .fetch_one(&mut *conn)
+        .await?;
+    let locale = own.as_deref().unwrap_or(&app.config.default_locale);
     for (channel, _) in app.config.channel.iter().filter(|(_, channel)| channel.provider == provider) {
         let new = message::New {
             channel,
             template: "link_conflict",
-            locale: visit.locale.tag(),
+            locale,
             data: &data,
             cause: "link_conflict",
             topic: None,
@@ -321,21 +359,25 @@ pub async fn tell_owner(
     Ok(())
 }
 
-async fn find(conn: &mut Conn, app: &App, session: &Session, headers: &HeaderMap, id: &str) -> Result<Pending> {
+/// The pending link of this member, session and browser.
+async fn find(conn: &mut Conn, app: &App, session: &Session, headers: &HeaderMap, id: &str) -> Result<Option<Pending>> {
+    // An id is sent by anyone: what is not one of ours is not asked for (PostgreSQL takes no NUL at all).
+    if id.len() != 36 || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(None);
+    }
     let browser = cookie::get(&app.config, headers, cookie::ATTEMPT).unwrap_or_default();
-    let pending = attempt::find_pending(conn, id, session, &browser).await?;
-    let restart = Restart { provider: String::new(), purpose: Purpose::Link, return_to: "/account".into() };
-    pending.ok_or_else(|| Cause::ConfirmGone.refuse(&restart))
+    attempt::find_pending(conn, id, session, &browser).await
 }
 
-/// An answer that came again: the account page where it linked, else "no longer valid".
-async fn after(conn: &mut Conn, session: &Session, pending: &Pending) -> Result<Response> {
+/// Whether these two accounts are linked already, as after an answer that came twice.
+async fn is_linked(conn: &mut Conn, session: &Session, pending: &Pending) -> Result<bool> {
     let active = find_active(conn, &session.member_id, &pending.provider).await?;
-    if active.is_some_and(|active| active.line_user_id == pending.line_user_id) {
-        return Ok(Redirect::to("/account?done=linked").into_response());
-    }
-    let restart = Restart { provider: pending.provider.clone(), purpose: Purpose::Link, return_to: "/account".into() };
-    Err(Cause::ConfirmGone.refuse(&restart))
+    Ok(active.is_some_and(|active| active.line_user_id == pending.line_user_id))
+}
+
+fn restart(pending: Option<&Pending>) -> Restart {
+    let provider = pending.map(|pending| pending.provider.clone()).unwrap_or_default();
+    Restart { provider, purpose: Purpose::Link, return_to: "/account".into() }
 }
 
 /// The consent text in the visitor's language, or in the company's, with its language.

@@ -64,6 +64,7 @@ pub async fn show(
     let Some(provider) = asked.provider.or_else(|| app.config.provider.keys().next().cloned()) else {
         return Ok(Redirect::to("/account").into_response());
     };
+    check_provider(&app, &provider)?;
     let active = find_active(&mut *app.db.conn().await?, &session.member_id, &provider).await?;
     match active {
         Some(active) => html(&form(&app, &visit, provider, active, None)),
@@ -78,6 +79,7 @@ pub async fn submit(
     SignedIn(session): SignedIn,
     Form(fields): Form<Fields>,
 ) -> Result<Response> {
+    check_provider(&app, &fields.provider)?;
     let mut conn = app.db.conn().await?;
     let active = find_active(&mut conn, &session.member_id, &fields.provider).await?;
     let Some(active) = active else { return Ok(Redirect::to("/account").into_response()) };
@@ -106,6 +108,11 @@ pub async fn submit(
         Some(token) => (cookie::set(&app.config, cookie::SESSION, &token, None), answer).into_response(),
         None => answer.into_response(),
     })
+}
+
+/// A name from outside reaches the database only where it is one of ours.
+fn check_provider(app: &App, provider: &str) -> Result<()> {
+    if app.config.provider.contains_key(provider) { Ok(()) } else { Err(Error::NotFound) }
 }
 
 /// Ends the link with all that hangs on it; false where somebody was quicker.

@@ -40,7 +40,7 @@ async fn apply_wanted(app: &App, line_user_id: &str, channel: &str) -> Result<Ou
         return Ok(Outcome::Park { why: "there is no such LINE user".to_owned() });
     };
     // A stranger has no menu of their own whatever the files say: an unlink's reset does not wait for them.
-    let menus = if facts == STRANGER { Vec::new() } else { load(app).await.map_err(wait_for_files)? };
+    let menus = if facts == STRANGER { Vec::new() } else { load(app).await.map_err(never_park)? };
     let wanted = want(&menus, facts).map_err(|error| Stop(Outcome::retry(&error)))?;
     let remote = Remote::new(app, channel).await?;
     let given = match wanted {
@@ -72,7 +72,7 @@ fn want(menus: &[Menu], facts: Facts) -> Result<Wanted<'_>, minijinja::Error> {
 }
 
 /// Mistakes in the files are told by the job that makes the menus; a person's job waits for their mending.
-fn wait_for_files(Stop(outcome): Stop) -> Stop {
+fn never_park(Stop(outcome): Stop) -> Stop {
     match outcome {
         Outcome::Park { why } => Stop(Outcome::retry(&why)),
         other => Stop(other),
@@ -82,7 +82,8 @@ fn wait_for_files(Stop(outcome): Stop) -> Stop {
 async fn reset(remote: &Remote<'_>, user_id: &str) -> Result<(), Stop> {
     match remote.line().unlink_rich_menu(&remote.token, user_id).await {
         Ok(()) => Ok(()),
-        Err(error) => Err(remote.stop(error).await),
+        // An unlink is carried out until LINE agrees, whatever it says meanwhile.
+        Err(error) => Err(never_park(remote.stop(error).await)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The face of an [`Error`] for a person: plain words and one next step.
 
 use askama::Template;
-use axum::response::Response;
+use axum::{http::header, response::Response};
 
 use super::{
     page::{Page, html},
@@ -59,6 +59,9 @@ pub fn render(app: &App, visit: &Visit, request_id: &str, error: &Error, respons
     match html(&ErrorPage { page, title, text, request_id, next: Some(next) }) {
         Ok(mut page) => {
             *page.status_mut() = response.status();
+            if let Some(methods) = response.headers().get(header::ALLOW) {
+                page.headers_mut().insert(header::ALLOW, methods.clone());
+            }
             page
         }
         Err(_) => response,

@@ -7,5 +7,6 @@ use crate::app::App;
 /// `url` where it lies on LINE's picture host, else none; the page then shows a placeholder.
 pub fn allowed(app: &App, url: Option<&str>) -> Option<String> {
     let url = Url::parse(url?).ok()?;
-    (url.origin() == app.config.line.pictures.origin() && url.username().is_empty()).then(|| url.to_string())
+    let is_plain = url.username().is_empty() && url.password().is_none();
+    (url.origin() == app.config.line.pictures.origin() && is_plain).then(|| url.to_string())
 }

@@ -3,7 +3,9 @@
 
 mod house;
 mod id_token;
+mod injection;
 mod link;
+mod linking;
 mod login;
 mod member;
 mod message;
@@ -12,3 +14,4 @@ mod simulator;
 mod story;
 mod stub;
 mod support;
+mod unlinking;

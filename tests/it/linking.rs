@@ -1,0 +1,642 @@
+//! Attacks on linking: forged, foreign, late, repeated and simultaneous links. After each, at most one active
+//! link per LINE user and per member, and each with its audit row and its welcome.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::ConnectInfo,
+    http::{Method, Request, StatusCode, header},
+};
+use musubi::{link::grant, queue};
+use serde_json::json;
+use tokio::sync::Barrier;
+use tower::ServiceExt;
+
+use crate::support::{Answer, ORIGIN, TestApp, Visitor, both_engines, read};
+
+pub type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+/// How often a race is run.
+pub fn rounds() -> usize {
+    #[expect(clippy::disallowed_methods, reason = "tests/run says by the environment how much is to be run")]
+    let full = std::env::var_os("MUSUBI_TEST_FULL").is_some();
+    if full { 25 } else { 3 }
+}
+
+/// A number of rows: everything after `FROM`.
+macro_rules! rows {
+    ($app:expr, $from:literal) => {
+        $app.count(concat!("SELECT CAST(COUNT(*) AS BIGINT) FROM ", $from)).await
+    };
+}
+pub(crate) use rows;
+
+/// A form as a page of ours would send it, to be sent together with others.
+pub async fn form(visitor: &mut Visitor<'_>, path: &str, fields: Pairs<'_>) -> Request<Body> {
+    let token = visitor.form_token().await;
+    let mut body = url::form_urlencoded::Serializer::new(String::new());
+    let body = body.extend_pairs(fields).append_pair("csrf", &token).finish();
+    let request = visitor
+        .request(Method::POST, path)
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .header(header::ORIGIN, ORIGIN);
+    from_somewhere(request.body(Body::from(body)).unwrap())
+}
+
+async fn yes(visitor: &mut Visitor<'_>, attempt: &str) -> Request<Body> {
+    form(visitor, "/link/confirm", &[("attempt", attempt), ("decision", "yes")]).await
+}
+
+pub fn page(visitor: &Visitor<'_>, path: &str) -> Request<Body> {
+    from_somewhere(visitor.request(Method::GET, path).body(Body::empty()).unwrap())
+}
+
+fn from_somewhere(mut request: Request<Body>) -> Request<Body> {
+    request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 40000))));
+    request
+}
+
+/// Sends all requests at one moment, each in a task of its own; the answers are in the requests' order.
+pub async fn at_once(app: &TestApp, requests: Vec<Request<Body>>) -> Vec<Answer> {
+    let gate = Arc::new(Barrier::new(requests.len()));
+    let send = |request| {
+        let (gate, router) = (gate.clone(), app.router.clone());
+        tokio::spawn(async move {
+            gate.wait().await;
+            read(router.oneshot(request).await.unwrap()).await
+        })
+    };
+    let tasks: Vec<_> = requests.into_iter().map(send).collect();
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.push(task.await.unwrap());
+    }
+    answers
+}
+
+/// What must hold however things met: by SQL, over all there ever was.
+pub async fn links_are_sound(app: &TestApp) {
+    let twice =
+        rows!(app, "(SELECT 1 AS x FROM links WHERE ended_at IS NULL GROUP BY line_user_id HAVING COUNT(*) > 1) t");
+    assert_eq!(twice, 0, "a LINE user with two links");
+    let twice = rows!(
+        app,
+        "(SELECT 1 AS x FROM links WHERE ended_at IS NULL GROUP BY member_id, provider HAVING COUNT(*) > 1) t"
+    );
+    assert_eq!(twice, 0, "a member with two links");
+    let untold =
+        rows!(app, "links l WHERE 1 <> (SELECT COUNT(*) FROM audit a WHERE a.subject = l.id AND a.action = 'linked')");
+    assert_eq!(untold, 0, "a link without its one audit row");
+    let unwelcome = rows!(
+        app,
+        "links l WHERE 1 <> (SELECT COUNT(*) FROM deliveries d JOIN messages m ON m.id = d.message_id
+         WHERE d.link_id = l.id AND m.cause = 'linked')"
+    );
+    assert_eq!(unwelcome, 0, "a link without its one welcome");
+    let stray = rows!(app, "audit WHERE action = 'linked' AND subject NOT IN (SELECT id FROM links)");
+    assert_eq!(stray, 0, "an audit row without its link");
+}
+
+/// Whether LINE still honours the newest tokens of the active link, of which there is one.
+async fn permission_lives(app: &TestApp) -> bool {
+    let mut conn = app.app.db.conn().await.unwrap();
+    let link_id: String =
+        sqlx::query_scalar("SELECT id FROM links WHERE ended_at IS NULL").fetch_one(&mut *conn).await.unwrap();
+    let grants = grant::list_of_link(&mut conn, &link_id).await.unwrap();
+    let grant = grant::find(&mut conn, &app.app, &grants[0]).await.unwrap().expect("a live grant");
+    app.app.line.profile(&grant.tokens.access_token).await.is_ok()
+}
+
+/// What was before a refusal.
+struct Before {
+    but: Vec<&'static str>,
+    rows: Vec<String>,
+    audit: usize,
+    calls: usize,
+}
+
+/// All but the audit, the attempt that may be used up, and `but` is to stay as it is.
+async fn before(app: &TestApp, but: &[&'static str]) -> Before {
+    let but = [&["audit", "attempts"], but].concat();
+    Before { rows: app.dump(&but).await, but, audit: app.audit().await.len(), calls: app.calls().await.len() }
+}
+
+impl Before {
+    /// A page of ours with the status, one audit row with the reason, and nothing else.
+    async fn refused(self, app: &TestApp, answer: &Answer, status: u16, reason: &str) {
+        assert_eq!(answer.status.as_u16(), status, "{} {}", answer.location(), answer.body);
+        assert!(answer.body.contains("error-page"), "{}", answer.body);
+        assert!(answer.headers.get_all(header::SET_COOKIE).iter().all(|c| !c.to_str().unwrap().contains("session")));
+        let after = app.dump(&self.but).await;
+        let changed: Vec<_> = after.iter().filter(|row| !self.rows.contains(row)).collect();
+        assert!(changed.is_empty() && after.len() == self.rows.len(), "changed: {changed:#?}");
+        let audit = app.audit().await;
+        assert_eq!(audit[self.audit..], [format!("line_refused/{reason}")]);
+        if !self.but.contains(&"grants") {
+            assert_eq!(app.calls().await.len(), self.calls, "LINE was called");
+        }
+    }
+}
+
+/// Two members, signed in.
+async fn two<'a>(app: &'a TestApp, round: usize) -> (Visitor<'a>, Visitor<'a>) {
+    let (hanako, taro) = (format!("hanako{round}@example.jp"), format!("taro{round}@example.jp"));
+    app.member(&hanako, "Hanako").await;
+    app.member(&taro, "Taro").await;
+    (app.signed_in(&hanako).await, app.signed_in(&taro).await)
+}
+
+async fn sign_in(visitor: &mut Visitor<'_>, email: &str) {
+    let answer = visitor.post("/sign-in", &[("email", email), ("password", crate::support::PASSWORD)]).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+}
+
+fn by_status(mut answers: Vec<Answer>) -> Vec<(u16, String)> {
+    answers.sort_by_key(|answer| answer.status);
+    answers.iter().map(|answer| (answer.status.as_u16(), answer.location())).collect()
+}
+
+both_engines! {
+    async fn k01_a_callback_of_another_browser_links_nothing(app) {
+        let (mut attacker, mut victim) = two(app, 0).await;
+        let user = app.line_user("Mallory").await;
+        for has_own_attempt in [false, true] {
+            if has_own_attempt {
+                victim.start_line("link", "/account").await;
+            }
+            let url = attacker.start_line("link", "/account").await;
+            let back = attacker.at_line(&url, &user, "consent").await;
+            let before = before(app, &[]).await;
+            let answer = victim.get(&back).await;
+            before.refused(app, &answer, 400, "state_unbound").await;
+        }
+        assert_eq!(rows!(app, "links"), 0);
+        assert_eq!(victim.get("/account").await.status, StatusCode::OK, "the victim stays signed in");
+    }
+
+    async fn k02_a_get_neither_starts_nor_confirms(app) {
+        let (mut hanako, _) = two(app, 0).await;
+        let user = app.line_user("はなこ").await;
+        let attempt = hanako.reach_confirm(&user).await;
+        let before = app.dump(&[]).await;
+        let answer = hanako.get("/line/start?purpose=link&provider=main&return_to=/account").await;
+        assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+        let answer = hanako.get(&format!("/link/confirm?attempt={attempt}&decision=yes")).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(app.dump(&[]).await, before);
+    }
+
+    async fn k03_a_form_from_another_site_neither_starts_nor_confirms(app) {
+        let (mut hanako, mut taro) = two(app, 0).await;
+        let user = app.line_user("はなこ").await;
+        let attempt = hanako.reach_confirm(&user).await;
+        let (token, foreign) = (hanako.form_token().await, taro.form_token().await);
+        let before = (app.dump(&[]).await, app.calls().await.len());
+        let start: Pairs = &[("purpose", "link"), ("provider", "main"), ("return_to", "/account")];
+        let confirm: Pairs = &[("attempt", &attempt), ("decision", "yes")];
+        for (path, fields) in [("/line/start", start), ("/link/confirm", confirm)] {
+            let attacks: [(Option<&str>, Pairs); 6] = [
+                (None, &[("origin", ORIGIN)]),
+                (Some(&foreign), &[("origin", ORIGIN)]),
+                (Some(&token), &[]),
+                (Some(&token), &[("origin", "https://evil.example")]),
+                (Some(&token), &[("origin", ORIGIN), ("sec-fetch-site", "cross-site")]),
+                (Some(&token), &[("sec-fetch-site", "same-site")]),
+            ];
+            for (token, headers) in attacks {
+                let token = token.map(|token| ("csrf", token));
+                let fields: Vec<_> = fields.iter().copied().chain(token).collect();
+                let answer = hanako.post_raw(path, &fields, headers).await;
+                assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} {headers:?}");
+                assert!(answer.body.contains("error-page"));
+            }
+        }
+        assert_eq!((app.dump(&[]).await, app.calls().await.len()), before);
+    }
+
+    async fn k04_the_session_that_returns_must_be_the_one_that_started(app) {
+        let (_, _) = two(app, 0).await;
+        let user = app.line_user("はなこ").await;
+        for (by, status, reason) in
+            [(None, 400, "session_changed"), (Some("taro0@example.jp"), 400, "session_changed"),
+             (Some("hanako0@example.jp"), 400, "session_changed")]
+        {
+            let mut browser = app.signed_in("hanako0@example.jp").await;
+            let url = browser.start_line("link", "/account").await;
+            let back = browser.at_line(&url, &user, "consent").await;
+            browser.post("/sign-out", &[]).await;
+            if let Some(email) = by {
+                sign_in(&mut browser, email).await;
+            }
+            let before = before(app, &[]).await;
+            let answer = browser.get(&back).await;
+            before.refused(app, &answer, status, reason).await;
+        }
+        assert_eq!(rows!(app, "links"), 0);
+    }
+
+    async fn k04_the_session_that_confirms_must_be_the_one_that_returned(app) {
+        two(app, 0).await;
+        let user = app.line_user("はなこ").await;
+        for email in ["taro0@example.jp", "hanako0@example.jp"] {
+            let mut browser = app.signed_in("hanako0@example.jp").await;
+            let attempt = browser.reach_confirm(&user).await;
+            browser.post("/sign-out", &[]).await;
+            sign_in(&mut browser, email).await;
+            let shown = browser.get(&format!("/link/confirm?attempt={attempt}")).await;
+            assert_eq!(shown.status, StatusCode::NOT_FOUND);
+            assert!(!shown.body.contains("はなこ"));
+            let before = before(app, &[]).await;
+            let answer = browser.confirm(&attempt).await;
+            before.refused(app, &answer, 404, "confirm_gone").await;
+        }
+        assert_eq!(rows!(app, "links"), 0);
+    }
+
+    async fn k05_a_member_disabled_midway_links_nothing(app) {
+        let (mut hanako, mut taro) = two(app, 0).await;
+        let (hers, his) = (app.line_user("はなこ").await, app.line_user("たろう").await);
+        let url = hanako.start_line("link", "/account").await;
+        let back = hanako.at_line(&url, &hers, "consent").await;
+        let attempt = taro.reach_confirm(&his).await;
+        app.execute("UPDATE members SET disabled_at = created_at").await;
+        let before = before(app, &[]).await;
+        let answer = hanako.get(&back).await;
+        before.refused(app, &answer, 400, "session_changed").await;
+        let answer = taro.confirm(&attempt).await;
+        assert!(answer.location().starts_with("/sign-in"), "{}", answer.status);
+        assert_eq!(rows!(app, "links"), 0);
+    }
+
+    async fn k05_a_password_changed_midway_voids_what_was_begun(app) {
+        let (mut hanako, mut taro) = two(app, 0).await;
+        let (hers, his) = (app.line_user("はなこ").await, app.line_user("たろう").await);
+        let url = hanako.start_line("link", "/account").await;
+        let back = hanako.at_line(&url, &hers, "consent").await;
+        let his = taro.reach_confirm(&his).await;
+        app.execute("UPDATE members SET password_changed_at = created_at + 3600000").await;
+        let answer = hanako.get(&back).await;
+        let hers = answer.location().replace("/link/confirm?attempt=", "");
+        for (visitor, attempt) in [(&mut hanako, hers), (&mut taro, his)] {
+            let before = before(app, &[]).await;
+            let answer = visitor.confirm(&attempt).await;
+            before.refused(app, &answer, 403, "unavailable").await;
+        }
+        assert_eq!(rows!(app, "links"), 0);
+    }
+
+    async fn k07_many_yeses_are_one_link(app) {
+        for round in 0..rounds() {
+            let (mut hanako, _) = two(app, round).await;
+            let user = app.line_user("はなこ").await;
+            let attempt = hanako.reach_confirm(&user).await;
+            let mut requests = Vec::new();
+            for _ in 0..20 {
+                requests.push(yes(&mut hanako, &attempt).await);
+            }
+            let answers = by_status(at_once(app, requests).await);
+            assert!(answers.iter().all(|answer| *answer == (303, "/account?done=linked".into())), "{answers:?}");
+            app.drain().await;
+            assert_eq!(app.phone(&user).await["messages"].as_array().unwrap().len(), 1);
+        }
+        assert_eq!(rows!(app, "links"), rounds() as i64);
+        assert_eq!(rows!(app, "audit WHERE action IN ('linked', 'line_refused')"), rounds() as i64);
+        links_are_sound(app).await;
+    }
+
+    async fn k07_a_yes_sent_again_does_not_link_again(app) {
+        let (mut hanako, _) = two(app, 0).await;
+        let user = app.line_user("はなこ").await;
+        let attempt = hanako.reach_confirm(&user).await;
+        assert_eq!(hanako.confirm(&attempt).await.location(), "/account?done=linked");
+        assert_eq!(hanako.confirm(&attempt).await.location(), "/account?done=linked");
+        hanako.unlink().await;
+        for drained in [false, true] {
+            if drained {
+                app.drain().await;
+            }
+            let before = before(app, &[]).await;
+            let answer = hanako.confirm(&attempt).await;
+            before.refused(app, &answer, 404, "confirm_gone").await;
+        }
+        assert_eq!(rows!(app, "links WHERE ended_at IS NULL"), 0);
+        links_are_sound(app).await;
+    }
+
+    async fn k08_a_foreign_attempt_is_not_found(app) {
+        let (mut hanako, mut taro) = two(app, 0).await;
+        let user = app.line_user("はなこ").await;
+        let attempt = hanako.reach_confirm(&user).await;
+        let mut stranger = app.visitor();
+        assert!(stranger.confirm(&attempt).await.location().starts_with("/sign-in"));
+        // Even with her attempt cookie, and so from her browser.
+        for cookie in [None, hanako.cookies.get("__Host-musubi_attempt").cloned()] {
+            taro.cookies.extend(cookie.map(|value| ("__Host-musubi_attempt".to_owned(), value)));
+            assert_eq!(taro.get(&format!("/link/confirm?attempt={attempt}")).await.status, StatusCode::NOT_FOUND);
+            for decision in ["yes", "no"] {
+                let before = before(app, &[]).await;
+                let answer = taro.post("/link/confirm", &[("attempt", &attempt), ("decision", decision)]).await;
+                before.refused(app, &answer, 404, "confirm_gone").await;
+            }
+        }
+        // Her session without the browser that went to LINE is not enough either.
+        let mut copied = hanako.clone();
+        copied.cookies.remove("__Host-musubi_attempt");
+        assert_eq!(copied.confirm(&attempt).await.status, StatusCode::NOT_FOUND);
+        assert_eq!(hanako.confirm(&attempt).await.location(), "/account?done=linked", "hers is still hers");
+        assert_eq!(rows!(app, "links"), 1);
+    }
+
+    async fn k08_an_invented_attempt_is_not_found(app) {
+        let (mut hanako, _) = two(app, 0).await;
+        let long = "x".repeat(5000);
+        for attempt in ["", "0", "\0", "' OR 1=1 --", "../../etc/passwd", &long] {
+            let before = before(app, &[]).await;
+            let answer = hanako.confirm(attempt).await;
+            before.refused(app, &answer, 404, "confirm_gone").await;
+            let query = url::form_urlencoded::byte_serialize(attempt.as_bytes()).collect::<String>();
+            assert_eq!(hanako.get(&format!("/link/confirm?attempt={query}")).await.status, StatusCode::NOT_FOUND);
+        }
+        for fields in [&[][..], &[("attempt", "x")], &[("decision", "yes")], &[("attempt", "x"), ("decision", "maybe")]] {
+            let answer = hanako.post("/link/confirm", fields).await;
+            assert!(answer.status.is_client_error() && answer.body.contains("error-page"), "{fields:?} {answer:?}");
+        }
+    }
+
+    async fn k08_a_no_and_a_late_yes_give_the_tokens_back(app) {
+        let (mut hanako, mut taro) = two(app, 0).await;
+        let user = app.line_user("はなこ").await;
+        let declined = hanako.reach_confirm(&user).await;
+        let late = taro.reach_confirm(&user).await;
+        let answer = hanako.post("/link/confirm", &[("attempt", &declined), ("decision", "no")]).await;
+        assert_eq!(answer.location(), "/account");
+        app.drain().await;
+        assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 1);
+        app.clock.advance(Duration::from_secs(600));
+        for (visitor, attempt) in [(&mut hanako, declined), (&mut taro, late)] {
+            let before = before(app, &["sessions"]).await;
+            let answer = visitor.confirm(&attempt).await;
+            before.refused(app, &answer, 404, "confirm_gone").await;
+        }
+        app.drain().await;
+        assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 0);
+        assert_eq!(app.calls_to("/oauth2/v2.1/revoke").await.len(), 2);
+        assert_eq!(rows!(app, "links"), 0);
+    }
+
+    async fn k10_a_taken_line_account_stays_with_its_owner_who_is_told(app) {
+        app.member("taro@example.jp", "Taro").await;
+        let (_, user) = app.linked("hanako@example.jp").await;
+        app.execute("UPDATE members SET locale = 'ja' WHERE email_key = 'hanako@example.jp'").await;
+        let mut taro = app.signed_in("taro@example.jp").await;
+        let url = taro.start_line("link", "/account").await;
+        let back = taro.at_line(&url, &user, "consent").await;
+        let audit = app.audit().await.len();
+        let answer = taro.get(&back).await;
+        assert_eq!(answer.status, StatusCode::CONFLICT);
+        for hidden in ["Hanako", "hanako@", "はなこ", &user] {
+            assert!(!answer.body.contains(hidden), "{hidden} is named");
+        }
+        assert_eq!(app.audit().await[audit..], ["link_conflict/", "line_refused/conflict_line"]);
+        let of = rows!(app, "audit a JOIN members m ON m.id = a.member_id
+            WHERE (a.action, m.name) IN (('link_conflict', 'Hanako'), ('line_refused', 'Taro'))");
+        assert_eq!(of, 2, "each row is the right member's");
+        app.drain().await;
+        let phone = app.phone(&user).await;
+        assert_eq!(phone["messages"].as_array().unwrap().len(), 2, "{phone}");
+        assert!(phone["messages"][1].to_string().contains("連携"), "told in the owner's language: {phone}");
+        assert!(!phone["messages"][1].to_string().contains("Taro"), "the other is not named to the owner either");
+        assert_eq!(rows!(app, "links WHERE ended_at IS NULL"), 1);
+        assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 1, "the unwanted tokens are given back");
+        assert!(permission_lives(app).await);
+        links_are_sound(app).await;
+    }
+
+    async fn k10_a_line_account_taken_before_the_yes_is_told_once(app) {
+        let (mut hanako, mut taro) = two(app, 0).await;
+        let user = app.line_user("はなこ").await;
+        let attempt = taro.reach_confirm(&user).await;
+        hanako.link(&user).await;
+        let audit = app.audit().await.len();
+        let answer = taro.confirm(&attempt).await;
+        assert_eq!(answer.status, StatusCode::CONFLICT);
+        assert!(!answer.body.contains("Hanako"));
+        let mut told = app.audit().await[audit..].to_vec();
+        told.sort();
+        assert_eq!(told, ["line_refused/conflict_line", "link_conflict/"]);
+        for _ in 0..3 {
+            assert_eq!(taro.confirm(&attempt).await.status, StatusCode::NOT_FOUND);
+        }
+        app.clock.advance(Duration::from_secs(600));
+        app.drain().await;
+        assert_eq!(app.phone(&user).await["messages"].as_array().unwrap().len(), 2, "not told again and again");
+        assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 1);
+        links_are_sound(app).await;
+    }
+
+    async fn k11_a_second_line_account_does_not_replace_the_first(app) {
+        let (mut hanako, first) = app.linked("hanako@example.jp").await;
+        let second = app.line_user("別のはなこ").await;
+        let url = hanako.start_line("link", "/account").await;
+        let back = hanako.at_line(&url, &second, "consent").await;
+        let before = before(app, &["line_users", "friends", "grants", "jobs"]).await;
+        let answer = hanako.get(&back).await;
+        before.refused(app, &answer, 409, "conflict_member").await;
+        let url = hanako.start_line("link", "/account").await;
+        let back = hanako.at_line(&url, &first, "consent").await;
+        assert_eq!(hanako.get(&back).await.status, StatusCode::CONFLICT, "linked already");
+        app.drain().await;
+        assert_eq!(rows!(app, "links"), 1);
+        assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 1);
+        assert!(app.phone(&second).await["messages"].as_array().unwrap().is_empty());
+        assert!(permission_lives(app).await);
+    }
+
+    async fn k12_race_one_line(app) {
+        for round in 0..rounds() {
+            let (mut hanako, mut taro) = two(app, round).await;
+            let user = app.line_user("はなこ").await;
+            let (hers, his) = (hanako.reach_confirm(&user).await, taro.reach_confirm(&user).await);
+            let requests = vec![yes(&mut hanako, &hers).await, yes(&mut taro, &his).await];
+            let answers = by_status(at_once(app, requests).await);
+            assert_eq!(answers, [(303, "/account?done=linked".into()), (409, String::new())]);
+            app.drain().await;
+            let phone = app.phone(&user).await;
+            assert_eq!(phone["messages"].as_array().unwrap().len(), 2, "a welcome and a word about the conflict");
+        }
+        assert_eq!(rows!(app, "links"), rounds() as i64);
+        links_are_sound(app).await;
+    }
+
+    async fn k13_race_one_member(app) {
+        for round in 0..rounds() {
+            let (mut hanako, _) = two(app, round).await;
+            let users = [app.line_user("はなこ").await, app.line_user("ハナコ").await];
+            let mut requests = Vec::new();
+            for user in &users {
+                let attempt = hanako.reach_confirm(user).await;
+                requests.push(yes(&mut hanako, &attempt).await);
+            }
+            let answers = by_status(at_once(app, requests).await);
+            assert_eq!(answers, [(303, "/account?done=linked".into()), (409, String::new())]);
+        }
+        assert_eq!(rows!(app, "links"), rounds() as i64);
+        assert_eq!(rows!(app, "audit WHERE reason = 'conflict_member'"), rounds() as i64);
+        links_are_sound(app).await;
+    }
+
+    async fn k14_a_new_link_cancels_the_waiting_clean_up(app) {
+        let (mut hanako, user) = app.linked("hanako@example.jp").await;
+        hanako.unlink().await;
+        assert_eq!(hanako.link(&user).await.location(), "/account?done=linked");
+        app.drain().await;
+        assert_eq!(app.calls_to("/user/v1/deauthorize").await.len(), 0);
+        assert_eq!(rows!(app, "unlink_steps WHERE state <> 'cancelled'"), 0);
+        assert_eq!(rows!(app, "jobs WHERE kind = 'deauthorize' AND note = 'cancelled'"), 1);
+        let old = rows!(app, "grants g JOIN links l ON l.id = g.link_id WHERE l.ended_at IS NOT NULL AND g.sealed IS NULL");
+        assert_eq!(old, 1, "the former link's tokens are erased");
+        assert!(permission_lives(app).await);
+        assert!(app.phone(&user).await["rich_menu"]["name"].as_str().unwrap().starts_with("musubi:linked:"));
+        assert!(!hanako.get("/account").await.body.contains("class=\"steps\""));
+        links_are_sound(app).await;
+    }
+
+    async fn k14_another_members_link_cancels_the_waiting_clean_up_too(app) {
+        app.member("taro@example.jp", "Taro").await;
+        let (mut hanako, user) = app.linked("hanako@example.jp").await;
+        hanako.unlink().await;
+        let mut taro = app.signed_in("taro@example.jp").await;
+        assert_eq!(taro.link(&user).await.location(), "/account?done=linked");
+        app.drain().await;
+        assert_eq!(app.calls_to("/user/v1/deauthorize").await.len(), 0);
+        assert!(permission_lives(app).await);
+        links_are_sound(app).await;
+    }
+
+    async fn k14_a_link_waits_for_the_clean_up_in_flight(app) {
+        let (mut hanako, user) = app.linked("hanako@example.jp").await;
+        hanako.unlink().await;
+        let claimed = queue::claim(&app.app, 100).await.unwrap();
+        assert!(claimed.iter().any(|claimed| matches!(claimed.job, queue::Job::Deauthorize { .. })));
+        let attempt = hanako.reach_confirm(&user).await;
+        for _ in 0..2 {
+            let before = before(app, &[]).await;
+            let answer = hanako.confirm(&attempt).await;
+            before.refused(app, &answer, 409, "busy").await;
+        }
+        let again = queue::Outcome::Retry { why: "held by the test".into(), after: Some(Duration::ZERO) };
+        for claimed in &claimed {
+            queue::finish(&app.app, claimed, &again, 0.0).await.unwrap();
+        }
+        app.drain().await;
+        assert_eq!(app.calls_to("/user/v1/deauthorize").await.len(), 1);
+        // That took the permission away which this proof came with.
+        let before = before(app, &[]).await;
+        let answer = hanako.confirm(&attempt).await;
+        before.refused(app, &answer, 404, "confirm_gone").await;
+        assert_eq!(hanako.link(&user).await.location(), "/account?done=linked");
+        app.drain().await;
+        assert!(permission_lives(app).await);
+        links_are_sound(app).await;
+    }
+
+    async fn k14_a_proof_older_than_the_clean_up_is_not_used(app) {
+        let (mut hanako, user) = app.linked("hanako@example.jp").await;
+        hanako.unlink().await;
+        let attempt = hanako.reach_confirm(&user).await;
+        app.drain().await;
+        let before = before(app, &[]).await;
+        let answer = hanako.confirm(&attempt).await;
+        before.refused(app, &answer, 404, "confirm_gone").await;
+        assert_eq!(hanako.link(&user).await.location(), "/account?done=linked");
+        assert!(permission_lives(app).await);
+        assert_eq!(rows!(app, "links WHERE ended_at IS NULL"), 1);
+    }
+
+    /// LINE carried it out, and we do not know: the proof may be dead.
+    async fn k14_a_proof_older_than_a_clean_up_in_doubt_is_not_used(app) {
+        let (mut hanako, user) = app.linked("hanako@example.jp").await;
+        hanako.unlink().await;
+        let attempt = hanako.reach_confirm(&user).await;
+        app.fault(json!({ "endpoint": "POST /user/v1/deauthorize", "cut": "after" })).await;
+        app.drain().await;
+        assert_eq!(rows!(app, "unlink_steps WHERE step = 'deauthorize' AND state = 'pending'"), 1);
+        let before = before(app, &[]).await;
+        let answer = hanako.confirm(&attempt).await;
+        before.refused(app, &answer, 404, "confirm_gone").await;
+        // A proof younger than the last try is fine: the job is cancelled as ever.
+        assert_eq!(hanako.link(&user).await.location(), "/account?done=linked");
+        app.clock.advance(Duration::from_secs(3600));
+        app.drain().await;
+        assert!(permission_lives(app).await);
+    }
+
+    async fn k14_race_link_and_unlink(app) {
+        for round in 0..rounds() {
+            let (mut hanako, mut taro) = two(app, round).await;
+            let user = app.line_user("はなこ").await;
+            let his = taro.reach_confirm(&user).await;
+            hanako.link(&user).await;
+            app.drain().await;
+            let unlink = [("provider", "main"), ("password", crate::support::PASSWORD)];
+            let requests =
+                vec![form(&mut hanako, "/account/unlink", &unlink).await, yes(&mut taro, &his).await];
+            let working = async {
+                for _ in 0..20 {
+                    app.drain().await;
+                    tokio::task::yield_now().await;
+                }
+            };
+            let (answers, ()) = tokio::join!(at_once(app, requests), working);
+            assert_eq!(answers[0].location(), "/account?done=unlinked");
+            let linked = answers[1].location() == "/account?done=linked";
+            assert!(linked || [404, 409].contains(&answers[1].status.as_u16()), "{:?}", answers[1]);
+            app.drain().await;
+            assert_eq!(rows!(app, "links WHERE ended_at IS NULL"), i64::from(linked), "round {round}");
+            links_are_sound(app).await;
+            if linked {
+                assert!(permission_lives(app).await, "round {round}: the new link's permission was taken away");
+                assert_eq!(taro.unlink().await.location(), "/account?done=unlinked");
+            }
+            app.clock.advance(Duration::from_secs(660));
+            app.drain().await;
+            assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 0, "round {round}");
+            assert_eq!(rows!(app, "unlink_steps WHERE state = 'pending'"), 0, "round {round}");
+        }
+    }
+
+    async fn k15_race_sign_in_and_link(app) {
+        let mut members = 0;
+        for round in 0..rounds() {
+            let (mut hanako, _) = two(app, round).await;
+            members += 2;
+            let user = app.line_user("はなこ").await;
+            let attempt = hanako.reach_confirm(&user).await;
+            let mut stranger = app.visitor();
+            let url = stranger.start_line("sign_in", "/").await;
+            let back = stranger.at_line(&url, &user, "consent").await;
+            let requests = vec![yes(&mut hanako, &attempt).await, page(&stranger, &back)];
+            let answers = at_once(app, requests).await;
+            assert_eq!(answers[0].location(), "/account?done=linked");
+            let signed_in = answers[1].location() == "/account";
+            assert!(signed_in || answers[1].location() == "/line/not-linked?provider=main", "{:?}", answers[1]);
+            app.drain().await;
+        }
+        assert_eq!(rows!(app, "members"), members, "nobody new");
+        let foreign = rows!(app, "sessions s JOIN links l ON l.id = s.link_id WHERE l.member_id <> s.member_id");
+        assert_eq!(foreign, 0);
+        links_are_sound(app).await;
+    }
+
+    async fn k21_a_name_is_shown_as_what_anyone_may_choose(app) {
+        let (mut hanako, _) = two(app, 0).await;
+        let user = app.line_user("Example Company Support ✓").await;
+        let attempt = hanako.reach_confirm(&user).await;
+        let page = hanako.get(&format!("/link/confirm?attempt={attempt}")).await;
+        assert!(page.body.contains("<bdi>Example Company Support ✓</bdi>"), "{}", page.body);
+        assert!(page.body.contains("Anyone can choose any name and picture on LINE"));
+        assert!(page.body.contains("<bdi>Hanako</bdi>") && page.body.contains("<bdi>h***@example.jp</bdi>"));
+        assert!(!page.body.contains("hanako0@example.jp") && !page.body.contains(&user));
+    }
+}
