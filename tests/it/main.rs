@@ -6,6 +6,7 @@ mod link;
 mod member;
 mod message;
 mod rich_menu;
+mod sending;
 mod simulator;
 mod stub;
 mod support;
