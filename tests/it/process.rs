@@ -219,6 +219,7 @@ impl Browser {
         let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut request = self.client.request(method, format!("{}{path}", self.base));
         request = request.header(header::COOKIE, cookies.join("; ")).header(header::USER_AGENT, "test browser");
+        request = request.header(header::HOST, self.origin.split("//").nth(1).unwrap());
         if let Some(body) = form {
             request = request
                 .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
