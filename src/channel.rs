@@ -41,5 +41,10 @@ fn credentials<'a>(app: &'a App, kind: Kind<'_>) -> Result<(&'a str, &'a SecretS
             login.map(|login| (login.channel_id.as_str(), &login.channel_secret))
         }
     };
-    found.ok_or_else(|| Error::Client(format!("there is no such channel in the configuration: {kind:?}")))
+    found.ok_or_else(|| {
+        Error::Client(match kind {
+            Kind::Bot(name) => format!("there is no [channel.{name}] in the configuration"),
+            Kind::Login(name) => format!("there is no [provider.{name}.login] in the configuration"),
+        })
+    })
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod load;
+mod shape;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 

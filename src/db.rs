@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sqlx::{
-    AnyConnection, AnyPool, Executor,
+    AnyConnection, AnyPool, Connection, Executor,
     any::{AnyConnectOptions, AnyPoolOptions},
     migrate::{MigrateError, Migrator},
     sqlite::SqliteConnectOptions,
@@ -25,6 +25,9 @@ pub type Conn = AnyConnection;
 pub type Tx = sqlx::Transaction<'static, sqlx::Any>;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// How long a connection is waited for.
+const ACQUIRE: Duration = Duration::from_secs(5);
 
 /// A time: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type)]
@@ -86,12 +89,14 @@ impl Db {
         let options = AnyConnectOptions::from_str(&url).map_err(DbError::Open)?;
         let pool = AnyPoolOptions::new()
             .max_connections(8)
-            .acquire_timeout(Duration::from_secs(5))
+            .acquire_timeout(ACQUIRE)
             .after_connect(move |conn, _| Box::pin(async move { conn.execute(setup).await.map(|_| ()) }))
-            .connect_with(options)
-            .await
-            .map_err(DbError::Open)?;
-        Ok(Self { pool, engine })
+            .connect_with(options.clone())
+            .await;
+        match pool {
+            Ok(pool) => Ok(Self { pool, engine: engine.resolved() }),
+            Err(error) => Err(DbError::Open(cause_of(error, &options).await)),
+        }
     }
 
     /// Takes the place of the one server of a SQLite file; refused while another holds it.
@@ -117,7 +122,12 @@ impl Db {
             Engine::Postgres => None,
             Engine::Sqlite { file } => Some(wait_for_lock(beside(file, "migrate-lock")).await?),
         };
-        MIGRATIONS.run(&self.pool).await.map_err(|error| match error {
+        let mut conn = self.pool.acquire().await.map_err(DbError::Open)?;
+        conn.execute(self.engine.patience()).await.map_err(DbError::Open)?;
+        let result = MIGRATIONS.run(&mut *conn).await;
+        // Closed, not given back: it is patient, and after a failure it still holds PostgreSQL's lock.
+        let _ = conn.close().await;
+        result.map_err(|error| match error {
             MigrateError::VersionMissing(version) => DbError::Newer(version),
             other => DbError::Migrate(other),
         })
@@ -128,7 +138,11 @@ impl Db {
         let applied: Vec<i64> = sqlx::query_scalar("SELECT version FROM _sqlx_migrations ORDER BY version")
             .fetch_all(&self.pool)
             .await
-            .map_err(|_| DbError::Older)?;
+            .map_err(|error| match error {
+                // There is no such table.
+                sqlx::Error::Database(_) => DbError::Older,
+                other => DbError::Open(other),
+            })?;
         let known: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
         match applied.iter().find(|version| !known.contains(version)) {
             Some(version) => Err(DbError::Newer(*version)),
@@ -186,6 +200,33 @@ impl Engine {
                  SET idle_in_transaction_session_timeout = '30s'"
             }
         }
+    }
+
+    /// What a connection that migrates is told: another node's migration may take its time, and so may its own.
+    fn patience(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "SELECT 1",
+            Self::Postgres => "SET statement_timeout = 0; SET lock_timeout = '5min'",
+        }
+    }
+
+    /// One file is one file, by whatever link or relative path it is named.
+    fn resolved(self) -> Self {
+        match self {
+            Self::Sqlite { file } => Self::Sqlite { file: file.canonicalize().unwrap_or(file) },
+            Self::Postgres => Self::Postgres,
+        }
+    }
+}
+
+/// A pool only tells that it waited in vain; one more connection tells for what.
+async fn cause_of(error: sqlx::Error, options: &AnyConnectOptions) -> sqlx::Error {
+    if !matches!(error, sqlx::Error::PoolTimedOut) {
+        return error;
+    }
+    match tokio::time::timeout(ACQUIRE, AnyConnection::connect_with(options)).await {
+        Ok(Err(cause)) => cause,
+        Ok(Ok(_)) | Err(_) => error,
     }
 }
 

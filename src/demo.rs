@@ -72,8 +72,12 @@ pub struct Demo {
 /// Prepares everything; ports may be 0, which takes free ones.
 pub async fn start(options: &Options, stop: CancellationToken) -> Result<Demo, Failure> {
     fs::create_dir_all(&options.data)?;
-    let listener = bind(options.port, "--port").await?;
-    let simulator_listener = bind(options.simulator_port, "--simulator-port").await?;
+    // First of all, so that a second demo changes nothing under a running one.
+    let db = Db::connect(&database_url(&options.data)?).await?;
+    let lock = db.lock_for_serve()?;
+    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let listener = serve::listen(local(options.port), "--port").await?;
+    let simulator_listener = serve::listen(local(options.simulator_port), "--simulator-port").await?;
     let app_url = format!("http://localhost:{}", listener.local_addr()?.port());
     let simulator_url = format!("http://{}", simulator_listener.local_addr()?);
     let config_file = options.data.join("musubi.toml");
@@ -87,8 +91,6 @@ pub async fn start(options: &Options, stop: CancellationToken) -> Result<Demo, F
         axum::serve(simulator_listener, played).with_graceful_shutdown(stop.cancelled_owned()).await
     });
 
-    let db = Db::connect(config.database_url.expose_secret()).await?;
-    let lock = db.lock_for_serve()?;
     db.migrate().await?;
     let app = App::new(config, db, Clock::default())?;
     seed_members(&app).await?;
@@ -97,7 +99,7 @@ pub async fn start(options: &Options, stop: CancellationToken) -> Result<Demo, F
 
 impl Demo {
     pub async fn play(self, stop: CancellationToken) -> Result<(), Failure> {
-        serve::run_until(&self.app, Role::All, self.listener, stop).await?;
+        serve::run_until(&self.app, Role::All, Some(self.listener), stop).await?;
         Ok(self.simulator.save()?)
     }
 
@@ -125,7 +127,7 @@ pub async fn run_simulator(config: &Config, listen: SocketAddr, data: Option<Pat
         fs::create_dir_all(folder)?;
     }
     let simulator = open_simulator(config, data)?;
-    let listener = TcpListener::bind(listen).await?;
+    let listener = serve::listen(listen, "--listen").await?;
     say(&format!("the LINE Platform is played on http://{}/_sim/", listener.local_addr()?));
     let stop = serve::stop_on_signal()?;
     axum::serve(listener, simulator.router(Host::All)).with_graceful_shutdown(stop.cancelled_owned()).await?;
@@ -166,10 +168,8 @@ pub fn world(config: &Config) -> simulator::World {
     simulator::World { providers: providers.collect() }
 }
 
-async fn bind(port: u16, option: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|error| {
-        format!("port {port} on 127.0.0.1 cannot be used ({error}); choose another with {option}").into()
-    })
+fn database_url(folder: &Path) -> io::Result<String> {
+    Ok(format!("sqlite://{}", fs::canonicalize(folder)?.join("musubi.db").display()))
 }
 
 /// Writes the configuration the demo runs with; secrets of an earlier start are kept.
@@ -189,12 +189,12 @@ fn write_config(file: &Path, folder: &Path, listen: &SocketAddr, app: &str, simu
         .map_or_else(secret, str::to_owned);
     let bot_secret = kept(["channel", "main", "channel_secret"]).map_or_else(secret, str::to_owned);
     let sealing_key = kept(["security", "sealing_keys", "demo"]).map_or_else(key, str::to_owned);
-    let database = fs::canonicalize(folder)?.join("musubi.db");
+    let database = database_url(folder)?;
     let text = format!(
         r#"# Written by `musubi demo`; the secrets are of this machine only.
 public_url = "{app}"
 listen = "{listen}"
-database_url = "sqlite://{database}"
+database_url = "{database}"
 company = "Musubi Demo"
 time_zone = "Asia/Tokyo"
 default_locale = "en"
@@ -225,8 +225,7 @@ provider = "main"
 channel_id = "2000000002"
 channel_secret = "{bot_secret}"
 basic_id = "@musubi-demo"
-"#,
-        database = database.display(),
+"#
     );
     fs::write(file, text)?;
     Ok(())

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::{
     app::App,
     channel::{self, Kind},
+    config::LineHosts,
     line,
 };
 
@@ -36,27 +37,30 @@ impl fmt::Display for Finding {
 
 /// Looks at everything; the configuration itself was checked when it was read.
 pub async fn examine(app: &App) -> Vec<Finding> {
+    let schema = app.db.check_schema().await;
+    let readable = schema.is_ok();
     let mut findings = vec![
         Finding::new::<_, fmt::Error>("configuration", Ok("read, without mistakes")),
-        Finding::new("database schema", app.db.check_schema().await.map(|()| "up to date")),
+        Finding::new("database schema", schema.map(|()| "up to date")),
         Finding::new("secrets", sealing(app)),
         Finding::new("public URL", public_url(app)),
         Finding::new("LINE hosts", line_hosts(app)),
     ];
     for (name, provider) in app.config.provider.iter().filter(|(_, provider)| provider.login.is_some()) {
-        let token = channel::token(app, Kind::Login(name)).await;
-        findings
-            .push(Finding::new(format!("LINE Login channel of {name}"), token.map(|_| "LINE took its id and secret")));
+        findings.push(Finding::new(format!("LINE Login channel of {name}"), login(app, name).await));
         let callback = format!("register {} in LINE's console", app.config.callback_url(name));
         findings.push(Finding::new::<_, fmt::Error>(format!("callback of {name}"), Ok(callback)));
         if provider.login.as_ref().is_some_and(|login| login.channel.is_none()) {
-            let text = "none named: friendship stays unknown, and no friend is offered (provider.….login.channel)";
+            let text =
+                format!("none named in provider.{name}.login.channel: friendship stays unknown, no friend is offered");
             findings.push(Finding::new::<_, fmt::Error>(format!("official account of {name}"), Ok(text)));
         }
     }
     for name in app.config.channel.keys() {
         findings.push(Finding::new(format!("Messaging channel {name}"), bot(app, name).await));
-        findings.push(Finding::new(format!("provider of {name}"), same_provider(app, name).await));
+        if readable {
+            findings.push(Finding::new(format!("provider of {name}"), same_provider(app, name).await));
+        }
     }
     findings
 }
@@ -79,16 +83,46 @@ fn public_url(app: &App) -> Result<String, String> {
 }
 
 fn line_hosts(app: &App) -> Result<String, String> {
-    let hosts = &app.config.line;
-    let real = hosts.api.host_str() == Some("api.line.me") && hosts.access.host_str() == Some("access.line.me");
-    if real { Ok("LINE's own".into()) } else { Err(format!("{} is not LINE; remove the [line] section", hosts.api)) }
+    let (ours, theirs) = (&app.config.line, LineHosts::default());
+    let foreign: Vec<String> = [
+        ("access", &ours.access, &theirs.access),
+        ("api", &ours.api, &theirs.api),
+        ("api_data", &ours.api_data, &theirs.api_data),
+        ("liff", &ours.liff, &theirs.liff),
+        ("pictures", &ours.pictures, &theirs.pictures),
+    ]
+    .into_iter()
+    .filter(|(_, ours, theirs)| ours != theirs)
+    .map(|(name, ours, _)| format!("line.{name} is {}", ours.as_str().trim_end_matches('/')))
+    .collect();
+    if foreign.is_empty() {
+        return Ok("LINE's own".into());
+    }
+    Err(format!("{}: that is not LINE; remove the [line] section to go live", foreign.join(", ")))
+}
+
+async fn login(app: &App, name: &str) -> Result<String, String> {
+    let section = format!("provider.{name}.login");
+    channel::token(app, Kind::Login(name)).await.map_err(|error| refused(&error, &section))?;
+    Ok("LINE took its id and secret".into())
 }
 
 /// The bot's own name and ID, which also prove its credentials.
-async fn bot(app: &App, name: &str) -> Result<String, line::Error> {
-    let token = channel::token(app, Kind::Bot(name)).await?;
-    let info = app.line.bot_info(&token).await?;
+async fn bot(app: &App, name: &str) -> Result<String, String> {
+    let section = format!("channel.{name}");
+    let token = channel::token(app, Kind::Bot(name)).await.map_err(|error| refused(&error, &section))?;
+    let info = app.line.bot_info(&token).await.map_err(|error| error.to_string())?;
     Ok(format!("{} ({})", info.display_name, info.basic_id))
+}
+
+/// Why there is no token, with the next step where LINE refused the credentials.
+fn refused(error: &line::Error, section: &str) -> String {
+    match error {
+        line::Error::Refused { status: 400..=403, .. } => {
+            format!("{error}; compare {section}.channel_id and channel_secret with LINE's console")
+        }
+        other => other.to_string(),
+    }
 }
 
 /// LINE has no call that names a channel's provider. What can be seen is whether the bot knows a LINE user

@@ -48,7 +48,8 @@ pub enum Error {
     /// LINE answered with success and a body that is not what it documents.
     #[error("LINE's answer is not as documented: {0}")]
     Malformed(String),
-    #[error("the HTTP client cannot be made: {0}")]
+    /// The call could not even be put together: our own configuration or code is at fault.
+    #[error("LINE was not called: {0}")]
     Client(String),
 }
 

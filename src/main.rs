@@ -1,6 +1,6 @@
 //! The command line: one short function per command.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use musubi::{
@@ -122,7 +122,8 @@ async fn doctor(path: ConfigPath) -> Result<ExitCode, Failure> {
 /// `RUST_LOG` chooses what is logged; standard error, so that a command's own output stays clean.
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     match format {
         LogFormat::Text => builder.compact().init(),
         LogFormat::Json => builder.json().init(),
@@ -136,10 +137,16 @@ fn say(line: &str) {
 
 #[expect(clippy::print_stderr, reason = "why a command failed")]
 fn report(error: &Failure) {
-    eprintln!("musubi: {error}");
+    let mut told = error.to_string();
+    eprintln!("musubi: {told}");
     let mut source = error.source();
     while let Some(cause) = source {
-        eprintln!("  because: {cause}");
+        // Many errors repeat their cause in their own words.
+        let words = cause.to_string();
+        if !told.contains(&words) {
+            eprintln!("  because: {words}");
+            told = words;
+        }
         source = cause.source();
     }
 }

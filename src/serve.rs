@@ -19,6 +19,8 @@ use crate::{
 
 /// How long open requests and jobs may take to end after the first signal.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long the database may take to close after that.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -40,19 +42,35 @@ pub async fn run(config: Config, role: Role) -> Result<(), Failure> {
     let _lock = db.lock_for_serve()?;
     db.migrate().await?;
     let app = App::new(config, db, Clock::default())?;
-    let listener = TcpListener::bind(app.config.listen).await?;
+    let listener = match role {
+        Role::Worker => None,
+        Role::All | Role::Web => Some(listen(app.config.listen, "listen in the configuration").await?),
+    };
     let stop = stop_on_signal()?;
     run_until(&app, role, listener, stop).await
 }
 
-/// Serves on `listener` until `stop`.
-pub async fn run_until(app: &App, role: Role, listener: TcpListener, stop: CancellationToken) -> Result<(), Failure> {
+/// Listens on `address`; where that is not possible, says which `setting` chooses another.
+pub async fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("{address} cannot be listened on ({error}); choose another with {setting}").into())
+}
+
+/// Works, and serves on `listener` where there is one, until `stop`.
+pub async fn run_until(
+    app: &App,
+    role: Role,
+    listener: Option<TcpListener>,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
     if role != Role::Web {
         worker::prepare(app).await?;
+        tracing::info!(channels = app.config.channel.len(), "working");
         tasks.spawn(worker::run(app.clone(), stop.clone()));
     }
-    if role != Role::Worker {
+    if let Some(listener) = listener {
         tracing::info!(listen = %listener.local_addr()?, public_url = %app.config.public_url, "serving");
         let service = routes::router(app).into_make_service_with_connect_info::<SocketAddr>();
         let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
@@ -63,7 +81,8 @@ pub async fn run_until(app: &App, role: Role, listener: TcpListener, stop: Cance
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
         tracing::warn!("some work did not end in time; it will go on after the next start");
     }
-    app.db.close().await;
+    // What did not end may hold a connection.
+    let _ = tokio::time::timeout(CLOSING, app.db.close()).await;
     Ok(())
 }
 

@@ -26,7 +26,8 @@ impl Config {
 
     fn check_urls(&self, mistakes: &mut Vec<String>) {
         check_https("public_url", &self.public_url, mistakes);
-        if self.public_url.path() != "/" || self.public_url.query().is_some() {
+        let public = &self.public_url;
+        if public.path() != "/" || public.query().is_some() || public.fragment().is_some() {
             mistakes.push("public_url: must be an origin without path, such as https://members.example.jp".into());
         }
         let hosts = &self.line;
@@ -39,6 +40,9 @@ impl Config {
         ] {
             check_https(name, url, mistakes);
         }
+        for (name, url) in [("privacy_url", &self.privacy_url), ("terms_url", &self.terms_url)] {
+            url.iter().for_each(|url| check_https(name, url, mistakes));
+        }
     }
 
     fn check_database(&self, mistakes: &mut Vec<String>) {
@@ -46,7 +50,9 @@ impl Config {
         if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
             mistakes.push("database_url: must begin with sqlite:// or postgres://".into());
         }
-        if url.contains(":memory:") {
+        let file = url.strip_prefix("sqlite:").map(|rest| rest.trim_start_matches("//"));
+        let is_unnamed = file.is_some_and(|file| file.is_empty() || file.starts_with('?'));
+        if is_unnamed || url.contains(":memory:") || url.contains("mode=memory") {
             mistakes.push("database_url: an in-memory database would forget every link; name a file".into());
         }
     }
@@ -54,8 +60,7 @@ impl Config {
     fn check_keys(&self, mistakes: &mut Vec<String>) {
         let security = &self.security;
         if !security.sealing_keys.contains_key(&security.sealing_key) {
-            mistakes
-                .push(format!("security.sealing_key: {:?} is not among security.sealing_keys", security.sealing_key));
+            mistakes.push("security.sealing_key: must be the id of one of security.sealing_keys".into());
         }
         for (id, key) in &security.sealing_keys {
             let bytes = STANDARD.decode(key.expose_secret().trim());
@@ -140,7 +145,10 @@ fn check_https(name: &str, url: &Url, mistakes: &mut Vec<String>) {
         None => false,
     };
     if url.scheme() != "https" && !(url.scheme() == "http" && loopback) {
-        mistakes.push(format!("{name}: {url} must be https (http is for localhost only)"));
+        mistakes.push(format!("{name}: must be https (http is for localhost only)"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        mistakes.push(format!("{name}: must not hold a user name or a password"));
     }
 }
 
@@ -153,7 +161,7 @@ fn check_name(path: &str, name: &str, mistakes: &mut Vec<String>) {
 
 fn check_channel_id(path: &str, id: &str, mistakes: &mut Vec<String>) {
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
-        mistakes.push(format!("{path}.channel_id: {id:?} is not the number shown in LINE's console"));
+        mistakes.push(format!("{path}.channel_id: must be the number shown in LINE's console"));
     }
 }
 

@@ -5,9 +5,11 @@ use std::{env, fmt, fs, path::Path};
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, shape};
 
 const PREFIX: &str = "MUSUBI__";
+/// Ends the name of a key whose value is in a file.
+const FILE: &str = "_file";
 
 /// What is wrong with the configuration, all of it.
 #[derive(Debug)]
@@ -29,7 +31,9 @@ impl Config {
     /// Reads `path` (where given) and this process's environment.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
-        let environment = env::vars().collect::<Vec<_>>();
+        let environment = env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .collect::<Vec<_>>();
         let source = path.map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
         let text = match path {
             Some(path) => fs::read_to_string(path).map_err(|error| ConfigError {
@@ -48,7 +52,10 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let fail = |mistakes| ConfigError { source: source.to_owned(), mistakes };
-        let mut table = text.parse::<Table>().map_err(|error| fail(vec![error.to_string()]))?;
+        let mut table = text.parse::<Table>().map_err(|error| fail(vec![unreadable(text, &error)]))?;
+        let mut environment: Vec<_> = environment.into_iter().collect();
+        // Musubi's own names come after, and so win over, `DATABASE_URL`.
+        environment.sort();
         for (name, value) in environment {
             match name.strip_prefix(PREFIX) {
                 Some(path) => set(&mut table, &path.to_lowercase(), value),
@@ -58,11 +65,10 @@ impl Config {
         }
         let mut mistakes = Vec::new();
         read_secret_files(&mut table, "", &mut mistakes);
-        let config: Option<Self> = Value::Table(table)
-            .try_into()
-            .map_err(|error: toml::de::Error| mistakes.push(error.to_string().trim().to_owned()))
-            .ok();
-        mistakes.extend(config.iter().flat_map(Self::mistakes));
+        let config = shape::read(table, &mut mistakes);
+        let mut broken_rules = config.as_ref().map(Self::mistakes).unwrap_or_default();
+        broken_rules.retain(|rule| !shape::is_named(&mistakes, rule.split(": ").next().unwrap_or_default()));
+        mistakes.extend(broken_rules);
         match config {
             Some(config) if mistakes.is_empty() => Ok(config),
             _ => Err(fail(mistakes)),
@@ -70,7 +76,14 @@ impl Config {
     }
 }
 
-/// Sets `section__key` to `value`, read as TOML where it is a number, a flag or a list, else as text.
+/// Where the text is not TOML. The line itself is not shown: it may hold a secret.
+fn unreadable(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("line {}, column {column}: {}", before.matches('\n').count() + 1, error.message())
+}
+
+/// Sets `section__key` to `value`. The other way to give a secret, in a file or as it is, gives way.
 fn set(table: &mut Table, path: &str, value: String) {
     match path.split_once("__") {
         Some((section, rest)) => {
@@ -83,16 +96,27 @@ fn set(table: &mut Table, path: &str, value: String) {
             }
         }
         None => {
-            let parsed = format!("value = {value}").parse::<Table>().ok();
-            let value = parsed.and_then(|mut table| table.remove("value")).unwrap_or(Value::String(value));
-            table.insert(path.to_owned(), value);
+            match path.strip_suffix(FILE) {
+                Some(plain) => table.remove(plain),
+                None => table.remove(&format!("{path}{FILE}")),
+            };
+            table.insert(path.to_owned(), typed(value));
         }
+    }
+}
+
+/// A number or a flag where the text is just that, else text: a secret of digits and an `e` is not a number.
+fn typed(value: String) -> Value {
+    match (value.parse::<i64>(), value.parse::<bool>()) {
+        (Ok(number), _) if number.to_string() == value => Value::Integer(number),
+        (_, Ok(flag)) => Value::Boolean(flag),
+        _ => Value::String(value),
     }
 }
 
 /// Replaces each `NAME_file = "path"` by `NAME = "the file's text"`, so that secrets can live in files.
 fn read_secret_files(table: &mut Table, path: &str, mistakes: &mut Vec<String>) {
-    let names: Vec<String> = table.keys().filter(|name| name.ends_with("_file")).cloned().collect();
+    let names: Vec<String> = table.keys().filter(|name| name.ends_with(FILE)).cloned().collect();
     for name in names {
         let Some(Value::String(file)) = table.remove(&name) else {
             mistakes.push(format!("{path}{name}: must be the path of a file"));
@@ -100,8 +124,10 @@ fn read_secret_files(table: &mut Table, path: &str, mistakes: &mut Vec<String>) 
         };
         match fs::read_to_string(&file) {
             Ok(text) => {
-                let target = name.trim_end_matches("_file").to_owned();
-                table.insert(target, Value::String(text.trim_end().to_owned()));
+                let target = name.strip_suffix(FILE).unwrap_or(&name).to_owned();
+                if table.insert(target, Value::String(text.trim_end().to_owned())).is_some() {
+                    mistakes.push(format!("{path}{name}: the same is given without {FILE}; keep one of them"));
+                }
             }
             Err(error) => mistakes.push(format!("{path}{name}: {file} cannot be read: {error}")),
         }
@@ -116,7 +142,7 @@ fn read_secret_files(table: &mut Table, path: &str, mistakes: &mut Vec<String>) 
 /// Accepts `1234567890` and `"1234567890"`: LINE's channel IDs look like numbers and are not.
 pub(super) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "expected a text or a number")]
     enum Either {
         Text(String),
         Number(i64),

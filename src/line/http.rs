@@ -35,7 +35,7 @@ impl Http {
             .pool_idle_timeout(Duration::from_secs(30))
             .user_agent(concat!("musubi/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| Error::Client(error.to_string()))?;
+            .map_err(|error| Error::Client(format!("the HTTP client cannot be made: {error}")))?;
         Ok(Self(client))
     }
 

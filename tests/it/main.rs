@@ -1,6 +1,8 @@
 //! The one test binary: a module per feature.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod config;
+mod doctor;
 mod house;
 mod id_token;
 mod injection;
@@ -9,7 +11,9 @@ mod linking;
 mod login;
 mod member;
 mod message;
+mod process;
 mod rich_menu;
+mod sending;
 mod simulator;
 mod story;
 mod stub;

@@ -211,7 +211,7 @@ impl Stage {
     }
 }
 
-async fn insert_linked(
+pub async fn insert_linked(
     conn: &mut Conn,
     now: Millis,
     name: &str,

@@ -427,7 +427,7 @@ impl Answer {
 
 pub async fn read(response: axum::response::Response) -> Answer {
     let (parts, body) = response.into_parts();
-    let bytes = to_bytes(body, 16 * 1024 * 1024).await.unwrap_or_default();
+    let bytes = to_bytes(body, 256 * 1024 * 1024).await.unwrap_or_default();
     Answer { status: parts.status, headers: parts.headers, body: String::from_utf8_lossy(&bytes).into_owned() }
 }
 

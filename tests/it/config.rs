@@ -1,0 +1,296 @@
+//! The configuration: each mistake is named with its key, all of them at once, and no secret is ever told.
+
+use musubi::config::{Config, ConfigError};
+use secrecy::ExposeSecret;
+
+use crate::support::{BOT_SECRET, LOGIN_SECRET};
+
+const SEALING_KEY: &str = "yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=";
+const PASSWORD: &str = "hunter2hunter2";
+const SECRETS: [&str; 4] = [LOGIN_SECRET, BOT_SECRET, SEALING_KEY, PASSWORD];
+
+const GOOD: &str = r#"
+public_url = "https://members.example.jp"
+database_url = "postgres://musubi:hunter2hunter2@127.0.0.1/musubi"
+company = "Example Company"
+
+[security]
+sealing_key = "one"
+sealing_keys = { one = "yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=" }
+
+[provider.main.login]
+channel_id = "1000000001"
+channel_secret = "5f1c0b7a9d3e4f60812233445566778a"
+channel = "main"
+
+[channel.main]
+provider = "main"
+channel_id = "1000000002"
+channel_secret = "0a9b8c7d6e5f40312233445566778899"
+"#;
+
+fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let result = Config::parse("musubi.toml", text, environment);
+    let told = match &result {
+        Ok(config) => format!("{config:?}"),
+        Err(error) => format!("{error} {error:?}"),
+    };
+    for secret in SECRETS {
+        assert!(!told.contains(secret) && !told.contains(&secret[..12]), "a secret is told: {told}");
+    }
+    result
+}
+
+/// The good configuration with changes.
+fn changed(changes: &[(&str, &str)]) -> String {
+    changes.iter().fold(GOOD.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "nothing to change: {from}");
+        text.replacen(from, to, 1)
+    })
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    parse(text, &[]).err().map(|error| error.mistakes).unwrap_or_default()
+}
+
+#[test]
+fn the_good_one_is_good() {
+    let config = parse(GOOD, &[]).unwrap();
+    assert_eq!(config.callback_url("main"), "https://members.example.jp/line/callback/main");
+    assert_eq!(config.channel["main"].channel_secret.expose_secret(), BOT_SECRET);
+}
+
+/// What is written, the key that is named, and words that help.
+#[test]
+fn each_mistake_is_named_with_its_key() {
+    let login_id = r#"channel_id = "1000000001""#;
+    let login_secret = r#"channel_secret = "5f1c0b7a9d3e4f60812233445566778a""#;
+    let sealing_keys = r#"sealing_keys = { one = "yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=" }"#;
+    let database = r#"database_url = "postgres://musubi:hunter2hunter2@127.0.0.1/musubi""#;
+    let public = r#"public_url = "https://members.example.jp""#;
+    let company = r#"company = "Example Company""#;
+    let provider = r#"provider = "main""#;
+    let secret = "provider.main.login.channel_secret";
+    for (from, to, key, words) in [
+        (public, "", "public_url", "is missing"),
+        (public, r#"public_url = "members.example.jp""#, "public_url", "relative URL"),
+        (public, "public_url = 7", "public_url", "expected a"),
+        (public, r#"public_url = "http://members.example.jp""#, "public_url", "must be https"),
+        (public, r#"public_url = "http://localhost.example.jp""#, "public_url", "must be https"),
+        (public, r#"public_url = "ftp://localhost""#, "public_url", "must be https"),
+        (public, r#"public_url = "https://members.example.jp/line""#, "public_url", "without path"),
+        (public, r#"public_url = "https://members.example.jp/?a=b""#, "public_url", "without path"),
+        (public, r##"public_url = "https://members.example.jp/#a""##, "public_url", "without path"),
+        (public, r#"public_url = "https://me:hunter2hunter2@members.example.jp""#, "public_url", "a password"),
+        (company, "company = \" \"", "company", "your members know"),
+        (company, "company = \"C\"\nprivacy_url = \"javascript:alert(1)\"", "privacy_url", "must be https"),
+        (company, "company = \"C\"\nterms_url = \"http://example.jp\"", "terms_url", "must be https"),
+        (company, "company = \"C\"\nlisten = \"8080\"", "listen", "socket address"),
+        (company, "company = \"C\"\nlocale = \"ja\"", "locale", "no such key"),
+        (company, "company = \"C\"\ndefault_locale = \"fr\"", "default_locale", "use ja or en"),
+        (company, "company = \"C\"\ntime_zone = \"Mars/Olympus\"", "time_zone", "Asia/Tokyo"),
+        (company, "company = \"C\"\nline.api = \"http://api.line.me\"", "line.api", "must be https"),
+        (company, "company = \"C\"\nline.apis = \"https://api.line.me\"", "line.apis", "no such key"),
+        (company, "company = \"C\"\nconsent.version = \"\"", "consent.version", "version"),
+        (company, "company = \"C\"\nconsent.text.en = \"I agree\"", "consent.text.ja", "is missing"),
+        (database, "", "database_url", "is missing"),
+        (database, r#"database_url = "mysql://me:hunter2hunter2@host/db""#, "database_url", "sqlite:// or postgres://"),
+        (database, r#"database_url = "sqlite::memory:""#, "database_url", "in-memory"),
+        (database, r#"database_url = "sqlite://:memory:""#, "database_url", "in-memory"),
+        (database, r#"database_url = "sqlite://x.db?mode=memory""#, "database_url", "in-memory"),
+        (database, r#"database_url = "sqlite://""#, "database_url", "in-memory"),
+        (r#"sealing_key = "one""#, "", "security.sealing_key", "is missing"),
+        (r#"sealing_key = "one""#, r#"sealing_key = "two""#, "security.sealing_key", "id of one of"),
+        (
+            r#"sealing_key = "one""#,
+            r#"sealing_key = "yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=""#,
+            "security.sealing_key",
+            "id of one of",
+        ),
+        (sealing_keys, "", "security.sealing_keys", "is missing"),
+        (
+            sealing_keys,
+            r#"sealing_keys = "yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=""#,
+            "security.sealing_keys",
+            "expected a map",
+        ),
+        (sealing_keys, r#"sealing_keys = { one = "c2hvcnQ=" }"#, "security.sealing_keys.one", "openssl rand"),
+        (sealing_keys, r#"sealing_keys = { one = "not base64 !" }"#, "security.sealing_keys.one", "openssl rand"),
+        (
+            sealing_keys,
+            r#"sealing_keys = { one = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" }"#,
+            "security.sealing_keys.one",
+            "32 random bytes",
+        ),
+        (
+            r#"sealing_key = "one""#,
+            "sealing_key = \"one\"\npassword_hash.passes = 0",
+            "security.password_hash",
+            "passes >= 1",
+        ),
+        (
+            r#"sealing_key = "one""#,
+            "sealing_key = \"one\"\npassword_hash.memory_kib = \"much\"",
+            "security.password_hash.memory_kib",
+            "expected u32",
+        ),
+        (login_secret, "", secret, "is missing"),
+        (login_secret, r#"channel_secret = """#, secret, "is missing"),
+        (login_secret, r#"channel_secret = "5f1c0b7a""#, secret, "looks like an example"),
+        (login_secret, r#"channel_secret = "your-channel-secret-here""#, secret, "looks like an example"),
+        (login_secret, "channel_secret = 500000000000000000", secret, "expected a string"),
+        (login_secret, r#"channel_secrets = "5f1c0b7a9d3e4f60812233445566778a""#, secret, "is missing"),
+        (login_id, "", "provider.main.login.channel_id", "is missing"),
+        (login_id, "channel_id = true", "provider.main.login.channel_id", "a text or a number"),
+        (
+            login_id,
+            r#"channel_id = "5f1c0b7a9d3e4f60812233445566778a""#,
+            "provider.main.login.channel_id",
+            "number shown in LINE's console",
+        ),
+        (login_id, "channel_id = 1000000002", "channel.main.channel_id", "configured twice"),
+        (r#"channel = "main""#, r#"channel = "shop""#, "provider.main.login.channel", "there is no [channel.shop]"),
+        (r#"channel = "main""#, r#"bot_prompt = "always""#, "provider.main.login.bot_prompt", "expected one of"),
+        (provider, "", "channel.main.provider", "is missing"),
+        (provider, r#"provider = "other""#, "channel.main.provider", "there is no [provider.other]"),
+        (provider, r#"provider = "other""#, "provider.main.login.channel", "within one provider only"),
+        ("[channel.main]", "[channel.\"The Main\"]", "channel.The Main", "a-z"),
+        ("[provider.main.login]", "[provider.MAIN.login]", "provider.MAIN", "a-z"),
+    ] {
+        let named = mistakes(&changed(&[(from, to)]));
+        let found = named.iter().any(|mistake| mistake.starts_with(&format!("{key}: ")) && mistake.contains(words));
+        assert!(found, "{to:?} should say {key}: … {words} …, and says {named:#?}");
+    }
+}
+
+#[test]
+fn ten_mistakes_are_ten_lines() {
+    let text = changed(&[
+        ("https://members.example.jp", "http://members.example.jp"),
+        ("postgres://", "mysql://"),
+        (
+            "company = \"Example Company\"",
+            "company = \"Example Company\"\ncompani = \"C\"\ntime_zone = \"Mars\"\nline.api = \"nowhere\"",
+        ),
+        (SEALING_KEY, "c2hvcnQ="),
+        ("\"1000000001\"", "true"),
+        ("channel_secret = \"5f1c0b7a9d3e4f60812233445566778a\"", ""),
+        ("provider = \"main\"", "provider = \"other\""),
+    ]);
+    let error = parse(&text, &[]).unwrap_err();
+    let mut keys: Vec<_> = error.mistakes.iter().map(|mistake| mistake.split(": ").next().unwrap()).collect();
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        [
+            "channel.main.provider",
+            "compani",
+            "database_url",
+            "line.api",
+            "provider.main.login.channel",
+            "provider.main.login.channel_id",
+            "provider.main.login.channel_secret",
+            "public_url",
+            "security.sealing_keys.one",
+            "time_zone",
+        ]
+    );
+    let told = error.to_string();
+    assert!(told.starts_with("the configuration (musubi.toml) has 10 mistake(s):\n  - "), "{told}");
+    assert_eq!(told.lines().count(), 11, "a line each: {told}");
+}
+
+/// A line that is no TOML is named by its number; it may hold a secret.
+#[test]
+fn what_is_no_toml_is_named_by_line() {
+    for (from, to, line) in [
+        ("\"5f1c0b7a9d3e4f60812233445566778a\"", "5f1c0b7a9d3e4f60812233445566778a", "line 12"),
+        ("5f1c0b7a9d3e4f60812233445566778a\"", "5f1c0b7a9d3e4f60812233445566778a", "line 12"),
+        ("channel_id = \"1000000001\"", "channel_secret = \"5f1c0b7a9d3e4f60812233445566778a\"", "line 12"),
+        ("[provider.main.login]", "[provider.main.login", "line 10"),
+    ] {
+        let named = mistakes(&changed(&[(from, to)]));
+        assert!(named.len() == 1 && named[0].starts_with(line), "{named:?}");
+    }
+}
+
+#[test]
+fn the_environment_wins() {
+    let config = parse(
+        GOOD,
+        &[
+            ("MUSUBI__PROVIDER__MAIN__LOGIN__CHANNEL_SECRET", "11112222333344445555666677778888"),
+            ("MUSUBI__PROVIDER__MAIN__LOGIN__CHANNEL_ID", "1234567890"),
+            ("MUSUBI__SECURITY__PASSWORD_HASH__PASSES", "3"),
+            // Digits and an `e`, which TOML would take for a number.
+            ("MUSUBI__CHANNEL__MAIN__CHANNEL_SECRET", "123456789012345678901234567890e1"),
+            ("MUSUBI__COMPANY", "0123"),
+            ("DATABASE_URL", "sqlite://other.db"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .unwrap();
+    let login = config.provider["main"].login.as_ref().unwrap();
+    assert_eq!(login.channel_secret.expose_secret(), "11112222333344445555666677778888");
+    assert_eq!(login.channel_id, "1234567890");
+    assert_eq!(config.security.password_hash.passes, 3);
+    assert_eq!(config.channel["main"].channel_secret.expose_secret(), "123456789012345678901234567890e1");
+    assert_eq!(config.company, "0123");
+    assert_eq!(config.database_url.expose_secret(), "sqlite://other.db");
+
+    let own = [("MUSUBI__DATABASE_URL", "sqlite://own.db"), ("DATABASE_URL", "sqlite://other.db")];
+    for environment in [own, [own[1], own[0]]] {
+        assert_eq!(parse(GOOD, &environment).unwrap().database_url.expose_secret(), "sqlite://own.db");
+    }
+    let named = parse(GOOD, &[("MUSUBI__COMPANI", "x"), ("MUSUBI__SECURITY", "x")]).unwrap_err().mistakes;
+    assert!(named.iter().any(|mistake| mistake == "compani: there is no such key"), "{named:?}");
+    assert!(named.iter().any(|mistake| mistake.starts_with("security: expected")), "{named:?}");
+}
+
+#[test]
+fn the_environment_alone_is_enough() {
+    let environment = [
+        ("MUSUBI__PUBLIC_URL", "http://localhost:8080"),
+        ("DATABASE_URL", "sqlite://musubi.db"),
+        ("MUSUBI__COMPANY", "Example"),
+        ("MUSUBI__SECURITY__SEALING_KEY", "one"),
+        ("MUSUBI__SECURITY__SEALING_KEYS__ONE", SEALING_KEY),
+    ];
+    assert!(parse("", &environment).unwrap().is_plain_http());
+}
+
+#[test]
+fn secrets_may_be_in_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (login, key) = (file("login", &format!("{LOGIN_SECRET}\n")), file("key", &format!("{SEALING_KEY}\n")));
+    let in_files = changed(&[
+        ("channel_secret = \"5f1c0b7a9d3e4f60812233445566778a\"", &format!("channel_secret_file = {login:?}")),
+        ("one = \"yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=\"", &format!("one_file = {key:?}")),
+    ]);
+    let login_secret = |config: Config| config.provider["main"].login.clone().unwrap().channel_secret;
+    let config = parse(&in_files, &[]).unwrap();
+    assert_eq!(config.security.sealing_keys["one"].expose_secret(), SEALING_KEY);
+    assert_eq!(login_secret(config).expose_secret(), LOGIN_SECRET);
+
+    // The environment wins in each of the two ways.
+    let other = "11112222333344445555666677778888";
+    let plain = [("MUSUBI__PROVIDER__MAIN__LOGIN__CHANNEL_SECRET", other)];
+    assert_eq!(login_secret(parse(&in_files, &plain).unwrap()).expose_secret(), other);
+    let other_file = file("other", other);
+    let by_file = [("MUSUBI__PROVIDER__MAIN__LOGIN__CHANNEL_SECRET_FILE", other_file.as_str())];
+    assert_eq!(login_secret(parse(GOOD, &by_file).unwrap()).expose_secret(), other);
+
+    let both = changed(&[("channel_id = \"1000000001\"", &format!("channel_id = 1\nchannel_secret_file = {login:?}"))]);
+    let named = mistakes(&both);
+    assert!(named[0].starts_with("provider.main.login.channel_secret_file: ") && named.len() == 1, "{named:?}");
+    let missing = in_files.replace("/login", "/nowhere");
+    let named = mistakes(&missing);
+    let key = "provider.main.login.channel_secret_file: ";
+    assert!(named.iter().any(|mistake| mistake.starts_with(key) && mistake.contains("cannot be read")), "{named:?}");
+}
