@@ -524,7 +524,7 @@ both_engines! {
         let other = visitor.start_line("sign_in", "/").await;
         for changes in [json!({}), json!({ "nonce": crate::support::parameter(&other, "nonce") }), json!({ "nonce": null })] {
             let back = come_back(&mut visitor, &user).await;
-            reply_with(app, json!({ "id_token": id_token(app, &user, changes) })).await;
+            reply_with(app, json!({ "id_token": id_token(app, &user, &changes) })).await;
             refused(&mut visitor, &back, token_refused("id_token_nonce", &[TOKEN])).await;
         }
     }
@@ -535,7 +535,7 @@ both_engines! {
         for signature in ["", "AA", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", &"A".repeat(1000)] {
             let url = visitor.start_line("sign_in", "/").await;
             let back = visitor.at_line(&url, &user, "consent").await;
-            let real = id_token(app, &user, json!({ "nonce": crate::support::parameter(&url, "nonce") }));
+            let real = id_token(app, &user, &json!({ "nonce": crate::support::parameter(&url, "nonce") }));
             let signed = real.rsplit_once('.').unwrap().0;
             reply_with(app, json!({ "id_token": format!("{signed}.{signature}") })).await;
             refused(&mut visitor, &back, token_refused("id_token_sig", &[TOKEN])).await;
@@ -556,7 +556,7 @@ both_engines! {
         let url = visitor.start_line("sign_in", "/").await;
         let back = visitor.at_line(&url, &user, "consent").await;
         let changes = json!({ "nonce": crate::support::parameter(&url, "nonce"), "at_hash": "AAAAAAAAAAAAAAAAAAAAAA" });
-        reply_with(app, json!({ "id_token": id_token(app, &user, changes) })).await;
+        reply_with(app, json!({ "id_token": id_token(app, &user, &changes) })).await;
         refused(&mut visitor, &back, token_refused("id_token_at_hash", &[TOKEN])).await;
     }
 
@@ -575,7 +575,7 @@ both_engines! {
         let back = visitor.at_line(&url, &attacker, "consent").await;
         let changes = json!({ "nonce": crate::support::parameter(&url, "nonce"), "email": "victim@example.jp",
             "email_verified": true });
-        reply_with(app, json!({ "id_token": id_token(app, &attacker, changes) })).await;
+        reply_with(app, json!({ "id_token": id_token(app, &attacker, &changes) })).await;
         assert_eq!(visitor.get(&back).await.location(), "/line/not-linked?provider=main");
         assert!(visitor.session_cookie().is_none());
         assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM links").await, 0);
@@ -585,7 +585,7 @@ both_engines! {
 
     async fn t32_an_id_token_is_no_credential(app) {
         let (_, user) = linked_person(app).await;
-        let token = id_token(app, &user, json!({}));
+        let token = id_token(app, &user, &json!({}));
         let mut visitor = app.visitor();
         visitor.get("/").await;
         let before = app.dump(&[]).await;
