@@ -110,8 +110,10 @@ async fn face(mut response: Response) -> Response {
 /// One line a request. The path only: queries hold codes and states.
 async fn log(request: Request, next: middleware::Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    // The outermost layer gave it; the answer has it only further out.
+    let request_id = request.headers().get("x-request-id").cloned();
+    let request_id = request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
     let response = next.run(request).await;
-    let request_id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
     tracing::info!(%method, path, status = response.status().as_u16(), request_id, "request");
     response
 }

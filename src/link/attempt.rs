@@ -104,13 +104,12 @@ pub async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<Secrets
 }
 
 async fn count_of_address(conn: &mut Conn, now: Millis, address: &str) -> Result<i64> {
-    let count = sqlx::query_scalar(
-        "SELECT CAST(COUNT(*) AS BIGINT) FROM attempts WHERE address = $1 AND created_at > $2",
-    )
-    .bind(address)
-    .bind(now.minus(LIFE))
-    .fetch_one(conn)
-    .await?;
+    let count =
+        sqlx::query_scalar("SELECT CAST(COUNT(*) AS BIGINT) FROM attempts WHERE address = $1 AND created_at > $2")
+            .bind(address)
+            .bind(now.minus(LIFE))
+            .fetch_one(conn)
+            .await?;
     Ok(count)
 }
 

@@ -89,17 +89,28 @@ async fn enter(
 
 /// Gives an error its page, and the browser its form cookie.
 fn finish(app: &App, visit: &Visit, request_id: &str, answer: Response) -> Response {
-    let error = answer.extensions().get::<Error>().cloned();
-    let answer = match &error {
+    let error = answer.extensions().get::<Error>().cloned().or_else(|| unread(&answer));
+    let allow = answer.headers().get(header::ALLOW).cloned();
+    let mut answer = match &error {
         Some(Error::SignIn { return_to }) => Redirect::to(&error_page::sign_in_url(return_to, false)).into_response(),
         Some(error) => error_page::render(app, visit, request_id, error, answer),
         None => answer,
     };
+    if let Some(allow) = allow {
+        answer.headers_mut().insert(header::ALLOW, allow);
+    }
     if visit.is_new {
         (cookie::set(&app.config, cookie::FORM, &visit.form_key, None), answer).into_response()
     } else {
         answer
     }
+}
+
+/// The framework's own refusals (a method, a path or a form that it cannot read) are no pages.
+fn unread(answer: &Response) -> Option<Error> {
+    let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let is_page = kind.starts_with("text/html");
+    (answer.status().is_client_error() && !is_page).then_some(Error::BadRequest("unreadable request"))
 }
 
 async fn find_session(app: &App, headers: &HeaderMap) -> Result<Option<Session>> {

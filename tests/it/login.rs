@@ -24,7 +24,7 @@ use musubi::{
     routes,
 };
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
 
 use crate::support::{
@@ -54,13 +54,13 @@ fn callback(parameters: &[(&str, &str)]) -> String {
 }
 
 /// A linked person, and a browser that knows nobody.
-async fn linked_person(app: &TestApp) -> (Visitor<'_>, String) {
+pub async fn linked_person(app: &TestApp) -> (Visitor<'_>, String) {
     let (_, user) = app.linked("hanako@example.jp").await;
     (app.visitor(), user)
 }
 
 /// Starts and comes back from LINE: the callback's path, not opened yet.
-async fn come_back(visitor: &mut Visitor<'_>, user: &str) -> String {
+pub async fn come_back(visitor: &mut Visitor<'_>, user: &str) -> String {
     let url = visitor.start_line("sign_in", "/").await;
     visitor.at_line(&url, user, "consent").await
 }
@@ -132,6 +132,27 @@ both_engines! {
         }
     }
 
+    /// A cookie planted beside the browser's own, or under the plain name, binds nothing.
+    async fn l04_planted_cookies(app) {
+        let (mut attacker, user) = linked_person(app).await;
+        let name = "__Host-musubi_attempt";
+        for planted in ["{name}={theirs}; {name}={own}", "{name}={own}; {name}={theirs}", "musubi_attempt={theirs}",
+            "{name}=", "{name}={theirs}x"]
+        {
+            let back = come_back(&mut attacker, &user).await;
+            let mut victim = app.visitor();
+            victim.start_line("sign_in", "/").await;
+            let cookies = planted.replace("{name}", name).replace("{own}", &victim.cookies[name])
+                .replace("{theirs}", &attacker.cookies[name]);
+            let request = app.visitor().request(Method::GET, &back).header("cookie", &cookies);
+            let answer = victim.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{planted}");
+            assert_eq!(app.audit().await.iter().filter(|row| *row == "line_refused/state_unbound").count(), 1, "{planted}");
+            assert!(victim.session_cookie().is_none());
+            app.execute("DELETE FROM audit").await;
+        }
+    }
+
     async fn l04_auto_login_that_comes_back_elsewhere_starts_afresh_without_it(app) {
         let (mut visitor, user) = linked_person(app).await;
         let url = visitor.start_line("sign_in", "/account").await;
@@ -200,7 +221,7 @@ both_engines! {
         let mut attacker = app.visitor();
         let others = parameter(&victim.start_line("sign_in", "/").await, "nonce");
         let back = come_back(&mut attacker, &user).await;
-        let id_token = id_token(app, &user, json!({ "nonce": others }));
+        let id_token = id_token(app, &user, &json!({ "nonce": others }));
         reply_with(app, json!({ "id_token": id_token })).await;
         let refusal = bad("line_token", "id_token_nonce").calls(&[TOKEN]).secrets(&["stolen-access-token"]);
         refused(&mut attacker, &back, refusal).await;
@@ -230,7 +251,7 @@ both_engines! {
 
     async fn l10_a_reflected_error(app) {
         let mut visitor = app.visitor();
-        let long = "x".repeat(64 * 1024);
+        let long = "x".repeat(60 * 1024);
         for (error, text) in [
             ("server_error", "<script>alert(1)</script>"),
             ("server_error", long.as_str()),
@@ -276,9 +297,62 @@ both_engines! {
         }
         for provider in ["nowhere", "%00", "..%2fmain", "%ff"] {
             let path = format!("/line/callback/{provider}?code=x&state=y");
-            let status = visitor.get(&path).await.status;
-            assert!(matches!(status.as_u16(), 400 | 404), "{path}: {status}");
+            let answer = visitor.get(&path).await;
+            assert!(matches!(answer.status.as_u16(), 400 | 404), "{path}: {}", answer.status);
+            let ours = ["bad_request", "not_found"].iter().any(|key| answer.body.contains(&title(key)));
+            assert!(ours, "{path}: {}", answer.body);
         }
+    }
+
+    /// Forms that lack a field, or are none, get a page of ours and write nothing.
+    async fn l13_a_start_that_makes_no_sense(app) {
+        let mut visitor = app.visitor();
+        visitor.get("/").await;
+        let before = app.dump(&[]).await;
+        let cases: [(&[(&str, &str)], &str); 7] = [
+            (&[], "bad_request"),
+            (&[("purpose", "sign_in")], "bad_request"),
+            (&[("purpose", "sign_in"), ("purpose", "link"), ("provider", "main")], "bad_request"),
+            (&[("purpose", "admin"), ("provider", "main")], "bad_request"),
+            (&[("purpose", ""), ("provider", "")], "bad_request"),
+            (&[("purpose", "sign_in"), ("provider", "nowhere")], "not_found"),
+            (&[("purpose", "sign_in"), ("provider", "main\0")], "not_found"),
+        ];
+        for (fields, key) in cases {
+            let answer = visitor.post("/line/start", fields).await;
+            assert!(answer.status.is_client_error(), "{fields:?} {}", answer.status);
+            assert!(answer.body.contains(&title(key)), "{fields:?} {}", answer.body);
+        }
+        let answer = visitor.get("/line/start").await;
+        assert_eq!((answer.status, answer.headers["allow"].to_str().unwrap()), (StatusCode::METHOD_NOT_ALLOWED, "POST"));
+        assert!(answer.body.contains(&title("bad_request")), "{}", answer.body);
+        assert_eq!(app.dump(&[]).await, before);
+    }
+
+    /// What no URL type can hold, on the wire.
+    async fn l13_garbage_on_the_wire(app) {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = app.router.clone().into_make_service_with_connect_info::<std::net::SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
+        let before = app.dump(&["audit"]).await;
+        let long = "s".repeat(1024 * 1024);
+        for (query, statuses) in [
+            (long.as_bytes(), [414, 431]),
+            (b"a\0b".as_slice(), [400, 400]),
+            (b"\xff\xfe".as_slice(), [400, 400]),
+            (b"a\x01b".as_slice(), [400, 400]),
+            (b"a b".as_slice(), [400, 400]),
+        ] {
+            let head = format!("GET {CALLBACK}?code=x&state=").into_bytes();
+            let tail = b" HTTP/1.1\r\nhost: members.example.jp\r\nconnection: close\r\n\r\n";
+            let answer = on_the_wire(address, &[head.as_slice(), query, tail].concat()).await;
+            let status: u16 = answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0);
+            assert!(statuses.contains(&status), "{}: {answer}", String::from_utf8_lossy(&query[..query.len().min(20)]));
+        }
+        assert_eq!(app.dump(&["audit"]).await, before);
+        let alive = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        assert!(on_the_wire(address, alive).await.starts_with("HTTP/1.1 200"));
     }
 
     async fn l15_the_responses_issuer(app) {
@@ -327,14 +401,14 @@ both_engines! {
             assert!(answer.body.contains(&title("bad_request")) && !answer.body.contains("evil"), "{}", answer.body);
         }
         let unknown = Request::get(format!("http://evil{CALLBACK}?code=x")).body(Body::empty()).unwrap();
-        assert_eq!(visitor.send(unknown).await.status, StatusCode::BAD_REQUEST, "by HTTP/2");
+        assert_eq!(app.visitor().send(unknown).await.status, StatusCode::BAD_REQUEST, "by HTTP/2");
         assert_eq!(app.dump(&[]).await, before);
 
         let spoofed = [("x-forwarded-host", "evil"), ("x-forwarded-proto", "http"), ("forwarded", "host=evil")];
         let url = visitor.send(start(&visitor, &spoofed)).await.location();
         assert_eq!(parameter(&url, "redirect_uri"), format!("{ORIGIN}{CALLBACK}"));
         let by_http2 = Request::get(format!("{ORIGIN}/account")).body(Body::empty()).unwrap();
-        assert_eq!(visitor.send(by_http2).await.location(), "/sign-in?return_to=%2Faccount");
+        assert_eq!(app.visitor().send(by_http2).await.location(), "/sign-in?return_to=%2Faccount");
     }
 
     async fn l18_a_flood_from_one_address(app) {
@@ -371,6 +445,25 @@ both_engines! {
         flood(app, 3 * UNUSED_AT_MOST).await;
         late.start_line("sign_in", "/").await;
         assert!(app.count(ATTEMPTS).await <= UNUSED_AT_MOST + 2, "however many there were");
+    }
+
+    async fn l18_a_flood_at_one_moment(app) {
+        let mut visitor = app.visitor();
+        let token = visitor.form_token().await;
+        let body = format!("purpose=sign_in&provider=main&csrf={token}");
+        let requests = (0..2 * PER_ADDRESS).map(|_| {
+            let request = visitor.request(Method::POST, "/line/start").header("origin", ORIGIN);
+            let request = request.header("content-type", "application/x-www-form-urlencoded");
+            request.body(Body::from(body.clone())).unwrap()
+        });
+        let answers = at_once(app, requests.collect()).await;
+        let started = answers.iter().filter(|answer| answer.status == StatusCode::SEE_OTHER).count();
+        let refused = answers.iter().filter(|answer| answer.status == StatusCode::TOO_MANY_REQUESTS).count();
+        assert_eq!(started + refused, answers.len());
+        assert_eq!(app.count(ATTEMPTS).await, i64::try_from(started).unwrap());
+        // PostgreSQL counts side by side: as many more as there are connections.
+        let more = if app.engine == Engine::Sqlite { 0 } else { 8 };
+        assert!((PER_ADDRESS..=PER_ADDRESS + more).contains(&app.count(ATTEMPTS).await), "{started}");
     }
 
     async fn l20_a_bad_token_reply(app) {
@@ -580,7 +673,7 @@ async fn refuse_fault(visitor: &mut Visitor<'_>, user: &str) -> (Answer, String)
 }
 
 /// A valid ID token for `user` but for `changes`.
-pub fn id_token(app: &TestApp, user: &str, changes: serde_json::Value) -> String {
+pub fn id_token(app: &TestApp, user: &str, changes: &serde_json::Value) -> String {
     let now = app.app.now().seconds();
     let mut claims = json!({ "iss": "https://access.line.me", "sub": user, "aud": LOGIN_CHANNEL, "exp": now + 3600,
         "iat": now, "name": "はなこ" });
@@ -639,6 +732,22 @@ async fn endless(sent: Arc<AtomicUsize>) -> url::Url {
     url
 }
 
+/// Sends these bytes; gives what comes back before the connection ends.
+async fn on_the_wire(address: std::net::SocketAddr, bytes: &[u8]) -> String {
+    let (mut reading, mut writing) = tokio::net::TcpStream::connect(address).await.unwrap().into_split();
+    let bytes = bytes.to_vec();
+    // The server may have answered and hung up long before it is all sent.
+    tokio::spawn(async move {
+        let _ = writing.write_all(&bytes).await;
+        std::future::pending::<()>().await;
+    });
+    let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(length @ 1..) = reading.read(&mut buffer).await {
+        answer.extend_from_slice(&buffer[..length]);
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 /// Where a test's log goes.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -654,13 +763,64 @@ impl Write for Log {
     }
 }
 
-/// A sign-in and refusals of every kind, with everything logged that can be: no secret is among it.
-#[tokio::test]
-async fn l20_no_secret_is_logged() {
+/// Everything that this thread logs from here on, while the guards live.
+fn captured() -> (Log, impl Sized) {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
-    let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    // A second one, so that other tests' threads, which have none, do not answer for this one.
+    let other = tracing::Dispatch::new(tracing_subscriber::registry());
+    let guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    (log, (other, guard))
+}
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn l10_a_reflected_error_is_logged_escaped_and_short() {
+    let (log, _guards) = captured();
+    let app = TestApp::start(Engine::Sqlite).await;
+    let mut visitor = app.visitor();
+    let state = parameter(&visitor.start_line("sign_in", "/").await, "state");
+    let error = format!("quote\"\u{2028}\u{202e}{}", "x".repeat(200));
+    let path = callback(&[("error", &error), ("error_description", "forged\nline"), ("state", &state)]);
+    refused(&mut visitor, &path, Refusal::new(502, "line_provider_fault", "line_error")).await;
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("LINE refused to authorize")).unwrap();
+    assert!(line.contains("\\u{2028}") && line.contains("\\u{202e}") && line.len() < 500, "{line}");
+    assert!(!text.contains("forged") && !text.contains('\u{2028}'), "the description is not logged");
+    app.end().await;
+}
+
+#[tokio::test]
+async fn x34_a_wrong_clock_raises_an_alarm() {
+    let (log, _guards) = captured();
+    let app = TestApp::start(Engine::Sqlite).await;
+    let (mut visitor, user) = linked_person(&app).await;
+    assert_signed_in(&visitor.sign_in_by_line(&user).await);
+    assert!(!log.text().contains("alarm"));
+    app.line_clock.advance(5 * MINUTE);
+    let back = come_back(&mut visitor, &user).await;
+    refused(&mut visitor, &back, bad("line_clock", "id_token_iat").calls(&[TOKEN])).await;
+    assert_eq!(log.text().matches("ERROR musubi::link::callback: alarm: clock").count(), 1);
+    app.line_clock.turn_back(5 * MINUTE);
+    let url = visitor.start_line("sign_in", "/").await;
+    let back = visitor.at_line(&url, &user, "consent").await;
+    let far = json!({ "nonce": parameter(&url, "nonce"), "exp": app.app.now().seconds() + 10 * 365 * 24 * 3600 });
+    reply_with(&app, json!({ "id_token": id_token(&app, &user, &far) })).await;
+    refused(&mut visitor, &back, bad("line_token", "id_token_exp_far").calls(&[TOKEN])).await;
+    assert_eq!(log.text().matches("alarm: id_token").count(), 1);
+    app.end().await;
+}
+
+/// A sign-in and refusals, with everything logged that can be: no secret is among it.
+#[tokio::test]
+async fn l20_no_secret_is_logged() {
+    let (log, _guards) = captured();
     let app = TestApp::start(Engine::Sqlite).await;
     let (mut visitor, user) = linked_person(&app).await;
     let url = visitor.start_line("sign_in", "/").await;
@@ -687,8 +847,11 @@ async fn l20_no_secret_is_logged() {
     secrets.extend([forged.clone(), parameter(&back, "code"), parameter(&back, "state")]);
     reply_with(&app, json!({ "id_token": forged })).await;
     refused(&mut visitor, &back, bad("line_token", "id_token_iss").calls(&[TOKEN])).await;
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert!(text.contains("ID token refused") && text.contains("the code was not exchanged"), "it is captured");
+    let text = log.text();
+    for said in ["ID token refused", "the code was not exchanged", "LINE answered"] {
+        assert!(text.contains(said), "{said:?} is not captured");
+    }
+    assert!(!text.contains("request_id=\"\""), "each line of a request names it");
     for secret in secrets {
         let line = text.lines().find(|line| line.contains(&secret));
         assert_eq!(line, None, "{secret} is logged");
