@@ -304,6 +304,29 @@ both_engines! {
         links_are_sound(app).await;
     }
 
+    async fn k07_race_yes_and_no(app) {
+        for round in 0..rounds() {
+            let (mut hanako, _) = two(app, round).await;
+            let user = app.line_user("はなこ").await;
+            let attempt = hanako.reach_confirm(&user).await;
+            let no = [("attempt", attempt.as_str()), ("decision", "no")];
+            let requests = vec![yes(&mut hanako, &attempt).await, form(&mut hanako, "/link/confirm", &no).await];
+            let answers = at_once(app, requests).await;
+            let linked = answers[0].location() == "/account?done=linked";
+            assert!(linked || answers[0].status == StatusCode::NOT_FOUND, "{:?}", answers[0]);
+            assert_eq!(answers[1].location(), if linked { "/account?done=linked" } else { "/account" });
+            app.clock.advance(Duration::from_secs(660));
+            app.drain().await;
+            assert_eq!(rows!(app, "links WHERE ended_at IS NULL"), i64::from(linked));
+            assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), i64::from(linked));
+            if linked {
+                assert!(permission_lives(app).await);
+                hanako.unlink().await;
+            }
+        }
+        links_are_sound(app).await;
+    }
+
     async fn k07_a_yes_sent_again_does_not_link_again(app) {
         let (mut hanako, _) = two(app, 0).await;
         let user = app.line_user("はなこ").await;
