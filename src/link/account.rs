@@ -141,7 +141,7 @@ async fn linked(conn: &mut Conn, app: &App, locale: Locale, provider: &Provider,
     })
 }
 
-/// How far the clean-up of the last link is, where something of it is still open.
+/// How far the clean-up is of the last link of which something is still open.
 async fn unlinked(conn: &mut Conn, app: &App, page: &Page, member_id: &str, provider: &str) -> Result<CardState> {
     let rows: Vec<(String, String, String, String)> = sqlx::query_as(
         "SELECT l.id, u.display_name, s.step, s.state
@@ -154,11 +154,10 @@ async fn unlinked(conn: &mut Conn, app: &App, page: &Page, member_id: &str, prov
     .bind(app.now().minus(std::time::Duration::from_secs(30 * 24 * 3600)))
     .fetch_all(conn)
     .await?;
-    let Some((link_id, line_name, ..)) = rows.first().cloned() else { return Ok(CardState::Unlinked) };
+    let is_open = |state: &str| state == "pending" || state == "needs_user";
+    let open = rows.iter().find(|(.., state)| is_open(state)).cloned();
+    let Some((link_id, line_name, ..)) = open else { return Ok(CardState::Unlinked) };
     let last: Vec<_> = rows.into_iter().filter(|(id, ..)| *id == link_id).collect();
-    if !last.iter().any(|(.., state)| state == "pending" || state == "needs_user") {
-        return Ok(CardState::Unlinked);
-    }
     let step = |(_, _, step, state): (String, String, String, String)| Step {
         label: page.t(&format!("step.{step}")).to_owned(),
         note: page.t(&format!("step_state.{state}")).to_owned(),

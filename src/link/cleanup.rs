@@ -102,6 +102,11 @@ pub async fn deauthorize(app: &App, link_id: &str) -> Result<Outcome> {
         None => Deauthorized::NeedsUser,
         Some(grant) => take_back(app, &login_channel(app, &provider)?, &provider, grant).await?,
     };
+    record_try(app, link_id, grants, state).await
+}
+
+/// Writes down how a try ended; after the last one the tokens go.
+async fn record_try(app: &App, link_id: &str, grants: Vec<String>, state: Deauthorized) -> Result<Outcome> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
     let word = match state {

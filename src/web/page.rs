@@ -61,12 +61,21 @@ fn fill<const N: usize>(text: &str, values: &[&str; N]) -> String {
         let end = rest.find('}').map_or(rest.len(), |end| end + 1);
         let value = rest[1..end].trim_end_matches('}').parse::<usize>().ok().and_then(|index| values.get(index));
         match value {
-            Some(value) => filled.extend(["\u{2068}", value, "\u{2069}"]),
+            Some(value) => {
+                filled.push('\u{2068}');
+                filled.extend(value.chars().filter(|c| !is_direction(*c)));
+                filled.push('\u{2069}');
+            }
             None => filled.push_str(&rest[..end]),
         }
         rest = &rest[end..];
     }
     filled + rest
+}
+
+/// A mark that turns the text after it, or ends such a turn: in a value it could leave its isolation.
+fn is_direction(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A rendered page as an answer.
@@ -88,5 +97,6 @@ mod tests {
         ] {
             assert_eq!(fill(text, &["{1}", "b"]), expected);
         }
+        assert_eq!(fill("{0} is out", &["a\u{2069}\u{202e}b"]), "\u{2068}ab\u{2069} is out");
     }
 }

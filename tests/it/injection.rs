@@ -39,17 +39,16 @@ fn tags(page: &str) -> Vec<&str> {
     let mut rest = page;
     while let Some(start) = rest.find('<') {
         rest = &rest[start..];
-        let end = rest.find('>').expect("each tag ends") + 1;
+        let end = rest.find('>').unwrap() + 1;
         tags.push(&rest[..end]);
         rest = &rest[end..];
     }
     tags
 }
 
-/// The page is ours alone: no script but our file, no inline style or handler, and a policy that would stop them.
+/// The page is ours alone: no script but our file, no inline style or handler, and headers that would stop them.
 fn is_clean(answer: &Answer) {
-    let policy = answer.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
-    assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+    assert_guarded(&answer.headers, "a page");
     for tag in tags(&answer.body) {
         let lower = tag.to_lowercase();
         assert!(!lower.starts_with("<style") && !lower.contains(" style="), "{tag}");
@@ -179,10 +178,14 @@ both_engines! {
     async fn j06_a_very_long_name_is_cut(app) {
         app.member("hanako@example.jp", "Hanako").await;
         let mut hanako = app.signed_in("hanako@example.jp").await;
-        let user = line_user(app, &"名".repeat(10_000), None).await;
+        let user = line_user(app, "はなこ", None).await;
+        let profile = json!({ "userId": user, "displayName": "名".repeat(10_000) });
+        app.fault(json!({ "endpoint": "GET /v2/profile", "replace_body": profile })).await;
         for (page, answer) in pages(&mut hanako, &user).await {
             is_clean(&answer);
-            assert!(answer.body.matches('名').count() <= 500 + 20, "{page}");
+            let shown = answer.body.matches('名').count();
+            assert!(shown <= 500, "{page}: {shown}");
+            assert!(shown > 0 || !["confirm", "linked", "unlink"].contains(&page), "{page}");
         }
         let user = line_user(app, "nul\0 and \u{1b}[31m and\r\nlines", None).await;
         for (_, answer) in pages(&mut hanako, &user).await {
@@ -244,7 +247,7 @@ both_engines! {
 
     /// Each route, asked by nobody, by a member, with and without what it needs: every page is guarded.
     async fn k06_every_page_is_guarded(app) {
-        let (mut hanako, user) = app.linked("hanako@example.jp").await;
+        let (mut hanako, _) = app.linked("hanako@example.jp").await;
         let mut pages = 0;
         for route in routes::all() {
             let path = route.path.replace("{provider}", "main").replace("{name}", "app.css");
@@ -276,14 +279,6 @@ both_engines! {
             }
         }
         assert!(pages > 40, "{pages} pages");
-        let nowhere = hanako.get("/nowhere").await;
-        assert_eq!(nowhere.status, StatusCode::NOT_FOUND);
-        assert_guarded(&nowhere.headers, "nowhere");
-        for path in [format!("/link/confirm?attempt={}", hanako.clone().post("/account/unlink", &[]).await.status.as_u16()),
-                     "/account/unlink?provider=main".to_owned()] {
-            assert_guarded(&hanako.get(&path).await.headers, &path);
-        }
-        assert!(!user.is_empty());
     }
 
     async fn j16_a_handler_that_panics_is_one_page_and_no_more(app) {

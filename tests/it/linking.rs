@@ -19,7 +19,6 @@ pub type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 /// How often a race is run.
 pub fn rounds() -> usize {
-    #[expect(clippy::disallowed_methods, reason = "tests/run says by the environment how much is to be run")]
     let full = std::env::var_os("MUSUBI_TEST_FULL").is_some();
     if full { 25 } else { 3 }
 }
@@ -104,7 +103,7 @@ async fn permission_lives(app: &TestApp) -> bool {
     let link_id: String =
         sqlx::query_scalar("SELECT id FROM links WHERE ended_at IS NULL").fetch_one(&mut *conn).await.unwrap();
     let grants = grant::list_of_link(&mut conn, &link_id).await.unwrap();
-    let grant = grant::find(&mut conn, &app.app, &grants[0]).await.unwrap().expect("a live grant");
+    let grant = grant::find(&mut conn, &app.app, &grants[0]).await.unwrap().unwrap();
     app.app.line.profile(&grant.tokens.access_token).await.is_ok()
 }
 
@@ -302,6 +301,29 @@ both_engines! {
         }
         assert_eq!(rows!(app, "links"), rounds() as i64);
         assert_eq!(rows!(app, "audit WHERE action IN ('linked', 'line_refused')"), rounds() as i64);
+        links_are_sound(app).await;
+    }
+
+    async fn k07_race_yes_and_no(app) {
+        for round in 0..rounds() {
+            let (mut hanako, _) = two(app, round).await;
+            let user = app.line_user("はなこ").await;
+            let attempt = hanako.reach_confirm(&user).await;
+            let no = [("attempt", attempt.as_str()), ("decision", "no")];
+            let requests = vec![yes(&mut hanako, &attempt).await, form(&mut hanako, "/link/confirm", &no).await];
+            let answers = at_once(app, requests).await;
+            let linked = answers[0].location() == "/account?done=linked";
+            assert!(linked || answers[0].status == StatusCode::NOT_FOUND, "{:?}", answers[0]);
+            assert_eq!(answers[1].location(), if linked { "/account?done=linked" } else { "/account" });
+            app.clock.advance(Duration::from_secs(660));
+            app.drain().await;
+            assert_eq!(rows!(app, "links WHERE ended_at IS NULL"), i64::from(linked));
+            assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), i64::from(linked));
+            if linked {
+                assert!(permission_lives(app).await);
+                hanako.unlink().await;
+            }
+        }
         links_are_sound(app).await;
     }
 

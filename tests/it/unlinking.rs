@@ -282,6 +282,51 @@ both_engines! {
         assert_eq!(rows!(app, "jobs WHERE ended_at IS NULL AND kind <> 'prune'"), 0);
     }
 
+    async fn u07_a_permission_left_to_the_person_does_not_hinder_a_new_link(app) {
+        let (_, user) = app.linked("hanako@example.jp").await;
+        app.clock.advance(91 * DAY);
+        let mut hanako = app.signed_in("hanako@example.jp").await;
+        hanako.unlink().await;
+        app.drain().await;
+        assert_eq!(hanako.link(&user).await.location(), "/account?done=linked");
+        app.drain().await;
+        hanako.unlink().await;
+        app.drain().await;
+        assert_eq!(deauthorized(app).await, [204]);
+        assert_eq!(rows!(app, "unlink_steps WHERE state = 'pending'"), 0);
+        assert_eq!(tokens(app).await, 0);
+        links_are_sound(app).await;
+    }
+
+    async fn u06_every_sign_ins_tokens_go_and_line_is_told_once(app) {
+        let (mut hanako, user) = app.linked("hanako@example.jp").await;
+        for _ in 0..4 {
+            assert_eq!(app.visitor().sign_in_by_line(&user).await.location(), "/account");
+        }
+        hanako.unlink().await;
+        assert_eq!(rows!(app, "sessions"), 1);
+        app.drain().await;
+        assert_eq!(deauthorized(app).await, [204]);
+        assert_eq!(steps(app).await, DONE);
+        assert_eq!(tokens(app).await, 0);
+    }
+
+    async fn u06_an_older_clean_up_is_shown_as_long_as_it_is_open(app) {
+        let (mut hanako, _) = app.linked("hanako@example.jp").await;
+        app.fault(json!({ "endpoint": "POST /user/v1/deauthorize", "status": 500 })).await;
+        hanako.unlink().await;
+        app.drain().await;
+        let other = app.line_user("別のはなこ").await;
+        hanako.link(&other).await;
+        hanako.unlink().await;
+        app.drain().await;
+        let page = hanako.get("/account").await.body;
+        assert!(page.contains("Under way.") && page.contains("\u{2068}はなこ\u{2069} is unlinked here"), "{page}");
+        later(app).await;
+        assert_eq!(rows!(app, "unlink_steps WHERE state <> 'done'"), 0);
+        assert!(!hanako.get("/account").await.body.contains("Under way."));
+    }
+
     async fn u07_an_answer_that_was_lost_is_asked_for_again(app) {
         let (mut hanako, _) = app.linked("hanako@example.jp").await;
         app.fault(json!({ "endpoint": "POST /user/v1/deauthorize", "cut": "after" })).await;
