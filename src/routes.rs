@@ -16,6 +16,7 @@ use tower_http::{
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
     timeout::TimeoutLayer,
 };
+use tracing::Instrument;
 
 use crate::{
     app::App,
@@ -91,13 +92,18 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
     Error::internal("a handler panicked").into_response()
 }
 
-/// One line a request. The path only: queries hold codes and states.
+/// One line a request, and the request's id on every line that it causes. The path only: queries hold codes
+/// and states.
 async fn log(request: Request, next: middleware::Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = next.run(request).await;
-    let request_id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-    tracing::info!(%method, path, status = response.status().as_u16(), request_id, "request");
-    response
+    let request_id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let span = tracing::info_span!("http", request_id);
+    let answering = async {
+        let response = next.run(request).await;
+        tracing::info!(%method, path, status = response.status().as_u16(), "request");
+        response
+    };
+    answering.instrument(span).await
 }
 
 fn get<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
