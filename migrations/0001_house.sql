@@ -33,6 +33,7 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_by_member ON sessions (member_id);
 CREATE INDEX sessions_by_link ON sessions (link_id);
 CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+CREATE INDEX sessions_by_idle_expiry ON sessions (idle_expires_at);
 
 CREATE TABLE line_users (
   id           TEXT PRIMARY KEY,
@@ -71,6 +72,7 @@ CREATE TABLE links (
 CREATE UNIQUE INDEX links_active_line_user ON links (line_user_id) WHERE ended_at IS NULL;
 CREATE UNIQUE INDEX links_active_member ON links (member_id, provider) WHERE ended_at IS NULL;
 CREATE INDEX links_by_member ON links (member_id, created_at);
+CREATE INDEX links_by_line_user ON links (line_user_id);
 
 -- What an unlink still has to do at LINE, and how far it is.
 CREATE TABLE unlink_steps (

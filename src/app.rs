@@ -35,7 +35,7 @@ pub struct Inner {
     /// Counts the commits that left work to do, so that it starts at once on this node.
     wake: watch::Sender<u64>,
     /// Bounds the memory of password hashing.
-    pub hashing: Semaphore,
+    pub hashing: Arc<Semaphore>,
     random: SystemRandom,
 }
 
@@ -65,7 +65,7 @@ impl App {
             api_data: hosts.api_data.clone(),
         })?;
         let sealer = Sealer::new(&config.security)?;
-        let hashing = Semaphore::new(config.security.password_hash.at_once);
+        let hashing = Arc::new(Semaphore::new(config.security.password_hash.at_once));
         Ok(Self(Arc::new(Inner {
             config,
             db,

@@ -32,6 +32,9 @@ pub enum Error {
     Reauth { return_to: String },
     #[error("too many requests")]
     TooMany,
+    /// All places for costly work are taken: nothing was changed, try again in a moment.
+    #[error("busy")]
+    Busy,
     /// The database is away or overloaded: nothing was changed, try again.
     #[error("unavailable: {0}")]
     Unavailable(Arc<dyn std::error::Error + Send + Sync>),
@@ -73,7 +76,7 @@ impl Error {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::SignIn { .. } | Self::Reauth { .. } => StatusCode::UNAUTHORIZED,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused(refusal) => refusal.status,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -84,10 +87,11 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let away = match &error {
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) => true,
-            // SQLite: 5 busy, 6 locked, 13 full. PostgreSQL: 08 connection, 53 resources, 55P03 and 57 time-outs.
+            // SQLite: 5 busy, 6 locked, 13 full, and their finer kinds. PostgreSQL: 08 connection, 25P03 and 57
+            // time-outs, 40 serialisation and deadlock, 53 resources, 55P03 lock not had in time.
             sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-                matches!(code.as_ref(), "5" | "6" | "13" | "261" | "517" | "55P03")
-                    || (code.len() == 5 && ["08", "53", "57"].iter().any(|class| code.starts_with(class)))
+                matches!(code.as_ref(), "5" | "6" | "13" | "261" | "517" | "773" | "25P03" | "55P03")
+                    || (code.len() == 5 && ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class)))
             }),
             _ => false,
         };

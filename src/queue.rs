@@ -14,8 +14,10 @@ use crate::{
     error::Result,
 };
 
-/// How long a claimed job may run; longer than the time limit of any call it makes.
+/// How long a claim holds.
 const LEASE: Duration = Duration::from_secs(60);
+/// How long a run may take: it ends before its lease does, so that nothing is done to LINE after the claim.
+pub const LIMIT: Duration = Duration::from_secs(50);
 
 /// Work to be done after a commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +33,6 @@ pub enum Job {
     UserMenu { line_user_id: String, channel: String },
     /// Makes sure that a channel's rich menus exist at LINE.
     EnsureMenus { channel: String },
-    /// Deletes what is past its time.
-    Prune,
 }
 
 /// A claimed job. `fence` proves the claim when its end is recorded.
@@ -74,15 +74,17 @@ impl Job {
             Self::AbandonAttempt { attempt_id } => ("abandon_attempt", attempt_id),
             Self::UserMenu { line_user_id, .. } => ("user_menu", line_user_id),
             Self::EnsureMenus { channel } => ("ensure_menus", channel),
-            Self::Prune => ("prune", ""),
         }
     }
 
     /// Tries after which the job is parked; `None` is never: an unlink is carried out however long LINE is away.
     fn tries(&self) -> Option<i64> {
         match self {
-            Self::Deauthorize { .. } | Self::RevokeGrant { .. } | Self::UserMenu { .. } | Self::Prune => None,
-            Self::AbandonAttempt { .. } | Self::EnsureMenus { .. } => Some(20),
+            Self::Deauthorize { .. }
+            | Self::RevokeGrant { .. }
+            | Self::UserMenu { .. }
+            | Self::AbandonAttempt { .. } => None,
+            Self::EnsureMenus { .. } => Some(20),
         }
     }
 }

@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
     handler::Handler,
-    http::{HeaderName, Method, StatusCode, header},
+    http::{HeaderName, Method, header},
     middleware,
     response::{IntoResponse, Response},
     routing::{self, MethodRouter},
@@ -14,8 +14,8 @@ use axum::{
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
-    timeout::TimeoutLayer,
 };
+use tracing::Instrument;
 
 use crate::{
     app::App,
@@ -75,8 +75,8 @@ pub fn router_of(app: &App, routes: Vec<Route>) -> Router {
     let door = |who| middleware::from_fn_with_state((app.clone(), who), guard::door);
     let mut router = Router::new();
     for route in routes {
-        let handler = route.handler.layer(CatchPanicLayer::custom(panicked)).layer(middleware::map_response(face));
-        let handler = handler.layer(door(route.who));
+        let handler = route.handler.layer(CatchPanicLayer::custom(panicked)).layer(middleware::from_fn(limit_time));
+        let handler = handler.layer(middleware::map_response(face)).layer(door(route.who));
         router = router.route(route.path, handler);
     }
     let request_id = HeaderName::from_static("x-request-id");
@@ -85,16 +85,28 @@ pub fn router_of(app: &App, routes: Vec<Route>) -> Router {
         .fallback_service(nowhere.with_state(app.clone()))
         .with_state(app.clone())
         .layer(DefaultBodyLimit::max(64 * 1024))
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(30)))
         .layer(middleware::from_fn_with_state(app.clone(), headers::add))
         .layer(middleware::from_fn(log))
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
         .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
+        .layer(middleware::map_request(forget_request_id))
 }
 
 /// A panic is one request's, and looks like any other failure of ours.
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     Error::internal("a handler panicked").into_response()
+}
+
+/// A request's id is ours alone: people name it to us, so that nobody else may choose it.
+async fn forget_request_id(mut request: Request) -> Request {
+    request.headers_mut().remove("x-request-id");
+    request
+}
+
+/// Longer than the calls to LINE of a callback.
+async fn limit_time(request: Request, next: middleware::Next) -> Response {
+    let answer = tokio::time::timeout(Duration::from_secs(40), next.run(request)).await;
+    answer.unwrap_or_else(|_| Error::Busy.into_response())
 }
 
 /// What the framework refuses by itself (a form without its fields, a method that is not there) gets our page too.
@@ -107,15 +119,18 @@ async fn face(mut response: Response) -> Response {
     response
 }
 
-/// One line a request. The path only: queries hold codes and states.
+/// One line a request, and the request's id on every line that it causes. The path only: queries hold codes
+/// and states.
 async fn log(request: Request, next: middleware::Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    // The outermost layer gave it; the answer has it only further out.
-    let request_id = request.headers().get("x-request-id").cloned();
-    let request_id = request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
-    let response = next.run(request).await;
-    tracing::info!(%method, path, status = response.status().as_u16(), request_id, "request");
-    response
+    let request_id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let span = tracing::info_span!("http", request_id);
+    let answering = async {
+        let response = next.run(request).await;
+        tracing::info!(%method, path, status = response.status().as_u16(), "request");
+        response
+    };
+    answering.instrument(span).await
 }
 
 pub fn get<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {

@@ -25,26 +25,32 @@ pub async fn run(app: App, stop: CancellationToken) {
     let holder = app.new_id();
     for channel in app.config.channel.keys() {
         let (app, channel, holder) = (app.clone(), channel.clone(), holder.clone());
-        loops.spawn(repeat(app.clone(), stop.clone(), move || {
+        loops.spawn(repeat(app.clone(), stop.clone(), REST, move || {
             let (app, channel, holder) = (app.clone(), channel.clone(), holder.clone());
             async move { message::deliver(&app, &channel, &holder).await }
         }));
     }
-    loops.spawn(repeat(app.clone(), stop.clone(), move || {
+    loops.spawn(repeat(app.clone(), stop.clone(), REST, {
         let app = app.clone();
-        async move { run_due(&app).await }
+        move || {
+            let app = app.clone();
+            async move { run_due(&app).await }
+        }
+    }));
+    loops.spawn(repeat(app.clone(), stop, PRUNE_EVERY, move || {
+        let (app, holder) = (app.clone(), holder.clone());
+        async move { prune(&app, &holder).await }
     }));
     while loops.join_next().await.is_some() {}
 }
 
-/// What must be there for the jobs to have a meaning: the menus of each channel, and the hourly pruning.
+/// What must be there for the jobs to have a meaning: the menus of each channel.
 pub async fn prepare(app: &App) -> Result<()> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
     for channel in app.config.channel.keys() {
         queue::enqueue_once(&mut tx, now, now, &Job::EnsureMenus { channel: channel.clone() }).await?;
     }
-    queue::enqueue_once(&mut tx, now, now, &Job::Prune).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -63,7 +69,7 @@ pub async fn drain(app: &App) -> Result<()> {
 }
 
 /// Runs `work` again and again: at once while it finds something, else when woken or rested.
-async fn repeat<W, F>(app: App, stop: CancellationToken, work: W)
+async fn repeat<W, F>(app: App, stop: CancellationToken, rest: Duration, work: W)
 where
     W: Fn() -> F,
     F: Future<Output = Result<usize>>,
@@ -77,7 +83,7 @@ where
         if found == 0 {
             tokio::select! {
                 () = stop.cancelled() => {}
-                _ = time::timeout(REST, wakes.changed()) => {}
+                _ = time::timeout(rest, wakes.changed()) => {}
             }
         }
     }
@@ -127,33 +133,19 @@ async fn perform(app: &App, job: &Job) -> Result<Outcome> {
         Job::AbandonAttempt { attempt_id } => link::cleanup::abandon(app, attempt_id).await,
         Job::UserMenu { line_user_id, channel } => Ok(rich_menu::apply(app, line_user_id, channel).await),
         Job::EnsureMenus { channel } => Ok(rich_menu::ensure(app, channel).await),
-        Job::Prune => prune(app).await,
     }
 }
 
-/// Deletes what is past its time, in small transactions, and comes again in an hour.
-async fn prune(app: &App) -> Result<Outcome> {
+/// Deletes what is past its time, on one node at a time; gives the number of rows, so that a rest is taken
+/// only when all is done.
+async fn prune(app: &App, holder: &str) -> Result<usize> {
+    if queue::lease(app, "prune", holder, PRUNE_EVERY).await?.is_none() {
+        return Ok(0);
+    }
     let now = app.now();
     let mut conn = app.db.conn().await?;
-    let sessions = member::session::prune(&mut conn, now).await?;
-    let attempts = link::attempt::prune(&mut conn, now).await?;
-    let jobs = queue::prune(&mut conn, now).await?;
-    let again = if sessions + attempts + jobs > 0 { Duration::from_secs(1) } else { PRUNE_EVERY };
-    queue::enqueue(&mut conn, now, now.plus(again), &Job::Prune).await?;
-    Ok(Outcome::Done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Error;
-
-    #[tokio::test]
-    async fn j16_a_job_that_panics_or_errs_is_tried_again() {
-        let panics = shielded(async { panic!("a bug") }).await;
-        assert!(matches!(&panics, Outcome::Retry { why, after: None } if why.contains("panicked")), "{panics:?}");
-        let errs = shielded(async { Err(Error::internal("no such table")) }).await;
-        assert!(matches!(&errs, Outcome::Retry { why, after: None } if why.contains("no such table")), "{errs:?}");
-        assert_eq!(shielded(async { Ok(Outcome::Done) }).await, Outcome::Done);
-    }
+    let mut deleted = member::session::prune(&mut conn, now).await?;
+    deleted += link::attempt::prune(&mut conn, now).await?;
+    deleted += queue::prune(&mut conn, now).await?;
+    Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
 }

@@ -117,8 +117,11 @@ async fn find_session(app: &App, headers: &HeaderMap) -> Result<Option<Session>>
     let Some(token) = cookie::get(&app.config, headers, cookie::SESSION) else { return Ok(None) };
     let mut conn = app.db.conn().await?;
     let found = session::find(&mut conn, app.now(), &token).await?;
-    if let Some(session) = &found {
-        session::touch(&mut conn, app.now(), session).await?;
+    if let Some(session) = &found
+        && let Err(error) = session::touch(&mut conn, app.now(), session).await
+    {
+        // Pages can still be read where nothing can be written.
+        tracing::warn!(%error, "last-seen not kept");
     }
     Ok(found)
 }

@@ -71,11 +71,17 @@ pub async fn verify(app: &App, stored: Option<&str>, password: &str) -> Result<V
     .await?
 }
 
-/// Runs off the async threads, when one of the few places is free.
+/// Runs off the async threads, when one of the few places is free. The place is held by the work itself: a
+/// caller who hangs up frees nothing that is still in use.
 async fn run<T: Send + 'static>(app: &App, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    let turn = tokio::time::timeout(WAIT, app.hashing.acquire()).await;
-    let _turn = turn.map_err(|_| Error::TooMany)?.map_err(Error::internal)?;
-    spawn_blocking(work).await.map_err(Error::internal)
+    let turn = tokio::time::timeout(WAIT, app.hashing.clone().acquire_owned()).await;
+    let turn = turn.map_err(|_| Error::Busy)?.map_err(Error::internal)?;
+    let done = spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    });
+    done.await.map_err(Error::internal)
 }
 
 fn hash_now(cost: &config::PasswordHash, password: &str) -> Result<String> {

@@ -32,7 +32,7 @@ pub fn render(app: &App, visit: &Visit, request_id: &str, error: &Error, respons
     let page = Page::new(app, visit);
     let (key, next) = match error {
         Error::Refused(refusal) => (refusal.key, refusal.next.clone()),
-        Error::Unavailable(_) => ("unavailable", NextStep::Link(visit.here.clone())),
+        Error::Busy | Error::Unavailable(_) => ("unavailable", NextStep::Link(visit.here.clone())),
         Error::NotFound => ("not_found", NextStep::Link("/".into())),
         Error::Forbidden => ("forbidden", NextStep::Link("/".into())),
         Error::Csrf => ("csrf", NextStep::Link("/".into())),

@@ -61,17 +61,18 @@ fn the_good_one_is_good() {
     assert_eq!(config.channel["main"].channel_secret.expose_secret(), BOT_SECRET);
 }
 
-/// What is written, the key that is named, and words that help.
+/// Takes what is replaced, what is written instead, the key to be named, and words that help.
+fn assert_named(from: &str, to: &str, key: &str, words: &str) {
+    let named = mistakes(&changed(&[(from, to)]));
+    let found = named.iter().any(|mistake| mistake.starts_with(&format!("{key}: ")) && mistake.contains(words));
+    assert!(found, "{to:?} should say {key}: … {words} …, and says {named:#?}");
+}
+
 #[test]
-fn each_mistake_is_named_with_its_key() {
-    let login_id = r#"channel_id = "1000000001""#;
-    let login_secret = r#"channel_secret = "5f1c0b7a9d3e4f60812233445566778a""#;
-    let sealing_keys = r#"sealing_keys = { one = "yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=" }"#;
+fn mistakes_in_the_keys_above_all_sections() {
     let database = r#"database_url = "postgres://musubi:hunter2hunter2@127.0.0.1/musubi""#;
     let public = r#"public_url = "https://members.example.jp""#;
     let company = r#"company = "Example Company""#;
-    let provider = r#"provider = "main""#;
-    let secret = "provider.main.login.channel_secret";
     for (from, to, key, words) in [
         (public, "", "public_url", "is missing"),
         (public, r#"public_url = "members.example.jp""#, "public_url", "relative URL"),
@@ -100,6 +101,15 @@ fn each_mistake_is_named_with_its_key() {
         (database, r#"database_url = "sqlite://:memory:""#, "database_url", "in-memory"),
         (database, r#"database_url = "sqlite://x.db?mode=memory""#, "database_url", "in-memory"),
         (database, r#"database_url = "sqlite://""#, "database_url", "in-memory"),
+    ] {
+        assert_named(from, to, key, words);
+    }
+}
+
+#[test]
+fn mistakes_in_keys_that_seal() {
+    let sealing_keys = r#"sealing_keys = { one = "yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=" }"#;
+    for (from, to, key, words) in [
         (r#"sealing_key = "one""#, "", "security.sealing_key", "is missing"),
         (r#"sealing_key = "one""#, r#"sealing_key = "two""#, "security.sealing_key", "id of one of"),
         (
@@ -135,6 +145,18 @@ fn each_mistake_is_named_with_its_key() {
             "security.password_hash.memory_kib",
             "expected u32",
         ),
+    ] {
+        assert_named(from, to, key, words);
+    }
+}
+
+#[test]
+fn mistakes_in_providers_and_channels() {
+    let login_id = r#"channel_id = "1000000001""#;
+    let login_secret = r#"channel_secret = "5f1c0b7a9d3e4f60812233445566778a""#;
+    let provider = r#"provider = "main""#;
+    let secret = "provider.main.login.channel_secret";
+    for (from, to, key, words) in [
         (login_secret, "", secret, "is missing"),
         (login_secret, r#"channel_secret = """#, secret, "is missing"),
         (login_secret, r#"channel_secret = "5f1c0b7a""#, secret, "looks like an example"),
@@ -158,9 +180,7 @@ fn each_mistake_is_named_with_its_key() {
         ("[channel.main]", "[channel.\"The Main\"]", "channel.The Main", "a-z"),
         ("[provider.main.login]", "[provider.MAIN.login]", "provider.MAIN", "a-z"),
     ] {
-        let named = mistakes(&changed(&[(from, to)]));
-        let found = named.iter().any(|mistake| mistake.starts_with(&format!("{key}: ")) && mistake.contains(words));
-        assert!(found, "{to:?} should say {key}: … {words} …, and says {named:#?}");
+        assert_named(from, to, key, words);
     }
 }
 

@@ -1,4 +1,5 @@
 //! What `musubi doctor` says of an installation, whole and broken.
+#![expect(clippy::panic, reason = "a test that cannot go on fails, and says why")]
 
 use axum::http::Method;
 use musubi::{

@@ -1,4 +1,5 @@
 //! The real binary: starting, stopping, being killed, and standing in its own way.
+#![expect(clippy::panic, reason = "a test that cannot go on fails, and says why")]
 
 use std::{
     collections::BTreeMap,
@@ -352,6 +353,20 @@ async fn a_taken_port_is_named_with_what_chooses_another() {
         assert_eq!(code, Some(1), "{told}");
         assert!(told.contains(words) && told.contains(&address), "{arguments:?}: {told}");
     }
+}
+
+/// A browser may open connections ahead of need and hold them.
+#[tokio::test]
+async fn x37_silent_connections_do_not_delay_the_end() {
+    let place = Place::new(Engine::Sqlite).await;
+    let mut server = Process::start(&["serve", "--config", &place.alone()]);
+    let serving = server.wait_for("serving");
+    let address = word(&serving, "listen=");
+    let silent = std::net::TcpStream::connect(address).unwrap();
+    assert_eq!(Browser::new(&format!("http://{address}"), PUBLIC).get("/healthz").await.status, 200);
+    let told = server.stop();
+    drop(silent);
+    assert!(told.contains("request_id=") && !told.contains("request_id=\"\""), "each request has its id: {told}");
 }
 
 // ---- the database

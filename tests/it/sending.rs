@@ -1,4 +1,5 @@
 //! Sending while LINE fails in every way it can: each person gets each message once, and the counts add up.
+#![expect(clippy::panic, reason = "a test that cannot go on fails, and says why")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
