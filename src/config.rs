@@ -152,6 +152,11 @@ impl Config {
         format!("{}{path}", self.public_url.as_str().trim_end_matches('/'))
     }
 
+    /// The names of a provider's Messaging API channels.
+    pub fn channels_of(&self, provider: &str) -> impl Iterator<Item = &String> {
+        self.channel.iter().filter(move |(_, channel)| channel.provider == provider).map(|(name, _)| name)
+    }
+
     /// The callback to register for a provider in LINE's console.
     pub fn callback_url(&self, provider: &str) -> String {
         self.url(&format!("/line/callback/{provider}"))

@@ -81,6 +81,13 @@ pub async fn find(conn: &mut Conn, id: &str) -> Result<Option<LineUser>> {
     Ok(found)
 }
 
+/// Holds the LINE user until the end of the transaction, as [`upsert`] does: what decides over their link comes
+/// one by one, also on PostgreSQL, where two transactions would not see each other.
+pub async fn lock(conn: &mut Conn, id: &str) -> Result<()> {
+    sqlx::query("UPDATE line_users SET provider = provider WHERE id = $1").bind(id).execute(conn).await?;
+    Ok(())
+}
+
 /// Keeps a friend fact, unless a newer one is known.
 pub async fn set_friend(conn: &mut Conn, now: Millis, line_user_id: &str, channel: &str, friend: Friend) -> Result<()> {
     sqlx::query(

@@ -12,6 +12,7 @@ use crate::{
     app::App,
     error,
     line::{self, Error},
+    line_user,
     queue::{self, Job, Outcome},
 };
 
@@ -48,6 +49,7 @@ async fn apply_wanted(app: &App, line_user_id: &str, channel: &str) -> Result<Ou
         Wanted::Own(menu) => Some((menu.name.as_str(), give(&remote, &user_id, menu).await?)),
     };
     let mut tx = app.db.begin().await?;
+    line_user::lock(&mut tx, line_user_id).await?;
     let now = app.now();
     let given = given.as_ref().map(|(menu, rich_menu_id)| (*menu, rich_menu_id.as_str()));
     store::set_user_menu(&mut tx, now, line_user_id, channel, given).await?;
@@ -55,11 +57,17 @@ async fn apply_wanted(app: &App, line_user_id: &str, channel: &str) -> Result<Ou
     let still = store::find_person(&mut tx, line_user_id).await?;
     let is_still_so = still.is_some_and(|(_, later)| later == facts);
     if is_still_so && given.is_none() {
-        store::finish_unlink_step(&mut tx, now, line_user_id).await?;
+        store::finish_unlink_step(&mut tx, now, line_user_id, siblings(app, channel)).await?;
     }
     tx.commit().await.map_err(error::Error::from)?;
     let why = || "the link changed meanwhile".to_owned();
     Ok(if is_still_so { Outcome::Done } else { Outcome::Retry { why: why(), after: Some(Duration::ZERO) } })
+}
+
+/// How many channels the provider of this channel has.
+fn siblings(app: &App, channel: &str) -> i64 {
+    let provider = app.config.channel.get(channel).map(|found| found.provider.as_str()).unwrap_or_default();
+    i64::try_from(app.config.channels_of(provider).count()).unwrap_or(i64::MAX)
 }
 
 /// Whoever should see the default menu needs none of their own.

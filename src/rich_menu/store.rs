@@ -101,15 +101,17 @@ pub(super) async fn set_user_menu(
     Ok(())
 }
 
-/// Notes that LINE carried out the menu step of the person's unlinks.
-pub(super) async fn finish_unlink_step(conn: &mut Conn, now: Millis, line_user_id: &str) -> Result<()> {
+/// Notes that LINE carried out the menu step of the person's unlinks, once each of the provider's `channels` did.
+pub(super) async fn finish_unlink_step(conn: &mut Conn, now: Millis, line_user_id: &str, channels: i64) -> Result<()> {
     sqlx::query(
         "UPDATE unlink_steps SET state = 'done', updated_at = $1
          WHERE step = 'menu' AND state = 'pending'
-           AND link_id IN (SELECT id FROM links WHERE line_user_id = $2 AND ended_at IS NOT NULL)",
+           AND link_id IN (SELECT id FROM links WHERE line_user_id = $2 AND ended_at IS NOT NULL)
+           AND (SELECT CAST(COUNT(*) AS BIGINT) FROM user_menus WHERE line_user_id = $2 AND menu IS NULL) >= $3",
     )
     .bind(now)
     .bind(line_user_id)
+    .bind(channels)
     .execute(conn)
     .await?;
     Ok(())
