@@ -29,15 +29,19 @@ pub async fn begin(conn: &mut Conn, now: Millis, link_id: &str, has_grant: bool)
     queue::enqueue(conn, now, now, &Job::Deauthorize { link_id: link_id.to_owned() }).await
 }
 
-/// The person linked again: what was still to be done for the former link is not wanted any more.
-pub async fn cancel_steps(conn: &mut Conn, now: Millis, link_id: &str) -> Result<()> {
+/// The person linked again: what was still to be done for the former link is not wanted any more, but its own
+/// tokens go.
+pub async fn call_off(conn: &mut Conn, now: Millis, link_id: &str) -> Result<()> {
     sqlx::query(
         "UPDATE unlink_steps SET state = 'cancelled', updated_at = $1 WHERE link_id = $2 AND state = 'pending'",
     )
     .bind(now)
     .bind(link_id)
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
+    for grant_id in grant::list_of_link(conn, link_id).await? {
+        queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id }).await?;
+    }
     Ok(())
 }
 
@@ -77,27 +81,29 @@ enum Deauthorized {
 
 /// [`Job::Deauthorize`]
 pub async fn deauthorize(app: &App, link_id: &str) -> Result<Outcome> {
-    let mut conn = app.db.conn().await?;
+    let mut tx = app.db.begin().await?;
     let ended: Option<(String, String)> = sqlx::query_as(
         "SELECT l.line_user_id, l.provider FROM links l JOIN unlink_steps s ON s.link_id = l.id
          WHERE l.id = $1 AND l.ended_at IS NOT NULL AND s.step = 'deauthorize' AND s.state = 'pending'",
     )
     .bind(link_id)
-    .fetch_optional(&mut *conn)
+    .fetch_optional(&mut *tx)
     .await?;
     let Some((line_user_id, provider)) = ended else { return Ok(Outcome::Done) };
-    if find_owner(&mut conn, &line_user_id).await?.is_some() {
+    if find_owner(&mut tx, &line_user_id).await?.is_some() {
         // Linked again meanwhile: the permission is the new link's.
-        cancel_steps(&mut conn, app.now(), link_id).await?;
+        call_off(&mut tx, app.now(), link_id).await?;
+        tx.commit().await?;
+        app.wake();
         return Ok(Outcome::Done);
     }
-    let grants = grant::list_of_link(&mut conn, link_id).await?;
+    let grants = grant::list_of_link(&mut tx, link_id).await?;
     let grant = match grants.first() {
-        Some(id) => grant::find(&mut conn, app, id).await?,
+        Some(id) => grant::find(&mut tx, app, id).await?,
         None => None,
     };
-    note_try(&mut conn, app.now(), link_id).await?;
-    drop(conn);
+    note_try(&mut tx, app.now(), link_id).await?;
+    tx.commit().await?;
     let state = match grant {
         None => Deauthorized::NeedsUser,
         Some(grant) => take_back(app, &login_channel(app, &provider)?, &provider, grant).await?,

@@ -204,10 +204,7 @@ async fn call_off_clean_up(conn: &mut Conn, app: &App, now: Millis, pending: &Pe
             return Ok(Some(Cause::ConfirmGone));
         }
         if is_open {
-            cleanup::cancel_steps(conn, now, &former.link_id).await?;
-            for grant_id in grant::list_of_link(conn, &former.link_id).await? {
-                queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id }).await?;
-            }
+            cleanup::call_off(conn, now, &former.link_id).await?;
         }
     }
     Ok(None)

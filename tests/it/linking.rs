@@ -594,6 +594,37 @@ both_engines! {
         assert!(permission_lives(app).await);
     }
 
+    async fn k14_a_dead_workers_clean_up_is_cancelled(app) {
+        let (mut hanako, user) = app.linked("hanako@example.jp").await;
+        hanako.unlink().await;
+        let claimed = queue::claim(&app.app, 100).await.unwrap();
+        app.execute("UPDATE jobs SET leased_until = 1 WHERE leased_until IS NOT NULL").await;
+        assert_eq!(hanako.link(&user).await.location(), "/account?done=linked");
+        let again = queue::Outcome::Retry { why: "not dead after all".into(), after: Some(Duration::ZERO) };
+        for claimed in &claimed {
+            queue::finish(&app.app, claimed, &again, 0.0).await.unwrap();
+        }
+        app.drain().await;
+        assert_eq!(app.calls_to("/user/v1/deauthorize").await.len(), 0);
+        assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 1);
+        assert!(permission_lives(app).await);
+    }
+
+    /// However the new link came about: the job itself looks for it before LINE is asked.
+    async fn k14_the_job_itself_sees_a_new_link(app) {
+        let (mut hanako, _) = app.linked("hanako@example.jp").await;
+        hanako.unlink().await;
+        app.execute(
+            "INSERT INTO links (id, provider, line_user_id, member_id, source, consent_version, consent_locale, created_at)
+             SELECT 'imported', provider, line_user_id, member_id, 'imported', '1', 'ja', created_at FROM links",
+        )
+        .await;
+        app.drain().await;
+        assert_eq!(app.calls_to("/user/v1/deauthorize").await.len(), 0);
+        assert_eq!(rows!(app, "unlink_steps WHERE step = 'deauthorize' AND state = 'cancelled'"), 1);
+        assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 0, "the former link's tokens go all the same");
+    }
+
     async fn k14_race_link_and_unlink(app) {
         for round in 0..rounds() {
             let (mut hanako, mut taro) = two(app, round).await;
