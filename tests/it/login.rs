@@ -202,7 +202,7 @@ both_engines! {
         let answer = get_from(&router, &hanako, &back).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST);
         assert!(answer.body.contains(&title("line_state")));
-        assert_eq!(app.audit().await.last().unwrap(), "line_refused/provider");
+        assert!(app.audit().await.contains(&"line_refused/provider".to_owned()));
         refused(&mut hanako, &back.replace("callback/other", "callback/main"), bad("line_used", "state_used")).await;
     }
 
@@ -549,7 +549,7 @@ both_engines! {
         let back = come_back(&mut visitor, &user).await;
         let answer = get_from(&router, &visitor, &back).await;
         assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
-        assert_eq!(app.audit().await.last().unwrap(), "line_refused/provider_fault");
+        assert!(app.audit().await.contains(&"line_refused/provider_fault".to_owned()));
         assert!(sent.load(Ordering::SeqCst) > 0);
     }
 
