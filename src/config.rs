@@ -9,6 +9,7 @@ mod shape;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
+use ipnet::IpNet;
 pub use load::ConfigError;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -22,6 +23,10 @@ pub struct Config {
     pub public_url: Url,
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
+    /// Addresses and networks (`10.0.0.0/8`) of the proxies in front, as a list or with commas between. Only they
+    /// are believed about whose request it is; without them everybody behind a proxy counts as one address.
+    #[serde(default, deserialize_with = "load::networks")]
+    pub trusted_proxies: Vec<IpNet>,
     /// `sqlite://path/to/file.db` or `postgres://user@host/database`; may hold a password.
     pub database_url: SecretString,
     /// The company's name, as its members know it.

@@ -1,7 +1,8 @@
 //! Reads the file and the environment into one table, then into [`Config`].
 
-use std::{env, fmt, fs, path::Path};
+use std::{env, fmt, fs, net::IpAddr, path::Path};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
@@ -137,6 +138,25 @@ fn read_secret_files(table: &mut Table, path: &str, mistakes: &mut Vec<String>) 
             read_secret_files(inner, &format!("{path}{name}."), mistakes);
         }
     }
+}
+
+/// Addresses or networks, as a list or in one text.
+pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Text(String),
+        List(Vec<String>),
+    }
+    let texts = match Given::deserialize(deserializer)? {
+        Given::Text(text) => text.split(',').map(str::to_owned).collect(),
+        Given::List(list) => list,
+    };
+    let network = |text: &str| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let named = texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+    let read =
+        |text| network(text).map_err(|_| serde::de::Error::custom("not an address or network such as 10.0.0.0/8"));
+    named.map(read).collect()
 }
 
 /// Accepts `1234567890` and `"1234567890"`: LINE's channel IDs look like numbers and are not.

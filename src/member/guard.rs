@@ -1,6 +1,6 @@
 //! The door of every route: who may call it, whether a form is ours, and the face of whatever is refused.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::{
     body::Body,
@@ -47,7 +47,7 @@ pub async fn door(State((app, who)): State<(App, Who)>, request: Request, next: 
     }
     let request_id = request_id(&request);
     let (headers, uri) = (request.headers().clone(), request.uri().clone());
-    let address = address(&request);
+    let address = address(&app, &request);
     let found = find_session(&app, &headers).await;
     let viewer = found
         .as_ref()
@@ -139,8 +139,22 @@ fn check_host(app: &App, request: &Request) -> Result<()> {
     if asked.eq_ignore_ascii_case(&ours) { Ok(()) } else { Err(Error::BadRequest("foreign Host")) }
 }
 
-fn address(request: &Request) -> String {
-    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_string()).unwrap_or_default()
+/// Whose request it is: the peer's or, where that is a listed proxy, the last one named by a listed proxy.
+fn address(app: &App, request: &Request) -> String {
+    let Some(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>() else { return String::new() };
+    let is_proxy = |address: &IpAddr| app.config.trusted_proxies.iter().any(|network| network.contains(address));
+    let mut address = peer.0.ip().to_canonical();
+    let headers = request.headers().get_all("x-forwarded-for").iter().rev();
+    let mut named = headers.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
+    while is_proxy(&address) {
+        // Some proxies add the port.
+        let next = named.next().map(str::trim).and_then(|text| {
+            text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip())).ok()
+        });
+        let Some(next) = next else { break };
+        address = next.to_canonical();
+    }
+    address.to_string()
 }
 
 fn request_id(request: &Request) -> String {
