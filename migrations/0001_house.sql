@@ -123,6 +123,7 @@ CREATE TABLE attempts (
   confirmed_at    BIGINT
 );
 CREATE INDEX attempts_by_expiry ON attempts (expires_at);
+CREATE INDEX attempts_by_browser ON attempts (browser_hash);
 CREATE INDEX attempts_by_address ON attempts (address, created_at);
 CREATE INDEX attempts_unused ON attempts (created_at) WHERE used_at IS NULL;
 
@@ -168,6 +169,5 @@ CREATE INDEX jobs_by_subject ON jobs (subject);
 CREATE TABLE leases (
   name       TEXT PRIMARY KEY,
   holder     TEXT NOT NULL,
-  fence      BIGINT NOT NULL,
   expires_at BIGINT NOT NULL                  -- by the database's clock
 );

@@ -157,6 +157,11 @@ impl Config {
         format!("{}{path}", self.public_url.as_str().trim_end_matches('/'))
     }
 
+    /// What a provider is called on the pages.
+    pub fn label_of(&self, provider: &str) -> String {
+        self.provider.get(provider).map(|found| found.label(provider).to_owned()).unwrap_or_default()
+    }
+
     /// The names of a provider's Messaging API channels.
     pub fn channels_of(&self, provider: &str) -> impl Iterator<Item = &String> {
         self.channel.iter().filter(move |(_, channel)| channel.provider == provider).map(|(name, _)| name)

@@ -1,7 +1,8 @@
 //! Links (table `links`): the tie between one LINE user and one member, from the first click to the last
 //! trace at LINE.
 //!
-//! - [`start`] → LINE → [`callback`] → [`confirm`]: every way in proves both accounts and asks the person
+//! - [`start`] → LINE → [`callback`] → `proof` → `follow` → [`confirm`]: every way in proves both accounts and asks
+//!   the person
 //! - [`account`] shows the links, [`unlink`] ends one at once, [`cleanup`] carries the end out at LINE
 //! - [`attempt`] and [`grant`] are the tables in between; [`refusal`] is the closed list of what can go wrong
 
@@ -10,7 +11,9 @@ pub mod attempt;
 pub mod callback;
 pub mod cleanup;
 pub mod confirm;
+mod follow;
 pub mod grant;
+mod proof;
 pub mod refusal;
 pub mod start;
 pub mod unlink;

@@ -220,24 +220,22 @@ pub async fn cancel(conn: &mut Conn, db: &Db, now: Millis, job: &Job) -> Result<
     Ok(if running.is_some() { Cancelled::InFlight } else { Cancelled::All })
 }
 
-/// Takes or renews the lease `name` for `holder`; `None` while another holds it.
-pub async fn lease(app: &App, name: &str, holder: &str, ttl: Duration) -> Result<Option<i64>> {
+/// Takes or renews the lease `name` for `holder`; false while another holds it.
+pub async fn lease(app: &App, name: &str, holder: &str, ttl: Duration) -> Result<bool> {
     let mut conn = app.db.conn().await?;
     let now = app.db.now(&mut conn).await?;
-    let fence = sqlx::query_scalar(
-        "INSERT INTO leases (name, holder, fence, expires_at) VALUES ($1, $2, 1, $3)
-         ON CONFLICT (name) DO UPDATE SET
-           fence = leases.fence + 1, holder = excluded.holder, expires_at = excluded.expires_at
-         WHERE leases.holder = excluded.holder OR leases.expires_at < $4
-         RETURNING fence",
+    let taken = sqlx::query(
+        "INSERT INTO leases (name, holder, expires_at) VALUES ($1, $2, $3)
+         ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
+         WHERE leases.holder = excluded.holder OR leases.expires_at < $4",
     )
     .bind(name)
     .bind(holder)
     .bind(now.plus(ttl))
     .bind(now)
-    .fetch_optional(&mut *conn)
+    .execute(&mut *conn)
     .await?;
-    Ok(fence)
+    Ok(taken.rows_affected() == 1)
 }
 
 /// Gives a lease back, so that another node need not wait for its end.

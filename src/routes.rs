@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
     handler::Handler,
-    http::{HeaderName, Method, header},
+    http::{HeaderName, Method},
     middleware,
     response::{IntoResponse, Response},
     routing::{self, MethodRouter},
@@ -76,7 +76,7 @@ pub fn router_of(app: &App, routes: Vec<Route>) -> Router {
     let mut router = Router::new();
     for route in routes {
         let handler = route.handler.layer(CatchPanicLayer::custom(panicked)).layer(middleware::from_fn(limit_time));
-        let handler = handler.layer(middleware::map_response(face)).layer(door(route.who));
+        let handler = handler.layer(door(route.who));
         router = router.route(route.path, handler);
     }
     let request_id = HeaderName::from_static("x-request-id");
@@ -107,16 +107,6 @@ async fn forget_request_id(mut request: Request) -> Request {
 async fn limit_time(request: Request, next: middleware::Next) -> Response {
     let answer = tokio::time::timeout(Duration::from_secs(40), next.run(request)).await;
     answer.unwrap_or_else(|_| Error::Busy.into_response())
-}
-
-/// What the framework refuses by itself (a form without its fields, a method that is not there) gets our page too.
-async fn face(mut response: Response) -> Response {
-    let is_html =
-        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-    if response.status().is_client_error() && !is_html && response.extensions().get::<Error>().is_none() {
-        response.extensions_mut().insert(Error::BadRequest("not what the route takes"));
-    }
-    response
 }
 
 /// One line a request, and the request's id on every line that it causes. The path only: queries hold codes

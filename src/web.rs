@@ -4,7 +4,6 @@ pub mod assets;
 pub mod cookie;
 pub mod csrf;
 pub mod error_page;
-pub mod extract;
 pub mod headers;
 pub mod home;
 pub mod locale;

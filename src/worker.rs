@@ -139,7 +139,7 @@ async fn perform(app: &App, job: &Job) -> Result<Outcome> {
 /// Deletes what is past its time, on one node at a time; gives the number of rows, so that a rest is taken
 /// only when all is done.
 async fn prune(app: &App, holder: &str) -> Result<usize> {
-    if queue::lease(app, "prune", holder, PRUNE_EVERY).await?.is_none() {
+    if !queue::lease(app, "prune", holder, PRUNE_EVERY).await? {
         return Ok(0);
     }
     let now = app.now();

@@ -28,7 +28,6 @@ pub struct LoginChannel {
 }
 
 /// What an authorize URL is made of; see LINE's "Integrating LINE Login".
-#[derive(Debug)]
 pub struct Authorize<'a> {
     pub state: &'a str,
     pub nonce: &'a str,
@@ -55,7 +54,6 @@ impl std::fmt::Debug for UserTokens {
 }
 
 /// What the token endpoint gave for a code. The ID token is not verified yet.
-#[derive(Debug)]
 pub struct TokenReply {
     pub tokens: UserTokens,
     pub expires_in: Duration,

@@ -99,9 +99,13 @@ pub async fn show(
         };
         cards.push(Card { provider: provider.clone(), label: found.label(provider).to_owned(), state });
     }
+    // Only what the cards say too: anybody can write a URL.
+    let is_linked = cards.iter().any(|card| matches!(card.state, CardState::Linked { .. }));
     let done = match asked.done.as_deref() {
-        Some("linked") => Some("done.linked"),
-        Some("unlinked") => Some("done.unlinked"),
+        Some("linked") if is_linked => Some("done.linked"),
+        Some("unlinked") if cards.iter().any(|card| !matches!(card.state, CardState::Linked { .. })) => {
+            Some("done.unlinked")
+        }
         Some("signed_up") => Some("done.signed_up"),
         _ => None,
     };

@@ -170,6 +170,19 @@ pub async fn take(conn: &mut Conn, now: Millis, state: &str) -> Result<Result<At
     Ok(Err(if known.is_some() { Cause::StateUsed } else { Cause::StateUnknown }))
 }
 
+/// What the last attempt of this browser was for, and where it was to return to.
+pub async fn find_last(conn: &mut Conn, now: Millis, browser_hash: &str) -> Result<Option<(Purpose, String)>> {
+    let found: Option<(String, String)> = sqlx::query_as(
+        "SELECT purpose, return_to FROM attempts WHERE browser_hash = $1 AND expires_at > $2
+         ORDER BY created_at DESC LIMIT 1",
+    )
+    .bind(browser_hash)
+    .bind(now)
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.and_then(|(purpose, return_to)| Some((Purpose::of_word(&purpose)?, return_to))))
+}
+
 /// Records how an attempt ended, for those who look into one.
 pub async fn set_outcome(conn: &mut Conn, id: &str, outcome: &str) -> Result<()> {
     sqlx::query("UPDATE attempts SET outcome = $1 WHERE id = $2").bind(outcome).bind(id).execute(conn).await?;

@@ -1,42 +1,31 @@
 //! LINE's answer: `GET /line/callback/{provider}`.
 //!
-//! The attempt is taken once and its binding checked before anything is asked of LINE; the code is exchanged
-//! once; the ID token is verified here; then [`decide`] says what follows.
-
-use std::time::Duration;
+//! The attempt is taken once and its binding checked before anything is asked of LINE ([`Arrival::take`]); then
+//! comes the [`proof`], and what follows from it ([`follow`]).
 
 use axum::{
     extract::{Path, RawQuery, State},
     http::HeaderMap,
-    response::{IntoResponse, Redirect, Response},
+    response::Response,
 };
+use tracing::Instrument;
 use url::form_urlencoded;
 
 use super::{
-    Decision, Purpose, attempt,
-    attempt::Attempt,
-    decide, find_active,
-    grant::{self, Holder},
-    hold_owner,
+    Purpose,
+    attempt::{self, Attempt},
+    follow::follow,
+    proof,
     refusal::{Cause, Restart},
     start::login_channel,
 };
 use crate::{
     app::App,
     audit,
-    db::{Conn, Millis},
+    db::Conn,
     error::{Error, Result},
-    line::{
-        ISSUER,
-        id_token::{self, Expected, Identity},
-        login::{LoginChannel, TokenReply, UserTokens},
-    },
-    line_user::{self, Friend, Profile},
-    member::{
-        guard::MaybeSession,
-        session::{self, Method, Session},
-    },
-    queue::{self, Job},
+    line::ISSUER,
+    member::{guard::MaybeSession, session::Session},
     seal,
     web::{cookie, visit::Visit},
 };
@@ -44,7 +33,8 @@ use crate::{
 /// Longest parameter that is looked at; ours have 43 characters, LINE's codes are short.
 const LONGEST: usize = 256;
 
-/// `GET /line/callback/{provider}`
+/// `GET /line/callback/{provider}`. In a task of its own: a person who closes the tab while LINE is asked leaves no
+/// tokens behind that nobody knows of.
 pub async fn arrive(
     State(app): State<App>,
     visit: Visit,
@@ -53,30 +43,20 @@ pub async fn arrive(
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response> {
-    let arrival = Arrival { app: &app, visit: &visit, session: session.as_ref(), headers: &headers };
-    let mut restart = Restart { provider: provider.clone(), purpose: Purpose::SignIn, return_to: "/".into() };
     login_channel(&app, &provider)?;
-    match arrival.handle(&query.unwrap_or_default(), &mut restart).await {
-        Ok(answer) => Ok(answer),
-        Err(Stop::Error(error)) => Err(error),
-        Err(Stop::Cause(cause, attempt_id)) => {
-            let refusal = cause.refuse(&restart);
-            arrival.record(&provider, attempt_id.as_deref(), &refusal).await?;
-            Err(refusal)
-        }
-    }
+    let browser = cookie::get(&app.config, &headers, cookie::ATTEMPT).unwrap_or_default();
+    let arrival = Arrival { app, visit, session, browser: seal::hash(&browser) };
+    let handling = async move { arrival.handle(&provider, &query.unwrap_or_default()).await };
+    tokio::spawn(handling.in_current_span()).await.map_err(Error::internal)?
 }
 
-/// Why a callback goes no further: a named cause (of an attempt, where there is one), or a failure of ours.
-enum Stop {
-    Cause(Cause, Option<String>),
-    Error(Error),
-}
-
-impl<E: Into<Error>> From<E> for Stop {
-    fn from(error: E) -> Self {
-        Self::Error(error.into())
-    }
+/// Who came back from LINE, in which browser.
+pub struct Arrival {
+    pub app: App,
+    pub visit: Visit,
+    pub session: Option<Session>,
+    /// Hash of the attempt cookie.
+    browser: String,
 }
 
 /// What LINE sent along.
@@ -88,66 +68,77 @@ struct Answer {
     iss: Option<String>,
 }
 
-struct Arrival<'a> {
-    app: &'a App,
-    visit: &'a Visit,
-    session: Option<&'a Session>,
-    headers: &'a HeaderMap,
-}
-
-/// A LINE user who just proved to be one.
-struct Proof {
-    identity: Identity,
-    friend: Friend,
-    tokens: UserTokens,
-    expires_in: Duration,
-}
-
-impl Arrival<'_> {
-    async fn handle(&self, query: &str, restart: &mut Restart) -> Result<Response, Stop> {
-        let answer = parse(query).map_err(|cause| Stop::Cause(cause, None))?;
-        let attempt = self.take(&answer, restart).await?;
-        let stop = |cause| Stop::Cause(cause, Some(attempt.id.clone()));
-        let code = match (answer.code, answer.error) {
-            (Some(code), None) => code,
-            (Some(_), Some(_)) => return Err(stop(Cause::CodeAndError)),
-            // LINE's documents say upper case, others have seen lower.
-            (None, Some(error)) if error.eq_ignore_ascii_case("access_denied") => return Err(stop(Cause::Denied)),
-            (None, Some(error)) => {
-                tracing::warn!(error = error.escape_debug().to_string(), "LINE refused to authorize");
-                return Err(stop(Cause::LineError));
-            }
-            (None, None) => return Err(stop(Cause::BadQuery)),
+impl Arrival {
+    async fn handle(&self, provider: &str, query: &str) -> Result<Response> {
+        let mut restart = Restart { provider: provider.to_owned(), purpose: Purpose::SignIn, return_to: "/".into() };
+        let answer = match parse(query) {
+            Ok(answer) => answer,
+            Err(cause) => return self.refuse(None, cause, &restart).await,
         };
-        let channel = login_channel(self.app, &restart.provider)?;
-        let proof = self.prove(&channel, &attempt, &code).await.map_err(|stopped| match stopped {
-            Ok(cause) => stop(cause),
-            Err(error) => Stop::Error(error),
-        })?;
-        self.follow(&attempt, restart, proof).await
+        let attempt = match self.take(&answer, &mut restart).await? {
+            Ok(attempt) => attempt,
+            Err((cause, id)) => return self.refuse(id.as_deref(), cause, &restart).await,
+        };
+        let code = match code(answer) {
+            Ok(code) => code,
+            Err(cause) => return self.refuse(Some(&attempt.id), cause, &restart).await,
+        };
+        let channel = login_channel(&self.app, provider)?;
+        let proof = match proof::obtain(&self.app, &channel, &attempt, &code).await? {
+            Ok(proof) => proof,
+            Err(cause) => return self.refuse(Some(&attempt.id), cause, &restart).await,
+        };
+        let answer = follow(self, &attempt, &restart, &proof).await;
+        if answer.as_ref().is_err_and(|error| !matches!(error, Error::Refused(_))) {
+            proof::give_back(&self.app, &channel, &proof.tokens).await;
+        }
+        answer
     }
 
-    /// The attempt of this state, if it is of this browser, provider, time and session.
-    async fn take(&self, answer: &Answer, restart: &mut Restart) -> Result<Attempt, Stop> {
-        let Some(state) = &answer.state else { return Err(Stop::Cause(Cause::StateMissing, None)) };
+    /// The attempt of this state, if it is of this browser, provider, time and session; else why not, and its id
+    /// where it is known.
+    async fn take(&self, answer: &Answer, restart: &mut Restart) -> Result<Result<Attempt, (Cause, Option<String>)>> {
         let now = self.app.now();
         let mut conn = self.app.db.conn().await?;
-        let attempt = match attempt::take(&mut conn, now, state).await? {
-            Ok(attempt) => attempt,
-            Err(cause) => return Err(Stop::Cause(cause, None)),
+        let taken = match &answer.state {
+            Some(state) => attempt::take(&mut conn, now, state).await?,
+            None => Err(Cause::StateMissing),
         };
-        drop(conn);
-        restart.purpose = Purpose::of_word(&attempt.purpose).unwrap_or(Purpose::SignIn);
+        let attempt = match taken {
+            Ok(attempt) => attempt,
+            Err(cause) => {
+                // LINE's auto login comes back with a state of nobody's: what this browser was about is started afresh.
+                if let Some((purpose, return_to)) = attempt::find_last(&mut conn, now, &self.browser).await? {
+                    restart.purpose = purpose;
+                    restart.return_to = return_to;
+                }
+                return Ok(Err((cause, None)));
+            }
+        };
         restart.return_to.clone_from(&attempt.return_to);
+        let cause = match Purpose::of_word(&attempt.purpose) {
+            Some(purpose) => {
+                restart.purpose = purpose;
+                self.objection(&attempt, answer, restart)
+            }
+            // Started by a newer version of us.
+            None => Some(Cause::OtherProvider),
+        };
+        Ok(match cause {
+            Some(cause) => Err((cause, Some(attempt.id))),
+            None => Ok(attempt),
+        })
+    }
 
-        let browser = cookie::get(&self.app.config, self.headers, cookie::ATTEMPT).unwrap_or_default();
-        let session = self.session.map(|session| (session.member_id.as_str(), session.lineage_id.as_str()));
+    /// Why this attempt is not the one of this browser, here and now.
+    fn objection(&self, attempt: &Attempt, answer: &Answer, restart: &Restart) -> Option<Cause> {
+        let session = self.session.as_ref().map(|session| (session.member_id.as_str(), session.lineage_id.as_str()));
         let started_by = attempt.member_id.as_deref().zip(attempt.lineage_id.as_deref());
-        let cause = if attempt.provider != restart.provider {
+        if attempt.provider != restart.provider {
             Some(Cause::OtherProvider)
-        } else if !seal::equal(&seal::hash(&browser), &attempt.browser_hash) {
+        } else if !seal::equal(&self.browser, &attempt.browser_hash) {
             Some(Cause::StateUnbound)
-        } else if now >= attempt.expires_at {
+        } else if self.app.now() >= attempt.expires_at {
             Some(Cause::StateExpired)
         } else if answer.iss.as_ref().is_some_and(|iss| iss != ISSUER) {
             Some(Cause::WrongIssuer)
@@ -155,197 +146,55 @@ impl Arrival<'_> {
             Some(Cause::SessionChanged)
         } else {
             None
-        };
-        match cause {
-            Some(cause) => Err(Stop::Cause(cause, Some(attempt.id))),
-            None => Ok(attempt),
         }
     }
 
-    /// Exchanges the code and verifies who came. The error is a cause, or a failure of ours.
-    async fn prove(
-        &self,
-        channel: &LoginChannel,
-        attempt: &Attempt,
-        code: &str,
-    ) -> Result<Proof, Result<Cause, Error>> {
-        let ours = |error: Error| Err(error);
-        let verifier = self
-            .app
-            .sealer
-            .open(&attempt::context(&attempt.id), &attempt.sealed_verifier)
-            .map_err(|error| ours(error.into()))?;
-        let verifier = String::from_utf8_lossy(&verifier).into_owned();
-        let reply = self.app.line.exchange(channel, code, &verifier).await.map_err(|error| {
-            tracing::warn!(%error, "the code was not exchanged");
-            Ok(Cause::of_exchange(&error))
-        })?;
-        let identity = self.verify(channel, attempt, &reply).map_err(Ok)?;
-        let identity = self.complete(identity, &reply.tokens).await.map_err(Ok)?;
-        let friend = self.friend(&reply.tokens).await;
-        Ok(Proof { identity, friend, tokens: reply.tokens, expires_in: reply.expires_in })
-    }
-
-    fn verify(&self, channel: &LoginChannel, attempt: &Attempt, reply: &TokenReply) -> Result<Identity, Cause> {
-        let expected = Expected {
-            channel_id: &channel.channel_id,
-            secret: &channel.secret,
-            nonce: &|nonce| seal::equal(&seal::hash(nonce), &attempt.nonce_hash),
-            now: self.app.now().seconds(),
-            started: attempt.created_at.seconds(),
-            access_token: &reply.tokens.access_token,
-        };
-        id_token::verify_web(&reply.id_token, &expected).map_err(|rejection| {
-            match rejection {
-                id_token::Rejection::IssuedAt => {
-                    tracing::error!("alarm: clock: LINE's ID token is from another time; check this machine's clock");
-                }
-                id_token::Rejection::ExpiryFar => tracing::error!("alarm: id_token: a signed ID token lives too long"),
-                _ => {}
-            }
-            tracing::warn!(reason = rejection.reason(), "ID token refused");
-            Cause::Token(rejection)
-        })
-    }
-
-    /// The profile as it is now. It must name the same person; where LINE does not give it, the token's serves.
-    async fn complete(&self, identity: Identity, tokens: &UserTokens) -> Result<Identity, Cause> {
-        match self.app.line.profile(&tokens.access_token).await {
-            Ok(profile) if profile.user_id != identity.user_id => Err(Cause::ProfileMismatch),
-            Ok(profile) => Ok(Identity { name: Some(profile.display_name), picture: profile.picture_url, ..identity }),
-            Err(error) => {
-                tracing::warn!(%error, "no profile: the ID token's name serves");
-                Ok(identity)
-            }
-        }
-    }
-
-    async fn friend(&self, tokens: &UserTokens) -> Friend {
-        match self.app.line.is_friend(&tokens.access_token).await {
-            Ok(true) => Friend::Yes,
-            Ok(false) => Friend::No,
-            Err(error) => {
-                tracing::warn!(%error, "friendship not known");
-                Friend::Unknown
-            }
-        }
-    }
-
-    /// Does what follows from the proof, in one transaction.
-    async fn follow(&self, attempt: &Attempt, restart: &Restart, proof: Proof) -> Result<Response, Stop> {
-        let (app, now) = (self.app, self.app.now());
-        let provider = restart.provider.as_str();
-        let mut tx = app.db.begin().await?;
-        let line_user_id = keep_line_user(&mut tx, app, now, provider, &proof).await?;
-        let owner = hold_owner(&mut tx, &app.db, &line_user_id).await?;
-        let member_id = self.session.map(|session| session.member_id.as_str());
-        let has_other = match member_id {
-            Some(member_id) => find_active(&mut tx, member_id, provider).await?.is_some(),
-            None => false,
-        };
-        let decision = decide(restart.purpose, member_id, owner, has_other);
-        let holder = match &decision {
-            Decision::SignIn(owner) => Holder::Link(&owner.link_id),
-            _ => Holder::Attempt(&attempt.id),
-        };
-        let grant =
-            grant::insert(&mut tx, app, provider, &line_user_id, holder, &proof.tokens, proof.expires_in).await?;
-        let refused = match &decision {
-            Decision::SignIn(owner) => {
-                let answer = self.sign_in(&mut tx, attempt, owner, &grant).await?;
-                tx.commit().await?;
-                app.wake();
-                return Ok(answer);
-            }
-            Decision::Confirm => {
-                attempt::await_confirm(&mut tx, now, &attempt.id, &line_user_id).await?;
-                let abandon = Job::AbandonAttempt { attempt_id: attempt.id.clone() };
-                queue::enqueue(&mut tx, now, now.plus(attempt::LIFE), &abandon).await?;
-                tx.commit().await?;
-                return Ok(Redirect::to(&format!("/link/confirm?attempt={}", attempt.id)).into_response());
-            }
-            Decision::OfferToLink | Decision::OfferToSignUp => None,
-            Decision::Unavailable => Some(Cause::Unavailable),
-            Decision::AlreadyYours => Some(Cause::AlreadyYours),
-            Decision::MemberHasAnother => Some(Cause::ConflictMember),
-            Decision::OwnedByAnother(owner) => {
-                super::confirm::tell_owner(&mut tx, app, provider, &line_user_id, owner).await?;
-                Some(Cause::ConflictLine)
-            }
-        };
-        // Nothing came of it: LINE's tokens are given back.
-        queue::enqueue(&mut tx, now, now, &Job::RevokeGrant { grant_id: grant }).await?;
-        attempt::set_outcome(&mut tx, &attempt.id, "not_linked").await?;
-        tx.commit().await?;
-        app.wake();
-        match refused {
-            Some(cause) => Err(Stop::Cause(cause, Some(attempt.id.clone()))),
-            None => Ok(Redirect::to(&format!("/line/not-linked?provider={provider}")).into_response()),
-        }
-    }
-
-    /// Signs the owner in: a new session, and the newest tokens for the unlink one day.
-    async fn sign_in(&self, conn: &mut Conn, attempt: &Attempt, owner: &super::Owner, grant: &str) -> Result<Response> {
-        let (app, now) = (self.app, self.app.now());
-        if let Some(old) = self.session {
-            session::end(conn, &old.id_hash).await?;
-        }
-        let method = Method::Line { link_id: owner.link_id.clone() };
-        let token = session::start(conn, app, self.visit, &owner.member_id, &method).await?;
-        for former in grant::list_of_link(conn, &owner.link_id).await? {
-            if former != grant {
-                queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id: former }).await?;
-            }
-        }
-        attempt::set_outcome(conn, &attempt.id, "signed_in").await?;
-        let entry = audit::Entry {
-            action: "signed_in",
-            member_id: Some(&owner.member_id),
-            subject: Some(&owner.link_id),
-            provider: Some(&attempt.provider),
-            address: Some(&self.visit.address),
-            data: serde_json::json!({ "method": "line" }),
-            ..Default::default()
-        };
-        audit::insert(conn, now, entry).await?;
-        let target = if attempt.return_to == "/" { "/account" } else { attempt.return_to.as_str() };
-        Ok((cookie::set(&app.config, cookie::SESSION, &token, None), Redirect::to(target)).into_response())
-    }
-
-    /// One audit row for a refusal, and the attempt's outcome.
-    async fn record(&self, provider: &str, attempt_id: Option<&str>, refusal: &Error) -> Result<()> {
-        let Error::Refused(refusal) = refusal else { return Ok(()) };
+    async fn refuse(&self, attempt_id: Option<&str>, cause: Cause, restart: &Restart) -> Result<Response> {
         let mut tx = self.app.db.begin().await?;
+        let refusal = self.record(&mut tx, attempt_id, cause, restart).await?;
+        tx.commit().await?;
+        Err(refusal)
+    }
+
+    /// The refusal, with one audit row and the attempt's outcome.
+    pub async fn record(
+        &self,
+        conn: &mut Conn,
+        attempt_id: Option<&str>,
+        cause: Cause,
+        restart: &Restart,
+    ) -> Result<Error> {
+        let refusal = cause.refuse(restart);
         let entry = audit::Entry {
             action: "line_refused",
-            reason: Some(refusal.reason),
-            member_id: self.session.map(|session| session.member_id.as_str()),
+            reason: Some(cause.reason()),
+            member_id: self.session.as_ref().map(|session| session.member_id.as_str()),
             subject: attempt_id,
-            provider: Some(provider),
+            provider: Some(&restart.provider),
             address: Some(&self.visit.address),
             ..Default::default()
         };
-        audit::insert(&mut tx, self.app.now(), entry).await?;
+        audit::insert(conn, self.app.now(), entry).await?;
         if let Some(id) = attempt_id {
-            attempt::set_outcome(&mut tx, id, refusal.reason).await?;
+            attempt::set_outcome(conn, id, cause.reason()).await?;
         }
-        tx.commit().await?;
-        Ok(())
+        Ok(refusal)
     }
 }
 
-async fn keep_line_user(conn: &mut Conn, app: &App, now: Millis, provider: &str, proof: &Proof) -> Result<String> {
-    let profile = Profile {
-        user_id: proof.identity.user_id.clone(),
-        display_name: proof.identity.name.clone().unwrap_or_default(),
-        picture_url: proof.identity.picture.clone(),
-    };
-    let id = line_user::upsert(conn, now, provider, &profile).await?;
-    let login = app.config.provider.get(provider).and_then(|found| found.login.as_ref());
-    if let (Some(channel), false) = (login.and_then(|login| login.channel.as_ref()), proof.friend == Friend::Unknown) {
-        line_user::set_friend(conn, now, &id, channel, proof.friend).await?;
+/// The code, or what LINE says instead of one.
+fn code(answer: Answer) -> Result<String, Cause> {
+    match (answer.code, answer.error) {
+        (Some(code), None) => Ok(code),
+        (Some(_), Some(_)) => Err(Cause::CodeAndError),
+        // LINE's documents say upper case, others have seen lower.
+        (None, Some(error)) if error.eq_ignore_ascii_case("access_denied") => Err(Cause::Denied),
+        (None, Some(error)) => {
+            tracing::warn!(error = error.escape_debug().to_string(), "LINE refused to authorize");
+            Err(Cause::LineError)
+        }
+        (None, None) => Err(Cause::BadQuery),
     }
-    Ok(id)
 }
 
 /// Reads the query strictly: each parameter once, and none too long to be LINE's or ours.

@@ -13,11 +13,16 @@ use crate::{
     queue::{self, Job, Outcome},
 };
 
-/// Adds what an unlink has to do, in the unlink's transaction. `has_grant` is false where the person never
-/// gave us a permission (or it is long gone).
-pub async fn begin(conn: &mut Conn, now: Millis, link_id: &str, has_grant: bool) -> Result<()> {
-    let at_line = if has_grant { "pending" } else { "not_applicable" };
-    for (step, state) in [("deauthorize", at_line), ("revoke", at_line), ("menu", "pending")] {
+/// Adds what an unlink has to do, in the unlink's transaction. Where the person never gave us a permission there is
+/// none to take back; where its tokens are gone, only the person can.
+pub async fn begin(conn: &mut Conn, now: Millis, link_id: &str, has_menu: bool) -> Result<()> {
+    let (permission, tokens) = match grant::count(conn, link_id).await? {
+        (0, _) => ("not_applicable", "not_applicable"),
+        (_, 0) => ("needs_user", "not_applicable"),
+        _ => ("pending", "pending"),
+    };
+    let menu = if has_menu { "pending" } else { "not_applicable" };
+    for (step, state) in [("deauthorize", permission), ("revoke", tokens), ("menu", menu)] {
         sqlx::query("INSERT INTO unlink_steps (link_id, step, state, updated_at) VALUES ($1, $2, $3, $4)")
             .bind(link_id)
             .bind(step)

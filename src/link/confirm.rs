@@ -44,6 +44,7 @@ struct Confirm {
     line_picture: Option<String>,
     consent: String,
     consent_version: String,
+    consent_locale: String,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +56,8 @@ pub struct Asked {
 pub struct Fields {
     attempt: String,
     decision: String,
+    /// Version and language of the consent text that the page showed.
+    consent: String,
 }
 
 /// `GET /link/confirm`
@@ -75,20 +78,17 @@ pub async fn show(
         return Err(Cause::ConfirmGone.refuse(&restart(Some(&pending))));
     }
     let line_user = line_user::find(&mut conn, &pending.line_user_id).await?.ok_or(Error::NotFound)?;
+    let consent = Consent::in_language(&app, visit.locale.tag());
     html(&Confirm {
-        label: app
-            .config
-            .provider
-            .get(&pending.provider)
-            .map(|p| p.label(&pending.provider).to_owned())
-            .unwrap_or_default(),
+        label: app.config.label_of(&pending.provider),
         attempt: pending.id,
         member_name: session.name,
         member_email: member::masked_email(&session.email),
         line_name: line_user.display_name,
         line_picture: picture::allowed(&app, line_user.picture_url.as_deref()),
-        consent: consent_text(&app, visit.locale.tag()).1.to_owned(),
-        consent_version: app.config.consent.version.clone(),
+        consent: consent.text.to_owned(),
+        consent_version: consent.version.to_owned(),
+        consent_locale: consent.locale.to_owned(),
         page: Page::new(&app, &visit),
     })
 }
@@ -106,7 +106,11 @@ pub async fn submit(
     drop(conn);
     let Some(pending) = pending else { return Err(refuse(&app, &visit, &session, None, Cause::ConfirmGone).await?) };
     let decided = match fields.decision.as_str() {
-        "yes" => link(&app, &visit, &session, &pending).await?,
+        "yes" => match Consent::shown(&app, &fields.consent) {
+            Some(consent) => link(&app, &visit, &session, &pending, consent).await?,
+            // Another text holds by now: the person reads that one first.
+            None => return Ok(Redirect::to(&format!("/link/confirm?attempt={}", pending.id)).into_response()),
+        },
         "no" => decline(&app, &pending).await?,
         _ => return Err(Error::BadRequest("unknown decision")),
     };
@@ -132,16 +136,15 @@ enum Decided {
 }
 
 /// Links, with its evidence, its audit row, its welcome and its menu, or not at all.
-async fn link(app: &App, visit: &Visit, session: &Session, pending: &Pending) -> Result<Decided> {
-    let now = app.now();
+async fn link(app: &App, visit: &Visit, session: &Session, pending: &Pending, consent: Consent<'_>) -> Result<Decided> {
     let mut tx = app.db.begin().await?;
+    let now = app.now();
     if !attempt::answer(&mut tx, now, &pending.id, "linked").await? {
         return Ok(Decided::Before);
     }
     if !is_member_unchanged(&mut tx, session, pending).await? {
         return Ok(Decided::Refused(Cause::Unavailable));
     }
-    let (locale, text) = consent_text(app, visit.locale.tag());
     let link_id = app.new_id();
     let new = New {
         id: &link_id,
@@ -149,8 +152,8 @@ async fn link(app: &App, visit: &Visit, session: &Session, pending: &Pending) ->
         line_user_id: &pending.line_user_id,
         member_id: &session.member_id,
         source: "web",
-        consent_version: &app.config.consent.version,
-        consent_locale: locale,
+        consent_version: consent.version,
+        consent_locale: consent.locale,
     };
     if !insert(&mut tx, now, &new).await? {
         let owner = find_owner(&mut tx, &pending.line_user_id).await?;
@@ -160,7 +163,7 @@ async fn link(app: &App, visit: &Visit, session: &Session, pending: &Pending) ->
     if let Some(cause) = call_off_clean_up(&mut tx, app, now, pending).await? {
         return Ok(Decided::Refused(cause));
     }
-    keep_consent_text(&mut tx, now, &app.config.consent.version, locale, text).await?;
+    keep_consent(&mut tx, now, consent).await?;
     grant::give_to_link(&mut tx, &pending.id, &link_id).await?;
     record(&mut tx, app, visit, session, pending, &link_id).await?;
     welcome(&mut tx, app, visit, session, pending, &link_id).await?;
@@ -264,7 +267,7 @@ async fn welcome(
     let account_url = app.config.url("/account");
     let data =
         [("name", session.name.as_str()), ("company", &app.config.company), ("account_url", &account_url)].into();
-    for (channel, _) in app.config.channel.iter().filter(|(_, channel)| channel.provider == pending.provider) {
+    for channel in app.config.channels_of(&pending.provider) {
         let new = message::New {
             channel,
             template: "welcome",
@@ -341,7 +344,7 @@ pub async fn tell_owner(conn: &mut Conn, app: &App, provider: &str, line_user_id
         .fetch_one(&mut *conn)
         .await?;
     let locale = own.as_deref().unwrap_or(&app.config.default_locale);
-    for (channel, _) in app.config.channel.iter().filter(|(_, channel)| channel.provider == provider) {
+    for channel in app.config.channels_of(provider) {
         let new = message::New {
             channel,
             template: "link_conflict",
@@ -377,20 +380,39 @@ fn restart(pending: Option<&Pending>) -> Restart {
     Restart { provider, purpose: Purpose::Link, return_to: "/account".into() }
 }
 
-/// The consent text in the visitor's language, or in the company's, with its language.
-fn consent_text<'a>(app: &'a App, locale: &str) -> (&'a str, &'a str) {
-    let texts = &app.config.consent.text;
-    let found = texts.get_key_value(locale).or_else(|| texts.get_key_value(&app.config.default_locale));
-    found.map(|(locale, text)| (locale.as_str(), text.as_str())).unwrap_or_default()
+/// A consent text as a person reads it.
+#[derive(Debug, Clone, Copy)]
+struct Consent<'a> {
+    version: &'a str,
+    locale: &'a str,
+    text: &'a str,
 }
 
-async fn keep_consent_text(conn: &mut Conn, now: Millis, version: &str, locale: &str, text: &str) -> Result<()> {
+impl<'a> Consent<'a> {
+    /// The text that holds now, in this language or in the company's.
+    fn in_language(app: &'a App, locale: &str) -> Self {
+        let (version, texts) = (&app.config.consent.version, &app.config.consent.text);
+        let found = texts.get_key_value(locale).or_else(|| texts.get_key_value(&app.config.default_locale));
+        let (locale, text) = found.map(|(locale, text)| (locale.as_str(), text.as_str())).unwrap_or_default();
+        Self { version, locale, text }
+    }
+
+    /// The text that a form names as `version:locale`, if it holds still.
+    fn shown(app: &'a App, named: &str) -> Option<Self> {
+        let (version, locale) = named.rsplit_once(':')?;
+        let shown = Self::in_language(app, locale);
+        (shown.version == version && shown.locale == locale).then_some(shown)
+    }
+}
+
+/// Keeps the text itself as evidence, once for each version and language.
+async fn keep_consent(conn: &mut Conn, now: Millis, consent: Consent<'_>) -> Result<()> {
     sqlx::query(
         "INSERT INTO consent_texts (version, locale, text, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
     )
-    .bind(version)
-    .bind(locale)
-    .bind(text)
+    .bind(consent.version)
+    .bind(consent.locale)
+    .bind(consent.text)
     .bind(now)
     .execute(conn)
     .await?;

@@ -90,6 +90,17 @@ pub async fn list_of_link(conn: &mut Conn, link_id: &str) -> Result<Vec<String>>
     Ok(ids)
 }
 
+/// How many grants a link ever had, and how many of them live.
+pub async fn count(conn: &mut Conn, link_id: &str) -> Result<(i64, i64)> {
+    let counts = sqlx::query_as(
+        "SELECT CAST(COUNT(*) AS BIGINT), CAST(COUNT(*) - COUNT(ended_at) AS BIGINT) FROM grants WHERE link_id = $1",
+    )
+    .bind(link_id)
+    .fetch_one(conn)
+    .await?;
+    Ok(counts)
+}
+
 pub async fn list_of_attempt(conn: &mut Conn, attempt_id: &str) -> Result<Vec<String>> {
     let ids =
         sqlx::query_scalar("SELECT id FROM grants WHERE attempt_id = $1 AND link_id IS NULL AND ended_at IS NULL")

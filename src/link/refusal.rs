@@ -71,6 +71,11 @@ impl Cause {
         Error::Refused(Box::new(Refusal { status, key, reason, next }))
     }
 
+    /// For the audit and the log.
+    pub fn reason(self) -> &'static str {
+        self.parts().2
+    }
+
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         const BAD: StatusCode = StatusCode::BAD_REQUEST;
         match self {

@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{Active, cleanup, find_active, grant};
+use super::{Active, cleanup, find_active};
 use crate::{
     app::App,
     audit,
@@ -130,9 +130,9 @@ async fn end(
     }
     message::cancel_waiting(conn, now, &active.link_id).await?;
     session::end_by_link(conn, &active.link_id).await?;
-    let has_grant = !grant::list_of_link(conn, &active.link_id).await?.is_empty();
-    cleanup::begin(conn, now, &active.link_id, has_grant).await?;
-    for (channel, _) in app.config.channel.iter().filter(|(_, channel)| channel.provider == provider) {
+    let has_menu = app.config.channels_of(provider).next().is_some();
+    cleanup::begin(conn, now, &active.link_id, has_menu).await?;
+    for channel in app.config.channels_of(provider) {
         let menu = Job::UserMenu { line_user_id: active.line_user_id.clone(), channel: channel.clone() };
         queue::enqueue(conn, now, now, &menu).await?;
     }
@@ -173,7 +173,7 @@ async fn record_wrong_password(app: &App, visit: &Visit, session: &Session, acti
 fn form(app: &App, visit: &Visit, provider: String, active: Active, problem: Option<&str>) -> Unlink {
     let page = Page::new(app, visit);
     Unlink {
-        label: app.config.provider.get(&provider).map(|found| found.label(&provider).to_owned()).unwrap_or_default(),
+        label: app.config.label_of(&provider),
         provider,
         line_name: active.display_name,
         picture: picture::allowed(app, active.picture_url.as_deref()),

@@ -46,15 +46,14 @@ pub async fn door(State((app, who)): State<(App, Who)>, request: Request, next: 
         return next.run(request).await;
     }
     let request_id = request_id(&request);
-    let (headers, uri) = (request.headers().clone(), request.uri().clone());
     let address = address(&app, &request);
-    let found = find_session(&app, &headers).await;
+    let found = find_session(&app, request.headers()).await;
     let viewer = found
         .as_ref()
         .ok()
         .and_then(Option::as_ref)
         .map(|session| Viewer { name: session.name.clone(), locale: session.locale.clone() });
-    let visit = match Visit::new(&app, &headers, &uri, address, viewer) {
+    let visit = match Visit::new(&app, &request, address, viewer) {
         Ok(visit) => visit,
         Err(error) => return error.into_response(),
     };

@@ -2,7 +2,8 @@
 
 use askama::Template;
 use axum::{
-    extract::State,
+    Form,
+    extract::{Query, State},
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
@@ -21,7 +22,6 @@ use crate::{
     error::Result,
     web::{
         cookie,
-        extract::{Form, Query},
         page::{Page, html},
         return_to,
         visit::Visit,

@@ -2,6 +2,7 @@
 
 use askama::Template;
 use axum::{
+    Form,
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
@@ -9,7 +10,9 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
-    New, email_key, insert,
+    New, email_key,
+    guard::MaybeSession,
+    insert,
     password::{self, Problem},
     session::{self, Method},
 };
@@ -19,7 +22,6 @@ use crate::{
     error::Result,
     web::{
         cookie,
-        extract::Form,
         page::{Page, html},
         visit::Visit,
     },
@@ -49,7 +51,12 @@ pub async fn show(State(app): State<App>, visit: Visit) -> Result<Response> {
 }
 
 /// `POST /sign-up`
-pub async fn submit(State(app): State<App>, visit: Visit, Form(fields): Form<Fields>) -> Result<Response> {
+pub async fn submit(
+    State(app): State<App>,
+    visit: Visit,
+    MaybeSession(old): MaybeSession,
+    Form(fields): Form<Fields>,
+) -> Result<Response> {
     let (email_key, name) = match check(&fields) {
         Ok(checked) => checked,
         Err((field, key)) => return again(&app, &visit, fields, field, key),
@@ -69,6 +76,9 @@ pub async fn submit(State(app): State<App>, visit: Visit, Form(fields): Form<Fie
     let Some(member_id) = insert(&mut tx, now, &new).await? else {
         return again(&app, &visit, fields, "email", "problem.email_taken");
     };
+    if let Some(old) = old {
+        session::end(&mut tx, &old.id_hash).await?;
+    }
     let token = session::start(&mut tx, &app, &visit, &member_id, &Method::Password).await?;
     let entry = audit::Entry {
         action: "signed_up",

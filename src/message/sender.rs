@@ -35,7 +35,7 @@ pub async fn deliver(app: &App, channel: &str, holder: &str) -> Result<usize> {
     let resting = is_paused(&mut conn, channel, now).await? || !claim::is_due(&mut conn, channel, now).await?;
     drop(conn);
     let lease = format!("send:{channel}");
-    if resting || queue::lease(app, &lease, holder, LEASE).await?.is_none() {
+    if resting || !queue::lease(app, &lease, holder, LEASE).await? {
         return Ok(0);
     }
     let made = send_batch(app, channel).await;

@@ -27,7 +27,7 @@ pub async fn ensure(app: &App, channel: &str) -> Outcome {
 /// Two at once would each make every menu.
 async fn ensure_leased(app: &App, channel: &str) -> Result<(), Stop> {
     let (lease, holder) = (format!("menus:{channel}"), app.new_id());
-    if queue::lease(app, &lease, &holder, LEASE).await?.is_none() {
+    if !queue::lease(app, &lease, &holder, LEASE).await? {
         let why = "another node makes this channel's menus".to_owned();
         return Err(Stop(Outcome::Retry { why, after: Some(BUSY) }));
     }

@@ -34,7 +34,6 @@ pub fn render(app: &App, visit: &Visit, request_id: &str, error: &Error, respons
         Error::Refused(refusal) => (refusal.key, refusal.next.clone()),
         Error::Busy | Error::Unavailable(_) => ("unavailable", NextStep::Link(visit.here.clone())),
         Error::NotFound => ("not_found", NextStep::Link("/".into())),
-        Error::Forbidden => ("forbidden", NextStep::Link("/".into())),
         Error::Csrf => ("csrf", NextStep::Link("/".into())),
         Error::BadRequest(_) => ("bad_request", NextStep::Link("/".into())),
         Error::TooMany => ("too_many", NextStep::Link("/".into())),

@@ -3,13 +3,14 @@
 use std::{collections::HashMap, sync::LazyLock};
 
 use axum::{
+    Form,
     extract::State,
     http::HeaderMap,
     response::{IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
 
-use super::{cookie, extract::Form, return_to};
+use super::{cookie, return_to};
 use crate::app::App;
 
 /// A language that the pages speak.

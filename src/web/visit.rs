@@ -1,13 +1,14 @@
 //! One request of a person: language, form token, where they are, who they are.
 
 use axum::{
-    extract::FromRequestParts,
-    http::{HeaderMap, Uri, request::Parts},
+    extract::{FromRequestParts, Request},
+    http::{Method, request::Parts},
 };
 
 use super::{
     cookie,
     locale::{self, Locale},
+    return_to,
 };
 use crate::{
     app::App,
@@ -38,7 +39,8 @@ pub struct Viewer {
 }
 
 impl Visit {
-    pub fn new(app: &App, headers: &HeaderMap, uri: &Uri, address: String, viewer: Option<Viewer>) -> Result<Self> {
+    pub fn new(app: &App, request: &Request, address: String, viewer: Option<Viewer>) -> Result<Self> {
+        let headers = request.headers();
         let kept = cookie::get(&app.config, headers, cookie::FORM).filter(|key| key.len() == 43);
         let switch = cookie::get(&app.config, headers, cookie::LOCALE);
         let member = viewer.as_ref().and_then(|viewer| viewer.locale.as_deref());
@@ -47,15 +49,27 @@ impl Visit {
             locale: locale::choose(headers, switch.as_deref(), member, &app.config.default_locale),
             is_new: kept.is_none(),
             form_key: kept.map_or_else(|| app.random_token(), Ok)?,
-            // A callback's query holds a code: it never appears in a page.
-            here: match uri.path_and_query() {
-                Some(here) if !here.path().starts_with("/line/callback/") => here.to_string(),
-                _ => "/".into(),
-            },
+            here: here(app, request),
             viewer,
             address,
             user_agent: agent.chars().filter(|c| !c.is_control()).take(200).collect(),
         })
+    }
+}
+
+/// The page a person is on: for a form the one it stood on, for a callback none, since its query holds a code.
+fn here(app: &App, request: &Request) -> String {
+    let asked = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+    let public_url = &app.config.public_url;
+    match *request.method() {
+        Method::GET | Method::HEAD if asked.starts_with("/line/callback/") => "/".to_owned(),
+        Method::GET | Method::HEAD => asked,
+        _ => {
+            let referer = request.headers().get("referer").and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let own = public_url.origin().ascii_serialization();
+            let page = return_to::path(referer.strip_prefix(&own).unwrap_or_default(), public_url);
+            if page.starts_with("/line/callback/") { "/".to_owned() } else { page }
+        }
     }
 }
 

@@ -512,7 +512,7 @@ fn t30_hash_of_the_access_token() {
 }
 
 const TOKEN: &str = "/oauth2/v2.1/token";
-const PROFILE: &str = "/v2/profile";
+const REVOKE: &str = "/oauth2/v2.1/revoke";
 
 fn token_refused<'a>(reason: &'a str, calls: &'a [&'a str]) -> Refusal<'a> {
     Refusal::new(400, "line_token", reason).calls(calls).secrets(&["stolen-"])
@@ -525,7 +525,7 @@ both_engines! {
         for changes in [json!({}), json!({ "nonce": crate::support::parameter(&other, "nonce") }), json!({ "nonce": null })] {
             let back = come_back(&mut visitor, &user).await;
             reply_with(app, json!({ "id_token": id_token(app, &user, &changes) })).await;
-            refused(&mut visitor, &back, token_refused("id_token_nonce", &[TOKEN])).await;
+            refused(&mut visitor, &back, token_refused("id_token_nonce", &[TOKEN, REVOKE])).await;
         }
     }
 
@@ -538,7 +538,7 @@ both_engines! {
             let real = id_token(app, &user, &json!({ "nonce": crate::support::parameter(&url, "nonce") }));
             let signed = real.rsplit_once('.').unwrap().0;
             reply_with(app, json!({ "id_token": format!("{signed}.{signature}") })).await;
-            refused(&mut visitor, &back, token_refused("id_token_sig", &[TOKEN])).await;
+            refused(&mut visitor, &back, token_refused("id_token_sig", &[TOKEN, REVOKE])).await;
         }
     }
 
@@ -546,8 +546,8 @@ both_engines! {
         let (mut visitor, user) = linked_person(app).await;
         for other in ["Uffffffffffffffffffffffffffffffff", "", "nonsense"] {
             let back = come_back(&mut visitor, &user).await;
-            app.fault(json!({ "endpoint": PROFILE, "replace_body": { "userId": other, "displayName": "x" } })).await;
-            refused(&mut visitor, &back, token_refused("profile_mismatch", &[TOKEN, PROFILE])).await;
+            app.fault(json!({ "endpoint": "/v2/profile", "replace_body": { "userId": other, "displayName": "x" } })).await;
+            refused(&mut visitor, &back, token_refused("profile_mismatch", &[TOKEN, "/v2/profile", "/friendship/v1/status", REVOKE])).await;
         }
     }
 
@@ -557,7 +557,7 @@ both_engines! {
         let back = visitor.at_line(&url, &user, "consent").await;
         let changes = json!({ "nonce": crate::support::parameter(&url, "nonce"), "at_hash": "AAAAAAAAAAAAAAAAAAAAAA" });
         reply_with(app, json!({ "id_token": id_token(app, &user, &changes) })).await;
-        refused(&mut visitor, &back, token_refused("id_token_at_hash", &[TOKEN])).await;
+        refused(&mut visitor, &back, token_refused("id_token_at_hash", &[TOKEN, REVOKE])).await;
     }
 
     /// An e-mail address is no identity: the person who has it at LINE is nobody here.

@@ -44,7 +44,7 @@ pub async fn form(visitor: &mut Visitor<'_>, path: &str, fields: Pairs<'_>) -> R
 }
 
 async fn yes(visitor: &mut Visitor<'_>, attempt: &str) -> Request<Body> {
-    form(visitor, "/link/confirm", &[("attempt", attempt), ("decision", "yes")]).await
+    form(visitor, "/link/confirm", &[("attempt", attempt), ("decision", "yes"), ("consent", "1:en")]).await
 }
 
 pub fn page(visitor: &Visitor<'_>, path: &str) -> Request<Body> {
@@ -309,7 +309,7 @@ both_engines! {
             let (mut hanako, _) = two(app, round).await;
             let user = app.line_user("はなこ").await;
             let attempt = hanako.reach_confirm(&user).await;
-            let no = [("attempt", attempt.as_str()), ("decision", "no")];
+            let no = [("attempt", attempt.as_str()), ("decision", "no"), ("consent", "1:en")];
             let requests = vec![yes(&mut hanako, &attempt).await, form(&mut hanako, "/link/confirm", &no).await];
             let answers = at_once(app, requests).await;
             let linked = answers[0].location() == "/account?done=linked";
@@ -358,7 +358,7 @@ both_engines! {
             assert_eq!(taro.get(&format!("/link/confirm?attempt={attempt}")).await.status, StatusCode::NOT_FOUND);
             for decision in ["yes", "no"] {
                 let before = before(app, &[]).await;
-                let answer = taro.post("/link/confirm", &[("attempt", &attempt), ("decision", decision)]).await;
+                let answer = taro.post("/link/confirm", &[("attempt", &attempt), ("decision", decision), ("consent", "1:en")]).await;
                 before.refused(app, &answer, 404, "confirm_gone").await;
             }
         }
@@ -391,7 +391,7 @@ both_engines! {
         let user = app.line_user("はなこ").await;
         let declined = hanako.reach_confirm(&user).await;
         let late = taro.reach_confirm(&user).await;
-        let answer = hanako.post("/link/confirm", &[("attempt", &declined), ("decision", "no")]).await;
+        let answer = hanako.post("/link/confirm", &[("attempt", &declined), ("decision", "no"), ("consent", "1:en")]).await;
         assert_eq!(answer.location(), "/account");
         app.drain().await;
         assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 1);

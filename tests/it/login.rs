@@ -33,6 +33,8 @@ use crate::support::{
 };
 
 const TOKEN: &str = "/oauth2/v2.1/token";
+/// A code was exchanged, and what it brought was given back.
+const GIVEN_BACK: [&str; 2] = [TOKEN, "/oauth2/v2.1/revoke"];
 const CALLBACK: &str = "/line/callback/main";
 /// All that a good callback asks of LINE.
 const WHOLE: [&str; 3] = [TOKEN, "/v2/profile", "/friendship/v1/status"];
@@ -223,7 +225,7 @@ both_engines! {
         let back = come_back(&mut attacker, &user).await;
         let id_token = id_token(app, &user, &json!({ "nonce": others }));
         reply_with(app, json!({ "id_token": id_token })).await;
-        let refusal = bad("line_token", "id_token_nonce").calls(&[TOKEN]).secrets(&["stolen-access-token"]);
+        let refusal = bad("line_token", "id_token_nonce").calls(&GIVEN_BACK).secrets(&["stolen-access-token"]);
         refused(&mut attacker, &back, refusal).await;
     }
 
@@ -680,7 +682,7 @@ both_engines! {
 
     async fn x34_clocks_that_differ_too_much(app) {
         let (mut visitor, user) = linked_person(app).await;
-        let clock = bad("line_clock", "id_token_iat").calls(&[TOKEN]);
+        let clock = bad("line_clock", "id_token_iat").calls(&GIVEN_BACK);
         for (ahead, by) in [(true, 5 * MINUTE), (false, 5 * MINUTE), (true, 48 * 60 * MINUTE), (false, 48 * 60 * MINUTE)] {
             if ahead { app.line_clock.advance(by) } else { app.line_clock.turn_back(by) }
             let back = come_back(&mut visitor, &user).await;
@@ -695,7 +697,7 @@ both_engines! {
         let back = come_back(&mut visitor, &user).await;
         app.clock.turn_back(60 * MINUTE);
         app.line_clock.advance(60 * MINUTE);
-        refused(&mut visitor, &back, bad("line_clock", "id_token_iat").calls(&[TOKEN])).await;
+        refused(&mut visitor, &back, bad("line_clock", "id_token_iat").calls(&GIVEN_BACK)).await;
         app.clock.advance(60 * MINUTE);
         app.line_clock.turn_back(60 * MINUTE);
         assert_signed_in(&visitor.sign_in_by_line(&user).await);
@@ -868,14 +870,14 @@ async fn x34_a_wrong_clock_raises_an_alarm() {
     assert!(!log.text().contains("alarm"));
     app.line_clock.advance(5 * MINUTE);
     let back = come_back(&mut visitor, &user).await;
-    refused(&mut visitor, &back, bad("line_clock", "id_token_iat").calls(&[TOKEN])).await;
+    refused(&mut visitor, &back, bad("line_clock", "id_token_iat").calls(&GIVEN_BACK)).await;
     assert_eq!(log.text().matches("ERROR musubi::link::callback: alarm: clock").count(), 1);
     app.line_clock.turn_back(5 * MINUTE);
     let url = visitor.start_line("sign_in", "/").await;
     let back = visitor.at_line(&url, &user, "consent").await;
     let far = json!({ "nonce": parameter(&url, "nonce"), "exp": app.app.now().seconds() + 10 * 365 * 24 * 3600 });
     reply_with(&app, json!({ "id_token": id_token(&app, &user, &far) })).await;
-    refused(&mut visitor, &back, bad("line_token", "id_token_exp_far").calls(&[TOKEN])).await;
+    refused(&mut visitor, &back, bad("line_token", "id_token_exp_far").calls(&GIVEN_BACK)).await;
     assert_eq!(log.text().matches("alarm: id_token").count(), 1);
     app.end().await;
 }
@@ -909,7 +911,7 @@ async fn l20_no_secret_is_logged() {
     let forged = hs256(b"other", r#"{"alg":"HS256"}"#, "{}");
     secrets.extend([forged.clone(), parameter(&back, "code"), parameter(&back, "state")]);
     reply_with(&app, json!({ "id_token": forged })).await;
-    refused(&mut visitor, &back, bad("line_token", "id_token_iss").calls(&[TOKEN])).await;
+    refused(&mut visitor, &back, bad("line_token", "id_token_iss").calls(&GIVEN_BACK)).await;
     let text = log.text();
     for said in ["ID token refused", "the code was not exchanged", "LINE answered"] {
         assert!(text.contains(said), "{said:?} is not captured");

@@ -595,7 +595,7 @@ async fn kill_after_the_yes(place: &Place, config: &str, line: &mut Line, email:
     if matches!(killed, Killed::InFlight) {
         line.order("/_sim/faults", json!({ "endpoint": push, "delay_ms": 60_000 })).await;
     }
-    let page = browser.post("/link/confirm", &[("attempt", &attempt), ("decision", "yes")]).await;
+    let page = browser.post("/link/confirm", &[("attempt", &attempt), ("decision", "yes"), ("consent", "1:en")]).await;
     assert_eq!(page.location, "/account?done=linked", "{} {}", page.status, page.body);
     match killed {
         Killed::After(delay) => tokio::time::sleep(delay).await,
