@@ -871,14 +871,14 @@ async fn x34_a_wrong_clock_raises_an_alarm() {
     app.line_clock.advance(5 * MINUTE);
     let back = come_back(&mut visitor, &user).await;
     refused(&mut visitor, &back, bad("line_clock", "id_token_iat").calls(&GIVEN_BACK)).await;
-    assert_eq!(log.text().matches("ERROR musubi::link::callback: alarm: clock").count(), 1);
+    assert_eq!(log.text().matches("musubi::link::proof: alarm: clock").count(), 1);
     app.line_clock.turn_back(5 * MINUTE);
     let url = visitor.start_line("sign_in", "/").await;
     let back = visitor.at_line(&url, &user, "consent").await;
     let far = json!({ "nonce": parameter(&url, "nonce"), "exp": app.app.now().seconds() + 10 * 365 * 24 * 3600 });
     reply_with(&app, json!({ "id_token": id_token(&app, &user, &far) })).await;
     refused(&mut visitor, &back, bad("line_token", "id_token_exp_far").calls(&GIVEN_BACK)).await;
-    assert_eq!(log.text().matches("alarm: id_token").count(), 1);
+    assert_eq!(log.text().matches("musubi::link::proof: alarm: id_token").count(), 1);
     app.end().await;
 }
 
