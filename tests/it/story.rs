@@ -47,6 +47,12 @@ async fn press(browser: &Browser, selector: &str) {
     browser.client.find(fantoccini::Locator::Css(selector)).await.unwrap().click().await.unwrap();
 }
 
+/// Signs out and waits for the first page: going on at once would be overtaken by the way there.
+async fn sign_out(browser: &Browser) {
+    browser.click_text("Sign out").await;
+    browser.wait_for_text("Your account and LINE, tied together.").await;
+}
+
 /// Passes LINE's pages as a new person of this name.
 async fn be_someone_new_at_line(browser: &Browser, name: &str) {
     browser.wait_for_text("Someone new").await;
@@ -89,8 +95,7 @@ async fn the_story_on_a_phone() {
     shot("7-line-chat").await;
 
     browser.goto(&format!("{}/account", stage.app)).await;
-    browser.click_text("Sign out").await;
-    browser.wait_for_text("Sign in").await;
+    sign_out(&browser).await;
     browser.goto(&format!("{}/sign-in", stage.app)).await;
     shot("8-sign-in").await;
     browser.click_text("Log in with LINE").await;
@@ -111,7 +116,7 @@ async fn the_story_on_a_phone() {
     shot("11-menu-gone").await;
 
     browser.goto(&format!("{}/account", stage.app)).await;
-    browser.click_text("Sign out").await;
+    sign_out(&browser).await;
     browser.goto(&format!("{}/sign-in", stage.app)).await;
     browser.click_text("Log in with LINE").await;
     browser.click_text("花子").await;
@@ -153,8 +158,16 @@ async fn what_goes_wrong_at_line_is_explained_on_a_desktop() {
     browser.click_text("LINEと連携する").await;
     browser.click_text("Play a fault").await;
     browser.click_text("Auto login fails").await;
-    browser.wait_for_text("LINE").await;
+    browser.wait_for_text("やり直してください").await;
     shot("6-auto-login-failure").await;
+    browser.click_text("LINEでやり直す").await;
+    browser.click_text("はなこ").await;
+    browser.click_text("Allow").await;
+    browser.wait_for_text("はなこ").await;
+    shot("7-confirm").await;
+    press(&browser, "button[name=decision][value=yes]").await;
+    browser.wait_for_text("連携済み").await;
+    shot("8-linked").await;
     browser.close().await;
     stage.strike().await;
 }
