@@ -166,7 +166,7 @@ async fn what_goes_wrong_at_line_is_explained_on_a_desktop() {
     browser.wait_for_text("はなこ").await;
     shot("7-confirm").await;
     press(&browser, "button[name=decision][value=yes]").await;
-    browser.wait_for_text("連携済み").await;
+    browser.wait_for_text("連携中").await;
     shot("8-linked").await;
     browser.close().await;
     stage.strike().await;
