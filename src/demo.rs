@@ -33,7 +33,8 @@ use crate::{
 /// The seeded members sign in with this; the demo listens on loopback only.
 pub const PASSWORD: &str = "musubi-demo";
 const MEMBERS: [(&str, &str); 2] = [("hanako@example.com", "Hanako Yamada"), ("taro@example.com", "Taro Suzuki")];
-const PEOPLE: [(&str, &str); 2] = [("はなこ", "ja"), ("Taro", "en")];
+/// Name, language, and the picture that the simulator serves.
+const PEOPLE: [(&str, &str, &str); 2] = [("はなこ", "ja", "person-1.svg"), ("Taro", "en", "person-2.svg")];
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
@@ -86,7 +87,7 @@ pub async fn start(options: &Options, stop: CancellationToken) -> Result<Demo, F
 
     let simulator = open_simulator(&config, Some(options.data.clone()))?;
     let played = simulator.router(Host::All);
-    seed_people(&played).await?;
+    seed_people(&played, &simulator_url).await?;
     tokio::spawn(async move {
         axum::serve(simulator_listener, played).with_graceful_shutdown(stop.cancelled_owned()).await
     });
@@ -252,7 +253,7 @@ async fn seed_members(app: &App) -> Result<(), Failure> {
 }
 
 /// Makes the first LINE users, where the simulator has none.
-async fn seed_people(simulator: &Router) -> Result<(), Failure> {
+async fn seed_people(simulator: &Router, simulator_url: &str) -> Result<(), Failure> {
     let answer = simulator.clone().oneshot(Request::get("/_sim/users").body(Body::empty())?).await?;
     let body = axum::body::to_bytes(answer.into_body(), 1024 * 1024).await?;
     let users: serde_json::Value = serde_json::from_slice(&body)?;
@@ -260,8 +261,9 @@ async fn seed_people(simulator: &Router) -> Result<(), Failure> {
     if known {
         return Ok(());
     }
-    for (name, language) in PEOPLE {
-        let person = serde_json::json!({ "display_name": name, "language": language });
+    for (name, language, picture) in PEOPLE {
+        let picture = format!("{simulator_url}/_sim/static/{picture}");
+        let person = serde_json::json!({ "display_name": name, "language": language, "picture_url": picture });
         let request = Request::post("/_sim/users")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Body::from(person.to_string()))?;

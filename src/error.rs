@@ -67,6 +67,15 @@ impl Error {
         Self::Internal(Arc::from(error.into()))
     }
 
+    /// When to come again, in seconds, where that is known.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Busy | Self::Unavailable(_) => Some(5),
+            Self::TooMany => Some(600),
+            _ => None,
+        }
+    }
+
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,

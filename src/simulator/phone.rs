@@ -39,6 +39,8 @@ pub(super) fn routes() -> Router<Simulator> {
         .route("/_sim/rich-menu/{menu}", get(picture))
         .route("/_sim/static/simulator.css", get(css))
         .route("/_sim/static/phone.js", get(script))
+        .route("/_sim/static/person-1.svg", get(async || face(include_str!("../../static/simulator/person-1.svg"))))
+        .route("/_sim/static/person-2.svg", get(async || face(include_str!("../../static/simulator/person-2.svg"))))
 }
 
 /// Renders a page.
@@ -55,6 +57,11 @@ pub(super) fn page(template: &impl Template) -> Response {
 async fn css() -> Response {
     let text = include_str!("../../static/simulator/simulator.css");
     ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], text).into_response()
+}
+
+/// A face for people who have none of their own.
+fn face(text: &'static str) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "image/svg+xml")], text)
 }
 
 async fn script() -> Response {

@@ -1,7 +1,10 @@
 //! The face of an [`Error`] for a person: plain words and one next step.
 
 use askama::Template;
-use axum::{http::header, response::Response};
+use axum::{
+    http::{HeaderValue, header},
+    response::Response,
+};
 
 use super::{
     page::{Page, html},
@@ -58,6 +61,9 @@ pub fn render(app: &App, visit: &Visit, request_id: &str, error: &Error, respons
     match html(&ErrorPage { page, title, text, request_id, next: Some(next) }) {
         Ok(mut page) => {
             *page.status_mut() = response.status();
+            if let Some(seconds) = error.retry_after() {
+                page.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
             if let Some(methods) = response.headers().get(header::ALLOW) {
                 page.headers_mut().insert(header::ALLOW, methods.clone());
             }
