@@ -165,6 +165,7 @@ CREATE TABLE jobs (
 );
 CREATE INDEX jobs_open ON jobs (due_at) WHERE ended_at IS NULL AND parked_at IS NULL;
 CREATE INDEX jobs_by_subject ON jobs (subject);
+CREATE INDEX jobs_by_end ON jobs (ended_at);
 
 CREATE TABLE leases (
   name       TEXT PRIMARY KEY,

@@ -25,22 +25,19 @@ pub async fn run(app: App, stop: CancellationToken) {
     let holder = app.new_id();
     for channel in app.config.channel.keys() {
         let (app, channel, holder) = (app.clone(), channel.clone(), holder.clone());
-        loops.spawn(repeat(app.clone(), stop.clone(), REST, move || {
+        loops.spawn(repeat(app.clone(), stop.clone(), move || {
             let (app, channel, holder) = (app.clone(), channel.clone(), holder.clone());
             async move { message::deliver(&app, &channel, &holder).await }
         }));
     }
-    loops.spawn(repeat(app.clone(), stop.clone(), REST, {
+    loops.spawn(repeat(app.clone(), stop.clone(), {
         let app = app.clone();
         move || {
             let app = app.clone();
             async move { run_due(&app).await }
         }
     }));
-    loops.spawn(repeat(app.clone(), stop, PRUNE_EVERY, move || {
-        let (app, holder) = (app.clone(), holder.clone());
-        async move { prune(&app, &holder).await }
-    }));
+    loops.spawn(prune_hourly(app, holder, stop));
     while loops.join_next().await.is_some() {}
 }
 
@@ -69,7 +66,7 @@ pub async fn drain(app: &App) -> Result<()> {
 }
 
 /// Runs `work` again and again: at once while it finds something, else when woken or rested.
-async fn repeat<W, F>(app: App, stop: CancellationToken, rest: Duration, work: W)
+async fn repeat<W, F>(app: App, stop: CancellationToken, work: W)
 where
     W: Fn() -> F,
     F: Future<Output = Result<usize>>,
@@ -83,7 +80,7 @@ where
         if found == 0 {
             tokio::select! {
                 () = stop.cancelled() => {}
-                _ = time::timeout(rest, wakes.changed()) => {}
+                _ = time::timeout(REST, wakes.changed()) => {}
             }
         }
     }
@@ -107,7 +104,7 @@ async fn run_due(app: &App) -> Result<usize> {
 
 async fn run_one(app: App, claimed: Claimed) {
     let (worker, job) = (app.clone(), claimed.job.clone());
-    let outcome = shielded(async move { perform(&worker, &job).await }).await;
+    let outcome = shielded(queue::LIMIT, async move { perform(&worker, &job).await }).await;
     if let Outcome::Retry { why, .. } = &outcome {
         tracing::warn!(job = ?claimed.job, attempts = claimed.attempts, why, "job will be tried again");
     }
@@ -116,11 +113,13 @@ async fn run_one(app: App, claimed: Claimed) {
     }
 }
 
-/// A job in a task of its own: a panic is that job's, and counts as a failed try.
-async fn shielded(job: impl Future<Output = Result<Outcome>> + Send + 'static) -> Outcome {
-    match tokio::spawn(job).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => Outcome::retry(&error),
+/// A job in a task of its own: a panic is that job's, and counts as a failed try. It ends before its lease does,
+/// so that nothing is done to LINE after the claim.
+async fn shielded(limit: Duration, job: impl Future<Output = Result<Outcome>> + Send + 'static) -> Outcome {
+    match tokio::spawn(time::timeout(limit, job)).await {
+        Ok(Ok(Ok(outcome))) => outcome,
+        Ok(Ok(Err(error))) => Outcome::retry(&error),
+        Ok(Err(_)) => Outcome::retry(&"it took too long"),
         Err(error) => Outcome::retry(&error),
     }
 }
@@ -136,9 +135,24 @@ async fn perform(app: &App, job: &Job) -> Result<Outcome> {
     }
 }
 
-/// Deletes what is past its time, on one node at a time; gives the number of rows, so that a rest is taken
-/// only when all is done.
-async fn prune(app: &App, holder: &str) -> Result<usize> {
+/// Deletes what is past its time, in small steps, then rests for an hour.
+async fn prune_hourly(app: App, holder: String, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let deleted = prune(&app, &holder).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "nothing could be pruned");
+            0
+        });
+        if deleted == 0 {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = time::sleep(PRUNE_EVERY) => {}
+            }
+        }
+    }
+}
+
+/// One step, on one node at a time; gives the number of rows.
+async fn prune(app: &App, holder: &str) -> Result<u64> {
     if !queue::lease(app, "prune", holder, PRUNE_EVERY).await? {
         return Ok(0);
     }
@@ -147,5 +161,20 @@ async fn prune(app: &App, holder: &str) -> Result<usize> {
     let mut deleted = member::session::prune(&mut conn, now).await?;
     deleted += link::attempt::prune(&mut conn, now).await?;
     deleted += queue::prune(&mut conn, now).await?;
-    Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
+    Ok(deleted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_that_panics_or_takes_too_long_is_tried_again() {
+        let done = shielded(queue::LIMIT, async { Ok(Outcome::Done) }).await;
+        assert_eq!(done, Outcome::Done);
+        let panicked = shielded(queue::LIMIT, async { panic!("at the disco") }).await;
+        assert!(matches!(panicked, Outcome::Retry { .. }), "{panicked:?}");
+        let endless = shielded(Duration::from_millis(1), std::future::pending()).await;
+        assert_eq!(endless, Outcome::retry(&"it took too long"));
+    }
 }

@@ -128,7 +128,7 @@ async fn make_room(conn: &mut Conn, now: Millis) -> Result<()> {
              SELECT id, created_at, CASE WHEN expires_at > $1 THEN 1 ELSE 0 END AS live,
                ROW_NUMBER() OVER (PARTITION BY address ORDER BY created_at DESC, id DESC) AS place
              FROM attempts WHERE used_at IS NULL) AS ranked
-           ORDER BY live, place DESC, created_at, id LIMIT $2)",
+           ORDER BY live, place DESC, created_at, id LIMIT $2) AND used_at IS NULL",
     )
     .bind(now)
     .bind(unused - UNUSED_AT_MOST + UNUSED_AT_MOST / 20)
@@ -219,7 +219,7 @@ pub async fn find_pending(conn: &mut Conn, id: &str, session: &Session, browser:
 pub async fn answer(conn: &mut Conn, now: Millis, id: &str, outcome: &str) -> Result<bool> {
     let taken = sqlx::query(
         "UPDATE attempts SET confirmed_at = $1, outcome = $2
-         WHERE id = $3 AND confirmed_at IS NULL AND confirm_by > $1",
+         WHERE id = $3 AND confirmed_at IS NULL AND confirm_by > $1 AND outcome = 'confirming'",
     )
     .bind(now)
     .bind(outcome)

@@ -63,6 +63,29 @@ async fn set_step(conn: &mut Conn, now: Millis, link_id: &str, step: &str, state
     Ok(())
 }
 
+/// Two grants of one link are revoked side by side: who comes last sees that none is left, also on PostgreSQL.
+async fn hold_revoke_step(conn: &mut Conn, link_id: &str) -> Result<()> {
+    sqlx::query("UPDATE unlink_steps SET state = state WHERE link_id = $1 AND step = 'revoke'")
+        .bind(link_id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The person linked again: what an older clean-up left to them, or to the menu, is not wanted any more either.
+pub async fn close_former(conn: &mut Conn, now: Millis, line_user_id: &str) -> Result<()> {
+    sqlx::query(
+        "UPDATE unlink_steps SET state = 'cancelled', updated_at = $1
+         WHERE ((step = 'menu' AND state = 'pending') OR (step = 'deauthorize' AND state = 'needs_user'))
+           AND link_id IN (SELECT id FROM links WHERE line_user_id = $2 AND ended_at IS NOT NULL)",
+    )
+    .bind(now)
+    .bind(line_user_id)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Notes that LINE is being asked, or was: from then on the permission may be gone without our knowing.
 async fn note_try(conn: &mut Conn, now: Millis, link_id: &str) -> Result<()> {
     sqlx::query(
@@ -107,7 +130,8 @@ pub async fn deauthorize(app: &App, link_id: &str) -> Result<Outcome> {
         Some(id) => grant::find(&mut tx, app, id).await?,
         None => None,
     };
-    note_try(&mut tx, app.now(), link_id).await?;
+    // Until the try is over, it may still reach LINE up to its limit.
+    note_try(&mut tx, app.now().plus(queue::LIMIT), link_id).await?;
     tx.commit().await?;
     let state = match grant {
         None => Deauthorized::NeedsUser,
@@ -219,6 +243,9 @@ pub async fn revoke(app: &App, grant_id: &str) -> Result<Outcome> {
     }
     let now = app.now();
     let mut tx = app.db.begin().await?;
+    if let Some(link_id) = &grant.link_id {
+        hold_revoke_step(&mut tx, link_id).await?;
+    }
     grant::erase(&mut tx, now, grant_id, "revoked").await?;
     if let Some(link_id) = &grant.link_id
         && grant::list_of_link(&mut tx, link_id).await?.is_empty()

@@ -196,12 +196,15 @@ async fn is_member_unchanged(conn: &mut Conn, session: &Session, pending: &Pendi
 /// A former link's clean-up would take the new permission away: it is cancelled. One that is in flight is waited
 /// for; one that took this proof's permission, or may have, makes the proof worthless.
 async fn call_off_clean_up(conn: &mut Conn, app: &App, now: Millis, pending: &Pending) -> Result<Option<Cause>> {
+    // Cancelled first and read afterwards: a try that ends in between is seen.
     for former in list_former(conn, &pending.line_user_id).await? {
-        let job = Job::Deauthorize { link_id: former.link_id.clone() };
-        let is_open = former.state == "pending";
-        if is_open && queue::cancel(conn, &app.db, now, &job).await? == Cancelled::InFlight {
+        let job = Job::Deauthorize { link_id: former.link_id };
+        if former.state == "pending" && queue::cancel(conn, &app.db, now, &job).await? == Cancelled::InFlight {
             return Ok(Some(Cause::Busy));
         }
+    }
+    for former in list_former(conn, &pending.line_user_id).await? {
+        let is_open = former.state == "pending";
         let was_tried = !is_open || former.note.is_some();
         if was_tried && former.updated_at >= pending.used_at {
             return Ok(Some(Cause::ConfirmGone));
@@ -210,6 +213,7 @@ async fn call_off_clean_up(conn: &mut Conn, app: &App, now: Millis, pending: &Pe
             cleanup::call_off(conn, now, &former.link_id).await?;
         }
     }
+    cleanup::close_former(conn, now, &pending.line_user_id).await?;
     Ok(None)
 }
 

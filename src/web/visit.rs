@@ -63,7 +63,7 @@ fn here(app: &App, request: &Request) -> String {
     let public_url = &app.config.public_url;
     match *request.method() {
         Method::GET | Method::HEAD if asked.starts_with("/line/callback/") => "/".to_owned(),
-        Method::GET | Method::HEAD => asked,
+        Method::GET | Method::HEAD => return_to::path(&asked, public_url),
         _ => {
             let referer = request.headers().get("referer").and_then(|value| value.to_str().ok()).unwrap_or_default();
             let own = public_url.origin().ascii_serialization();
