@@ -8,6 +8,7 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
     str::FromStr,
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -254,10 +255,13 @@ impl fmt::Display for Millis {
     }
 }
 
-/// A new id: UUIDv7 of `now`, so that indexes grow at their end.
+/// A new id: UUIDv7 of `now`, so that indexes grow at their end. Ids that this process makes within one millisecond
+/// stand in the order of their making.
 pub fn new_id(now: Millis) -> String {
+    static MADE: AtomicU32 = AtomicU32::new(0);
     let since = Duration::from_millis(u64::try_from(now.0).unwrap_or(0));
-    let timestamp = uuid::Timestamp::from_unix(uuid::NoContext, since.as_secs(), since.subsec_nanos());
+    let place = u128::from(MADE.fetch_add(1, Ordering::Relaxed));
+    let timestamp = uuid::Timestamp::from_unix_time(since.as_secs(), since.subsec_nanos(), place, 32);
     uuid::Uuid::new_v7(timestamp).to_string()
 }
 
@@ -283,5 +287,17 @@ async fn wait_for_lock(path: PathBuf) -> Result<File, DbError> {
         Ok(Ok(lock)) => Ok(lock),
         Ok(Err(error)) => Err(DbError::Lock(path, error)),
         Err(error) => Err(DbError::Lock(path, std::io::Error::other(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_one_moment_keep_their_order() {
+        let ids: Vec<String> = (0..1000).map(|_| new_id(Millis(1_800_000_000_000))).collect();
+        assert!(ids.is_sorted() && ids.iter().all(|id| id.len() == 36));
+        assert!(new_id(Millis(1_800_000_000_001)) > ids[999]);
     }
 }
