@@ -143,7 +143,11 @@ async fn two<'a>(app: &'a TestApp, round: usize) -> (Visitor<'a>, Visitor<'a>) {
     let (hanako, taro) = (format!("hanako{round}@example.jp"), format!("taro{round}@example.jp"));
     app.member(&hanako, "Hanako").await;
     app.member(&taro, "Taro").await;
-    (app.signed_in(&hanako).await, app.signed_in(&taro).await)
+    let (mut hanako, mut taro) = (app.signed_in(&hanako).await, app.signed_in(&taro).await);
+    // Each round comes from elsewhere: starts are counted by address.
+    hanako.address = format!("192.0.2.{}", round + 1);
+    taro.address = format!("198.51.100.{}", round + 1);
+    (hanako, taro)
 }
 
 async fn sign_in(visitor: &mut Visitor<'_>, email: &str) {
