@@ -70,6 +70,21 @@ pub enum DbError {
     Migrate(#[source] MigrateError),
 }
 
+/// One statement in two forms; made by [`with_lock`].
+#[derive(Debug, Clone, Copy)]
+pub struct Locking {
+    pub plain: &'static str,
+    pub locked: &'static str,
+}
+
+/// A statement, and the lock clause that PostgreSQL reads at its end: one text, so that the engines cannot drift apart.
+macro_rules! with_lock {
+    ($statement:literal, $lock:literal) => {
+        $crate::db::Locking { plain: $statement, locked: concat!($statement, " ", $lock) }
+    };
+}
+pub(crate) use with_lock;
+
 /// Held by `serve` for its lifetime: the one server of a SQLite file. Nothing on PostgreSQL.
 #[derive(Debug)]
 pub struct ServeLock(#[expect(dead_code, reason = "held open, never read: the lock ends with it")] Option<File>);
@@ -166,11 +181,11 @@ impl Db {
         self.pool.acquire().await
     }
 
-    /// The text of a statement that locks rows: SQLite has one writer and needs no clause for it.
-    pub fn skip_locked(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+    /// A statement of [`with_lock`], as this engine takes it: SQLite has one writer and needs no lock clause.
+    pub fn locking(&self, statement: Locking) -> &'static str {
         match self.engine {
-            Engine::Sqlite { .. } => sqlite,
-            Engine::Postgres => postgres,
+            Engine::Sqlite { .. } => statement.plain,
+            Engine::Postgres => statement.locked,
         }
     }
 

@@ -19,7 +19,7 @@ pub mod start;
 pub mod unlink;
 
 use crate::{
-    db::{Conn, Db, Millis},
+    db::{Conn, Db, Locking, Millis, with_lock},
     error::Result,
 };
 
@@ -119,23 +119,23 @@ pub async fn insert(conn: &mut Conn, now: Millis, new: &New<'_>) -> Result<bool>
 
 /// The active owner of a LINE user.
 pub async fn find_owner(conn: &mut Conn, line_user_id: &str) -> Result<Option<Owner>> {
-    let found = sqlx::query_as(OWNER).bind(line_user_id).fetch_optional(conn).await?;
+    let found = sqlx::query_as(OWNER.plain).bind(line_user_id).fetch_optional(conn).await?;
     Ok(found)
 }
 
 /// [`find_owner`], with the link held until the transaction ends: what is made by the link's authority is either
 /// there when an unlink looks for it, or not made. (SQLite lets one transaction write at a time anyway.)
 pub async fn hold_owner(conn: &mut Conn, db: &Db, line_user_id: &str) -> Result<Option<Owner>> {
-    let found = sqlx::query_as(db.skip_locked(OWNER, OWNER_HELD)).bind(line_user_id).fetch_optional(conn).await?;
+    let found = sqlx::query_as(db.locking(OWNER)).bind(line_user_id).fetch_optional(conn).await?;
     Ok(found)
 }
 
-const OWNER: &str = "SELECT l.id AS link_id, l.member_id, l.suspended_at, m.disabled_at
+const OWNER: Locking = with_lock!(
+    "SELECT l.id AS link_id, l.member_id, l.suspended_at, m.disabled_at
      FROM links l JOIN members m ON m.id = l.member_id
-     WHERE l.line_user_id = $1 AND l.ended_at IS NULL";
-const OWNER_HELD: &str = "SELECT l.id AS link_id, l.member_id, l.suspended_at, m.disabled_at
-     FROM links l JOIN members m ON m.id = l.member_id
-     WHERE l.line_user_id = $1 AND l.ended_at IS NULL FOR SHARE OF l";
+     WHERE l.line_user_id = $1 AND l.ended_at IS NULL",
+    "FOR SHARE OF l"
+);
 
 /// An active link as its member sees it.
 #[derive(Debug, Clone, sqlx::FromRow)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     app::App,
-    db::{Conn, Db, Millis, new_id},
+    db::{Conn, Db, Locking, Millis, new_id, with_lock},
     error::Result,
 };
 
@@ -124,12 +124,8 @@ pub async fn enqueue_once(conn: &mut Conn, now: Millis, due_at: Millis, job: &Jo
 pub async fn claim(app: &App, limit: i64) -> Result<Vec<Claimed>> {
     let mut tx = app.db.begin().await?;
     let leases_now = app.db.now(&mut tx).await?;
-    let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(app.db.skip_locked(CLAIM, CLAIM_POSTGRES))
-        .bind(app.now())
-        .bind(leases_now)
-        .bind(limit)
-        .fetch_all(&mut *tx)
-        .await?;
+    let rows: Vec<(String, String, i64, i64)> =
+        sqlx::query_as(app.db.locking(CLAIM)).bind(app.now()).bind(leases_now).bind(limit).fetch_all(&mut *tx).await?;
     let mut claimed = Vec::new();
     for (id, job, attempts, fence) in rows {
         sqlx::query("UPDATE jobs SET leased_until = $1, attempts = attempts + 1, fence = fence + 1 WHERE id = $2")
@@ -146,14 +142,13 @@ pub async fn claim(app: &App, limit: i64) -> Result<Vec<Claimed>> {
     Ok(claimed)
 }
 
-const CLAIM: &str = "SELECT id, job, attempts, fence FROM jobs
+const CLAIM: Locking = with_lock!(
+    "SELECT id, job, attempts, fence FROM jobs
      WHERE ended_at IS NULL AND parked_at IS NULL AND due_at <= $1
        AND (leased_until IS NULL OR leased_until < $2)
-     ORDER BY due_at LIMIT $3";
-const CLAIM_POSTGRES: &str = "SELECT id, job, attempts, fence FROM jobs
-     WHERE ended_at IS NULL AND parked_at IS NULL AND due_at <= $1
-       AND (leased_until IS NULL OR leased_until < $2)
-     ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED";
+     ORDER BY due_at LIMIT $3",
+    "FOR UPDATE SKIP LOCKED"
+);
 
 /// Records how a claimed job ended; does nothing where the claim was lost meanwhile.
 pub async fn finish(app: &App, claimed: &Claimed, outcome: &Outcome, jitter: f64) -> Result<()> {

@@ -93,13 +93,13 @@ pub async fn submit(
     }
 
     let mut tx = app.db.begin().await?;
-    let token = if end(&mut tx, &app, &visit, &session, &fields.provider, &active).await? {
-        // A session that came by this link ended with it; the password just given makes a new one.
-        let by_line = session.method == "line";
-        if by_line { Some(session::rotate(&mut tx, &app, &visit, &session).await?) } else { None }
-    } else {
-        None
+    end(&mut tx, &app, &visit, &session, &fields.provider, &active).await?;
+    // A session that came by this link ends with it; the password just given makes a new one of it, if it lives still.
+    let token = match session.method.as_str() {
+        "line" => session::rotate(&mut tx, &app, &visit, &session).await?,
+        _ => None,
     };
+    session::end_by_link(&mut tx, &active.link_id).await?;
     tx.commit().await?;
     app.wake();
 
@@ -115,7 +115,7 @@ fn check_provider(app: &App, provider: &str) -> Result<()> {
     if app.config.provider.contains_key(provider) { Ok(()) } else { Err(Error::NotFound) }
 }
 
-/// Ends the link with all that hangs on it; false where somebody was quicker.
+/// Ends the link with all that hangs on it but its sessions, unless somebody was quicker.
 async fn end(
     conn: &mut Conn,
     app: &App,
@@ -123,13 +123,12 @@ async fn end(
     session: &Session,
     provider: &str,
     active: &Active,
-) -> Result<bool> {
+) -> Result<()> {
     let now = app.now();
     if !end_link(conn, now, &active.link_id, "member").await? {
-        return Ok(false);
+        return Ok(());
     }
     message::cancel_waiting(conn, now, &active.link_id).await?;
-    session::end_by_link(conn, &active.link_id).await?;
     let has_menu = app.config.channels_of(provider).next().is_some();
     cleanup::begin(conn, now, &active.link_id, has_menu).await?;
     for channel in app.config.channels_of(provider) {
@@ -144,8 +143,7 @@ async fn end(
         address: Some(&visit.address),
         ..Default::default()
     };
-    audit::insert(conn, now, entry).await?;
-    Ok(true)
+    audit::insert(conn, now, entry).await
 }
 
 async fn end_link(conn: &mut Conn, now: Millis, link_id: &str, reason: &str) -> Result<bool> {

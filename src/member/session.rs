@@ -60,10 +60,12 @@ pub async fn start(conn: &mut Conn, app: &App, visit: &Visit, member_id: &str, m
     insert(conn, app, visit, member_id, &lineage_id, method).await
 }
 
-/// Replaces a session by one just authenticated with the password, of the same lineage.
-pub async fn rotate(conn: &mut Conn, app: &App, visit: &Visit, old: &Session) -> Result<String> {
-    end(conn, &old.id_hash).await?;
-    insert(conn, app, visit, &old.member_id, &old.lineage_id, &Method::Password).await
+/// Replaces a session by one just authenticated with the password, of the same lineage; none where it ended meanwhile.
+pub async fn rotate(conn: &mut Conn, app: &App, visit: &Visit, old: &Session) -> Result<Option<String>> {
+    if !end(conn, &old.id_hash).await? {
+        return Ok(None);
+    }
+    insert(conn, app, visit, &old.member_id, &old.lineage_id, &Method::Password).await.map(Some)
 }
 
 async fn insert(
@@ -126,9 +128,10 @@ pub async fn touch(conn: &mut Conn, now: Millis, session: &Session) -> Result<()
     Ok(())
 }
 
-pub async fn end(conn: &mut Conn, id_hash: &str) -> Result<()> {
-    sqlx::query("DELETE FROM sessions WHERE id_hash = $1").bind(id_hash).execute(conn).await?;
-    Ok(())
+/// Ends a session; false where it had ended before.
+pub async fn end(conn: &mut Conn, id_hash: &str) -> Result<bool> {
+    let ended = sqlx::query("DELETE FROM sessions WHERE id_hash = $1").bind(id_hash).execute(conn).await?;
+    Ok(ended.rows_affected() == 1)
 }
 
 /// Ends the sessions that were made by signing in through a link.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     app::App,
-    db::{Conn, Millis, new_id},
+    db::{Conn, Locking, Millis, new_id, with_lock},
     error::Result,
 };
 
@@ -98,7 +98,7 @@ fn judge(waiting: &Waiting) -> Verdict<'_> {
 }
 
 async fn claim_open(app: &App, conn: &mut Conn, channel: &str, now: Millis) -> Result<Vec<Try>> {
-    let rows: Vec<(String, i64, String, String, Millis)> = sqlx::query_as(app.db.skip_locked(OPEN, OPEN_POSTGRES))
+    let rows: Vec<(String, i64, String, String, Millis)> = sqlx::query_as(app.db.locking(OPEN))
         .bind(channel)
         .bind(now)
         .bind(now.minus(DEADLINE))
@@ -118,23 +118,19 @@ async fn claim_open(app: &App, conn: &mut Conn, channel: &str, now: Millis) -> R
     Ok(tries)
 }
 
-const OPEN: &str = "SELECT id, attempts, retry_key, body, first_attempt_at FROM requests
+const OPEN: Locking = with_lock!(
+    "SELECT id, attempts, retry_key, body, first_attempt_at FROM requests
      WHERE channel = $1 AND state = 'open' AND next_attempt_at <= $2 AND first_attempt_at > $3
-     ORDER BY next_attempt_at LIMIT $4";
-const OPEN_POSTGRES: &str = "SELECT id, attempts, retry_key, body, first_attempt_at FROM requests
-     WHERE channel = $1 AND state = 'open' AND next_attempt_at <= $2 AND first_attempt_at > $3
-     ORDER BY next_attempt_at LIMIT $4 FOR UPDATE SKIP LOCKED";
+     ORDER BY next_attempt_at LIMIT $4",
+    "FOR UPDATE SKIP LOCKED"
+);
 
 async fn list_waiting(app: &App, conn: &mut Conn, channel: &str, now: Millis) -> Result<Vec<Waiting>> {
-    Ok(sqlx::query_as(app.db.skip_locked(WAITING, WAITING_POSTGRES))
-        .bind(channel)
-        .bind(now)
-        .bind(AT_ONCE)
-        .fetch_all(conn)
-        .await?)
+    Ok(sqlx::query_as(app.db.locking(WAITING)).bind(channel).bind(now).bind(AT_ONCE).fetch_all(conn).await?)
 }
 
-const WAITING: &str = "SELECT d.message_id, d.seq, d.content, d.attempts,
+const WAITING: Locking = with_lock!(
+    "SELECT d.message_id, d.seq, d.content, d.attempts,
        u.user_id, l.ended_at, l.suspended_at, m.disabled_at, f.friend
      FROM deliveries d
      LEFT JOIN links l ON l.id = d.link_id
@@ -142,16 +138,9 @@ const WAITING: &str = "SELECT d.message_id, d.seq, d.content, d.attempts,
      LEFT JOIN members m ON m.id = l.member_id
      LEFT JOIN friends f ON f.line_user_id = l.line_user_id AND f.channel = d.channel
      WHERE d.channel = $1 AND d.state = 'waiting' AND d.due_at <= $2
-     ORDER BY d.due_at LIMIT $3";
-const WAITING_POSTGRES: &str = "SELECT d.message_id, d.seq, d.content, d.attempts,
-       u.user_id, l.ended_at, l.suspended_at, m.disabled_at, f.friend
-     FROM deliveries d
-     LEFT JOIN links l ON l.id = d.link_id
-     LEFT JOIN line_users u ON u.id = l.line_user_id
-     LEFT JOIN members m ON m.id = l.member_id
-     LEFT JOIN friends f ON f.line_user_id = l.line_user_id AND f.channel = d.channel
-     WHERE d.channel = $1 AND d.state = 'waiting' AND d.due_at <= $2
-     ORDER BY d.due_at LIMIT $3 FOR UPDATE OF d SKIP LOCKED";
+     ORDER BY d.due_at LIMIT $3",
+    "FOR UPDATE OF d SKIP LOCKED"
+);
 
 /// Writes the request and puts the delivery on its way.
 async fn make_request(conn: &mut Conn, channel: &str, now: Millis, waiting: &Waiting, user_id: &str) -> Result<Try> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use musubi::web::{locale::Locale, visit::Visit};
 
 use crate::support::{PASSWORD, both_engines};
 
@@ -131,5 +132,16 @@ both_engines! {
         app.clock.advance(Duration::from_secs(120));
         musubi::member::session::touch(&mut conn, app.app.now(), &session).await.unwrap();
         assert!(musubi::member::session::find(&mut conn, app.app.now(), &token).await.unwrap().is_none());
+        let visit = Visit {
+            locale: Locale::En,
+            form_key: String::new(),
+            is_new: false,
+            here: "/".into(),
+            viewer: None,
+            address: String::new(),
+            user_agent: String::new(),
+        };
+        let rotated = musubi::member::session::rotate(&mut conn, &app.app, &visit, &session).await.unwrap();
+        assert_eq!(rotated, None, "a password that was being checked meanwhile does not bring it back either");
     }
 }
