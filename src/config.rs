@@ -7,7 +7,7 @@ mod check;
 mod load;
 mod shape;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use ipnet::IpNet;
 pub use load::ConfigError;
@@ -39,6 +39,10 @@ pub struct Config {
     pub default_locale: String,
     pub privacy_url: Option<Url>,
     pub terms_url: Option<Url>,
+    /// Where security researchers write to (`mailto:` or `https:`), for `/.well-known/security.txt`.
+    pub security_contact: Option<Url>,
+    /// Without it nothing is mailed: no sign-up, no reset, no notices.
+    pub mail: Option<Mail>,
     pub security: Security,
     #[serde(default)]
     pub consent: Consent,
@@ -62,6 +66,24 @@ pub struct Security {
     pub sealing_keys: BTreeMap<String, SecretString>,
     #[serde(default)]
     pub password_hash: PasswordHash,
+    /// Characters of the shortest password that is taken. NIST asks for 15 where a password stands alone, OWASP
+    /// for 8 at least.
+    #[serde(default = "default_password_length")]
+    pub password_length: usize,
+    /// Costly requests (a password, a mail, a start or a return of LINE Login) that one address may make in a minute.
+    #[serde(default = "default_requests_per_minute")]
+    pub requests_per_minute: NonZeroU32,
+}
+
+/// How mails leave.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mail {
+    /// `smtps://user:password@host:465`, or `smtp://…:587?tls=required` for STARTTLS.
+    pub url: SecretString,
+    /// `Company <no-reply@example.jp>`
+    pub from: String,
+    pub reply_to: Option<String>,
 }
 
 /// Cost of argon2id. The defaults are OWASP's (19 MiB, 2 passes); stored hashes follow at the next sign-in.
@@ -110,6 +132,8 @@ pub struct LoginChannel {
     #[serde(deserialize_with = "load::text_or_number")]
     pub channel_id: String,
     pub channel_secret: SecretString,
+    /// The secret before the last change: what LINE signed with it is still taken.
+    pub former_channel_secret: Option<SecretString>,
     #[serde(default)]
     pub bot_prompt: BotPrompt,
     /// Name of the `[channel.…]` that is linked to this login channel in LINE's console.
@@ -135,6 +159,8 @@ pub struct Channel {
     #[serde(deserialize_with = "load::text_or_number")]
     pub channel_id: String,
     pub channel_secret: SecretString,
+    /// The secret before the last change: what LINE signed with it is still taken.
+    pub former_channel_secret: Option<SecretString>,
     /// The official account's id, such as `@example`, for "add friend" links.
     pub basic_id: Option<String>,
 }
@@ -218,6 +244,14 @@ impl Default for LineHosts {
 #[expect(clippy::expect_used, reason = "only called with the constants above")]
 fn constant_url(text: &str) -> Url {
     Url::parse(text).expect("a constant URL parses")
+}
+
+fn default_password_length() -> usize {
+    8
+}
+
+fn default_requests_per_minute() -> NonZeroU32 {
+    NonZeroU32::new(120).unwrap_or(NonZeroU32::MIN)
 }
 
 fn default_listen() -> SocketAddr {

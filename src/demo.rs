@@ -241,7 +241,7 @@ async fn seed_members(app: &App) -> Result<(), Failure> {
                 email,
                 email_key: email,
                 name,
-                password_hash: &password_hash,
+                password_hash: Some(&password_hash),
                 locale: None,
                 source: "company",
             };

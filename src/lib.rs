@@ -7,7 +7,7 @@
 //! | 0 | [`config`] what an installation is told · [`line`] the LINE Platform as a client library · [`flex`] message templates |
 //! | 1 | [`db`] database · [`seal`] secrets at rest · [`error`] what can be answered |
 //! | 2 | [`app`] what everything is given · [`web`] what every page shares |
-//! | 3 | [`audit`] who did what · [`queue`] jobs and leases · [`channel`] channel tokens · [`line_user`] LINE users · [`member`] accounts, sessions, the door of every route |
+//! | 3 | [`audit`] who did what · [`queue`] jobs and leases · [`mail`] letters to members · [`channel`] channel tokens · [`line_user`] LINE users · [`member`] accounts, sessions, the door of every route |
 //! | 4 | [`message`] what is sent, and what became of it · [`rich_menu`] who sees which menu |
 //! | 5 | [`link`] the tie itself: attempt, confirm, unlink |
 //! | 8 | [`worker`] what commits left to do · [`routes`] every route, with who may call it · [`doctor`] what going live needs |
@@ -26,6 +26,7 @@ pub mod flex;
 pub mod line;
 pub mod line_user;
 pub mod link;
+pub mod mail;
 pub mod member;
 pub mod message;
 pub mod queue;

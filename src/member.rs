@@ -5,6 +5,8 @@ pub mod password;
 pub mod session;
 pub mod sign_in;
 pub mod sign_up;
+pub mod step_up;
+pub mod token;
 
 use crate::{
     db::{Conn, Millis, new_id},
@@ -18,6 +20,7 @@ pub struct Member {
     pub email: String,
     pub name: String,
     pub password_hash: Option<String>,
+    pub locale: Option<String>,
     pub disabled_at: Option<Millis>,
 }
 
@@ -27,13 +30,14 @@ pub struct New<'a> {
     pub email: &'a str,
     pub email_key: &'a str,
     pub name: &'a str,
-    pub password_hash: &'a str,
+    /// None for a member who never had one: they sign in through LINE or a ticket.
+    pub password_hash: Option<&'a str>,
     pub locale: Option<&'a str>,
     pub source: &'a str,
 }
 
 pub async fn find(conn: &mut Conn, id: &str) -> Result<Option<Member>> {
-    let found = sqlx::query_as("SELECT id, email, name, password_hash, disabled_at FROM members WHERE id = $1")
+    let found = sqlx::query_as("SELECT id, email, name, password_hash, locale, disabled_at FROM members WHERE id = $1")
         .bind(id)
         .fetch_optional(conn)
         .await?;
@@ -41,10 +45,11 @@ pub async fn find(conn: &mut Conn, id: &str) -> Result<Option<Member>> {
 }
 
 pub async fn find_by_email_key(conn: &mut Conn, email_key: &str) -> Result<Option<Member>> {
-    let found = sqlx::query_as("SELECT id, email, name, password_hash, disabled_at FROM members WHERE email_key = $1")
-        .bind(email_key)
-        .fetch_optional(conn)
-        .await?;
+    let found =
+        sqlx::query_as("SELECT id, email, name, password_hash, locale, disabled_at FROM members WHERE email_key = $1")
+            .bind(email_key)
+            .fetch_optional(conn)
+            .await?;
     Ok(found)
 }
 

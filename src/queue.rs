@@ -24,15 +24,29 @@ pub const LIMIT: Duration = Duration::from_secs(50);
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Job {
     /// Takes our permission away at LINE, for an ended link.
-    Deauthorize { link_id: String },
+    Deauthorize {
+        link_id: String,
+    },
     /// Revokes a person's tokens at LINE and erases them here.
-    RevokeGrant { grant_id: String },
+    RevokeGrant {
+        grant_id: String,
+    },
     /// Revokes the tokens of an attempt that was never confirmed.
-    AbandonAttempt { attempt_id: String },
+    AbandonAttempt {
+        attempt_id: String,
+    },
     /// Brings one LINE user's rich menu to what the rules say.
-    UserMenu { line_user_id: String, channel: String },
+    UserMenu {
+        line_user_id: String,
+        channel: String,
+    },
     /// Makes sure that a channel's rich menus exist at LINE.
-    EnsureMenus { channel: String },
+    EnsureMenus {
+        channel: String,
+    },
+    SendMail {
+        mail_id: String,
+    },
 }
 
 /// A claimed job. `fence` proves the claim when its end is recorded.
@@ -74,6 +88,7 @@ impl Job {
             Self::AbandonAttempt { attempt_id } => ("abandon_attempt", attempt_id),
             Self::UserMenu { line_user_id, .. } => ("user_menu", line_user_id),
             Self::EnsureMenus { channel } => ("ensure_menus", channel),
+            Self::SendMail { mail_id } => ("send_mail", mail_id),
         }
     }
 
@@ -83,7 +98,9 @@ impl Job {
             Self::Deauthorize { .. }
             | Self::RevokeGrant { .. }
             | Self::UserMenu { .. }
-            | Self::AbandonAttempt { .. } => None,
+            | Self::AbandonAttempt { .. }
+            // It ends when it is late.
+            | Self::SendMail { .. } => None,
             Self::EnsureMenus { .. } => Some(20),
         }
     }

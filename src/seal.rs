@@ -126,6 +126,8 @@ mod tests {
             sealing_key: active.to_owned(),
             sealing_keys: keys.collect(),
             password_hash: config::PasswordHash::default(),
+            password_length: 8,
+            requests_per_minute: std::num::NonZeroU32::MIN,
         })
         .unwrap()
     }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::App,
     error::Result,
-    link, member, message,
+    link, mail, member, message,
     queue::{self, Claimed, Job, Outcome},
     rich_menu,
 };
@@ -132,6 +132,7 @@ async fn perform(app: &App, job: &Job) -> Result<Outcome> {
         Job::AbandonAttempt { attempt_id } => link::cleanup::abandon(app, attempt_id).await,
         Job::UserMenu { line_user_id, channel } => Ok(rich_menu::apply(app, line_user_id, channel).await),
         Job::EnsureMenus { channel } => Ok(rich_menu::ensure(app, channel).await),
+        Job::SendMail { mail_id } => mail::send(app, mail_id).await,
     }
 }
 

@@ -46,7 +46,7 @@ pub async fn submit(
         (Purpose::SignIn, _) => None,
         (Purpose::Link, None) => return Err(Error::SignIn { return_to: "/account".into() }),
         // Only the password counts: LINE's own sign-in is silent, and would prove LINE by LINE.
-        (Purpose::Link, Some(session)) if !session.has_fresh_password(app.now()) => {
+        (Purpose::Link, Some(session)) if !session.is_fresh(app.now()) => {
             return Err(Error::Reauth { return_to: "/account".into() });
         }
         (Purpose::Link, Some(session)) => Some(session),

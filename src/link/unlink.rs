@@ -19,7 +19,7 @@ use crate::{
         self,
         guard::SignedIn,
         password::{self, Verdict},
-        session::{self, Session},
+        session::{self, Method, Session},
     },
     message,
     queue::{self, Job},
@@ -96,7 +96,7 @@ pub async fn submit(
     end(&mut tx, &app, &visit, &session, &fields.provider, &active).await?;
     // A session that came by this link ends with it; the password just given makes a new one of it, if it lives still.
     let token = match session.method.as_str() {
-        "line" => session::rotate(&mut tx, &app, &visit, &session).await?,
+        "line" => session::rotate(&mut tx, &app, &visit, &session, &Method::Password).await?,
         _ => None,
     };
     session::end_by_link(&mut tx, &active.link_id).await?;

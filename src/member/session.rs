@@ -24,6 +24,8 @@ const TOUCH: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Method {
     Password,
+    /// A code by mail, for members without a password.
+    Code,
     /// Through this link; the session ends with it.
     Line {
         link_id: String,
@@ -48,9 +50,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// Whether the member's password was given within the last ten minutes.
-    pub fn has_fresh_password(&self, now: Millis) -> bool {
-        self.method == "password" && now < self.authenticated_at.plus(FRESH)
+    /// Whether the member proved to be there within the last ten minutes, by the password or a code by mail.
+    pub fn is_fresh(&self, now: Millis) -> bool {
+        self.method != "line" && now < self.authenticated_at.plus(FRESH)
     }
 }
 
@@ -60,12 +62,30 @@ pub async fn start(conn: &mut Conn, app: &App, visit: &Visit, member_id: &str, m
     insert(conn, app, visit, member_id, &lineage_id, method).await
 }
 
-/// Replaces a session by one just authenticated with the password, of the same lineage; none where it ended meanwhile.
-pub async fn rotate(conn: &mut Conn, app: &App, visit: &Visit, old: &Session) -> Result<Option<String>> {
+/// Replaces a session by one just authenticated by `method`, of the same lineage; none where it ended meanwhile.
+pub async fn rotate(
+    conn: &mut Conn,
+    app: &App,
+    visit: &Visit,
+    old: &Session,
+    method: &Method,
+) -> Result<Option<String>> {
     if !end(conn, &old.id_hash).await? {
         return Ok(None);
     }
-    insert(conn, app, visit, &old.member_id, &old.lineage_id, &Method::Password).await.map(Some)
+    insert(conn, app, visit, &old.member_id, &old.lineage_id, method).await.map(Some)
+}
+
+/// Gives a session a new id and leaves the rest as it is, for a change of what its member may do; gives the cookie's
+/// new value, none where the session ended meanwhile.
+pub async fn renew(conn: &mut Conn, app: &App, old: &Session) -> Result<Option<String>> {
+    let token = app.random_token()?;
+    let renewed = sqlx::query("UPDATE sessions SET id_hash = $1 WHERE id_hash = $2")
+        .bind(seal::hash(&token))
+        .bind(&old.id_hash)
+        .execute(conn)
+        .await?;
+    Ok((renewed.rows_affected() == 1).then_some(token))
 }
 
 async fn insert(
@@ -79,6 +99,7 @@ async fn insert(
     let (now, token) = (app.now(), app.random_token()?);
     let (word, link_id) = match method {
         Method::Password => ("password", None),
+        Method::Code => ("code", None),
         Method::Line { link_id } => ("line", Some(link_id)),
     };
     sqlx::query(
@@ -132,6 +153,16 @@ pub async fn touch(conn: &mut Conn, now: Millis, session: &Session) -> Result<()
 pub async fn end(conn: &mut Conn, id_hash: &str) -> Result<bool> {
     let ended = sqlx::query("DELETE FROM sessions WHERE id_hash = $1").bind(id_hash).execute(conn).await?;
     Ok(ended.rows_affected() == 1)
+}
+
+/// Ends all sessions of a member but the one with the id hash `but`; gives their number.
+pub async fn end_all(conn: &mut Conn, member_id: &str, but: Option<&str>) -> Result<u64> {
+    let ended = sqlx::query("DELETE FROM sessions WHERE member_id = $1 AND id_hash <> $2")
+        .bind(member_id)
+        .bind(but.unwrap_or_default())
+        .execute(conn)
+        .await?;
+    Ok(ended.rows_affected())
 }
 
 /// Ends the sessions that were made by signing in through a link.

@@ -69,7 +69,7 @@ pub async fn submit(
         email: fields.email.trim(),
         email_key: &email_key,
         name: &name,
-        password_hash: &password_hash,
+        password_hash: Some(&password_hash),
         locale: Some(visit.locale.tag()),
         source: "sign_up",
     };

@@ -18,6 +18,8 @@ pub const SESSION: Name = Name("musubi_session");
 pub const ATTEMPT: Name = Name("musubi_attempt");
 /// Binds the forms to this browser.
 pub const FORM: Name = Name("musubi_form");
+/// A browser in which a member signed in before.
+pub const DEVICE: Name = Name("musubi_device");
 /// The language that the visitor chose.
 pub const LOCALE: Name = Name("musubi_locale");
 

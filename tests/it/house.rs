@@ -16,7 +16,7 @@ const RANKS: [&[&str]; 10] = [
     &["config", "line", "flex"],
     &["db", "seal", "error"],
     &["app", "web"],
-    &["audit", "queue", "channel", "line_user", "member"],
+    &["audit", "queue", "channel", "line_user", "mail", "member"],
     &["message", "rich_menu"],
     &["link"],
     &[],

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use musubi::web::{locale::Locale, visit::Visit};
+use musubi::{
+    member::session::Method,
+    web::{locale::Locale, visit::Visit},
+};
 
 use crate::support::{PASSWORD, both_engines};
 
@@ -141,7 +144,7 @@ both_engines! {
             address: String::new(),
             user_agent: String::new(),
         };
-        let rotated = musubi::member::session::rotate(&mut conn, &app.app, &visit, &session).await.unwrap();
+        let rotated = musubi::member::session::rotate(&mut conn, &app.app, &visit, &session, &Method::Password).await.unwrap();
         assert_eq!(rotated, None, "a password that was being checked meanwhile does not bring it back either");
     }
 }

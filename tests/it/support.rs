@@ -136,7 +136,7 @@ impl TestApp {
             email,
             email_key: email,
             name,
-            password_hash: &password_hash,
+            password_hash: Some(&password_hash),
             locale: None,
             source: "company",
         };
@@ -260,7 +260,7 @@ impl TestApp {
 }
 
 /// All tables; a test compares them with the migrations.
-pub const TABLES: [&str; 18] = [
+pub const TABLES: [&str; 24] = [
     "members",
     "sessions",
     "line_users",
@@ -279,6 +279,12 @@ pub const TABLES: [&str; 18] = [
     "send_pauses",
     "rich_menus",
     "user_menus",
+    "mails",
+    "sign_ups",
+    "tokens",
+    "devices",
+    "throttles",
+    "consents",
 ];
 
 /// A browser: keeps cookies, sends forms as browsers do, follows nothing by itself.

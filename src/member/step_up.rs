@@ -1,0 +1,38 @@
+//! The proof, asked again before what cannot be taken back lightly: the password, or for a member without one a
+//! code by mail given within the last ten minutes.
+
+use super::{
+    find,
+    password::{self, Verdict},
+    session::Session,
+};
+use crate::{
+    app::App,
+    error::{Error, Result},
+    web::visit::Visit,
+};
+
+/// What came of asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    Given,
+    /// The password is not right.
+    Wrong,
+}
+
+/// Whether `session`'s member just proved to be there. Without a password to ask for, and without a fresh code,
+/// the answer is [`Error::Reauth`] with `return_to`.
+pub async fn prove(app: &App, _visit: &Visit, session: &Session, password: &str, return_to: &str) -> Result<Proof> {
+    let member = find(&mut *app.db.conn().await?, &session.member_id).await?.ok_or(Error::NotFound)?;
+    let Some(stored) = &member.password_hash else {
+        return if session.is_fresh(app.now()) {
+            Ok(Proof::Given)
+        } else {
+            Err(Error::Reauth { return_to: return_to.to_owned() })
+        };
+    };
+    match password::verify(app, Some(stored), password).await? {
+        Verdict::Wrong => Ok(Proof::Wrong),
+        Verdict::Right | Verdict::RightButOld(_) => Ok(Proof::Given),
+    }
+}
