@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -36,6 +36,8 @@ pub struct Inner {
     wake: watch::Sender<u64>,
     /// Bounds the memory of password hashing.
     pub hashing: Arc<Semaphore>,
+    /// Passwords hashed or compared since the start.
+    pub hashed: AtomicU64,
     random: SystemRandom,
 }
 
@@ -75,6 +77,7 @@ impl App {
             clock,
             wake: watch::Sender::new(0),
             hashing,
+            hashed: AtomicU64::new(0),
             random: SystemRandom::new(),
         })))
     }

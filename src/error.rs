@@ -30,6 +30,9 @@ pub enum Error {
     Reauth { return_to: String },
     #[error("too many requests")]
     TooMany,
+    /// A password or a code was tried in vain too often.
+    #[error("too many tries, to rest for {seconds} s")]
+    Rest { seconds: u64 },
     /// All places for costly work are taken: nothing was changed, try again in a moment.
     #[error("busy")]
     Busy,
@@ -72,6 +75,7 @@ impl Error {
         match self {
             Self::Busy | Self::Unavailable(_) => Some(5),
             Self::TooMany => Some(600),
+            Self::Rest { seconds } => Some(*seconds),
             _ => None,
         }
     }
@@ -82,7 +86,7 @@ impl Error {
             Self::Csrf => StatusCode::FORBIDDEN,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::SignIn { .. } | Self::Reauth { .. } => StatusCode::UNAUTHORIZED,
-            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany | Self::Rest { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused(refusal) => refusal.status,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,

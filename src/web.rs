@@ -4,6 +4,7 @@ pub mod assets;
 pub mod cookie;
 pub mod csrf;
 pub mod error_page;
+pub mod form;
 pub mod headers;
 pub mod home;
 pub mod locale;
