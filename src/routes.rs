@@ -22,8 +22,9 @@ use crate::{
     error::Error,
     link::{account, callback, confirm, start, unlink},
     member::{
+        change_password, code, email,
         guard::{self, Who},
-        sign_in, sign_up,
+        reset, sign_in, sign_up,
     },
     web::{assets, headers, home, locale},
 };
@@ -49,9 +50,23 @@ pub fn all() -> Vec<Route> {
 
         get("/sign-up", Visitor, sign_up::show),
         post("/sign-up", Visitor, sign_up::submit),
+        get("/sign-up/confirm", Visitor, sign_up::confirm::show),
+        post("/sign-up/confirm", Visitor, sign_up::confirm::submit),
         get("/sign-in", Visitor, sign_in::show),
         post("/sign-in", Visitor, sign_in::submit),
         post("/sign-out", Member, sign_in::out),
+        get("/password/forgot", Visitor, reset::show_forgot),
+        post("/password/forgot", Visitor, reset::forgot),
+        get("/password/reset", Visitor, reset::show),
+        post("/password/reset", Visitor, reset::submit),
+        get("/password/change", Member, change_password::show),
+        post("/password/change", Member, change_password::submit),
+        get("/account/email", Member, email::show),
+        post("/account/email", Member, email::submit),
+        get("/account/email/confirm", Visitor, email::show_confirm),
+        post("/account/email/confirm", Visitor, email::confirm),
+        post("/account/code", Member, code::send),
+        post("/account/code/check", Member, code::check),
 
         // A link started without a session leads to the sign-in; the confirm page needs one.
         post("/line/start", Visitor, start::submit),

@@ -18,7 +18,12 @@ use crate::{
 const KEPT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The hash of the browser's token, where the member of this address signed in by it before.
-pub async fn find(conn: &mut Conn, app: &App, headers: &HeaderMap, email_key: &str) -> Result<Option<(String, String)>> {
+pub async fn find(
+    conn: &mut Conn,
+    app: &App,
+    headers: &HeaderMap,
+    email_key: &str,
+) -> Result<Option<(String, String)>> {
     let found = sqlx::query_as(
         "SELECT d.token_hash, d.member_id FROM devices d JOIN members m ON m.id = d.member_id
          WHERE d.token_hash = $1 AND m.email_key = $2 AND d.last_used_at > $3",

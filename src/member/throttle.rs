@@ -36,12 +36,16 @@ struct Rule {
     quiet: Duration,
 }
 
-const SOON: Rule =
-    Rule { free: 10, window: MINUTE.saturating_mul(15), first: MINUTE, longest: MINUTE.saturating_mul(15), quiet: HOUR };
+const SOON: Rule = Rule {
+    free: 10,
+    window: MINUTE.saturating_mul(15),
+    first: MINUTE,
+    longest: MINUTE.saturating_mul(15),
+    quiet: HOUR,
+};
 const HOUR: Duration = Duration::from_secs(3600);
 /// NIST: at most 100 failures in a row.
-const EVER: Rule =
-    Rule { free: 100, window: KEPT, first: DAY, longest: DAY, quiet: KEPT };
+const EVER: Rule = Rule { free: 100, window: KEPT, first: DAY, longest: DAY, quiet: KEPT };
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Failures of unknown browsers over all accounts: an alarm, and a rest for all of them.
 pub const BRAKE_AT: i64 = 1000;
