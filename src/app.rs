@@ -17,6 +17,7 @@ use crate::{
     error::Result,
     line::{self, Line},
     seal::{self, Sealer},
+    web::limit::Limiter,
 };
 
 /// Shared by all handlers and jobs of a process. A clone is a handle.
@@ -34,6 +35,8 @@ pub struct Inner {
     pub clock: Clock,
     /// Counts the commits that left work to do, so that it starts at once on this node.
     wake: watch::Sender<u64>,
+    /// What each address may ask of costly routes, on this node.
+    pub limiter: Limiter,
     /// Bounds the memory of password hashing.
     pub hashing: Arc<Semaphore>,
     random: SystemRandom,
@@ -64,6 +67,7 @@ impl App {
             api: hosts.api.clone(),
             api_data: hosts.api_data.clone(),
         })?;
+        let limiter = Limiter::new(config.security.requests_per_minute);
         let sealer = Sealer::new(&config.security)?;
         let hashing = Arc::new(Semaphore::new(config.security.password_hash.at_once));
         Ok(Self(Arc::new(Inner {
@@ -74,6 +78,7 @@ impl App {
             sealer,
             clock,
             wake: watch::Sender::new(0),
+            limiter,
             hashing,
             random: SystemRandom::new(),
         })))

@@ -454,6 +454,7 @@ pub fn config(database_url: &str, hosts: &[SocketAddr; 4]) -> Config {
         sealing_key = "test"
         sealing_keys = {{ test = "yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=" }}
         password_hash = {{ memory_kib = 64, passes = 1, at_once = 4 }}
+        requests_per_minute = 1000000
 
         [line]
         access = "http://{}"
