@@ -17,6 +17,7 @@ use crate::{
     error::Result,
     line::{self, Line},
     seal::{self, Sealer},
+    smtp::{Post, PostError},
     web::limit::Limiter,
 };
 
@@ -32,6 +33,8 @@ pub struct Inner {
     /// Channel access tokens; reached through `channel`.
     pub tokens: line::token::Cache,
     pub sealer: Sealer,
+    /// None where nothing is mailed.
+    pub post: Option<Post>,
     pub clock: Clock,
     /// Counts the commits that left work to do, so that it starts at once on this node.
     wake: watch::Sender<u64>,
@@ -55,6 +58,8 @@ impl std::ops::Deref for App {
 pub enum AppError {
     #[error(transparent)]
     Line(#[from] line::Error),
+    #[error("mail.url: {0}")]
+    Post(#[from] PostError),
     #[error(transparent)]
     Seal(#[from] seal::SealError),
 }
@@ -69,6 +74,7 @@ impl App {
         })?;
         let limiter = Limiter::new(config.security.requests_per_minute);
         let sealer = Sealer::new(&config.security)?;
+        let post = Post::new(&config)?;
         let hashing = Arc::new(Semaphore::new(config.security.password_hash.at_once));
         Ok(Self(Arc::new(Inner {
             config,
@@ -76,6 +82,7 @@ impl App {
             line,
             tokens: line::token::Cache::default(),
             sealer,
+            post,
             clock,
             wake: watch::Sender::new(0),
             limiter,
@@ -106,6 +113,14 @@ impl App {
     /// 256 random bits as 43 characters.
     pub fn random_token(&self) -> Result<String> {
         Ok(seal::random_token(&self.random)?)
+    }
+
+    /// Forty random bits as eight letters and digits that are not mistaken for each other: a code to be typed.
+    pub fn random_code(&self) -> Result<String> {
+        const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+        let mut bytes = [0_u8; 8];
+        self.random.fill(&mut bytes).map_err(|_| seal::SealError::Damaged)?;
+        Ok(bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect())
     }
 
     /// A number in 0..1 that spreads retries; 1 where randomness fails, the longest wait.
