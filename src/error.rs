@@ -30,6 +30,16 @@ pub enum Error {
     Reauth { return_to: String },
     #[error("too many requests")]
     TooMany,
+    /// An address used up its share of costly requests; it has some again after so many seconds.
+    #[error("too fast")]
+    TooFast { wait: u64 },
+    /// What was sent did not come in time.
+    #[error("too slow")]
+    TooSlow,
+    #[error("the body is too large")]
+    TooLarge,
+    #[error("the head is too large")]
+    HeadTooLarge,
     /// All places for costly work are taken: nothing was changed, try again in a moment.
     #[error("busy")]
     Busy,
@@ -72,6 +82,7 @@ impl Error {
         match self {
             Self::Busy | Self::Unavailable(_) => Some(5),
             Self::TooMany => Some(600),
+            Self::TooFast { wait } => Some(*wait),
             _ => None,
         }
     }
@@ -82,7 +93,10 @@ impl Error {
             Self::Csrf => StatusCode::FORBIDDEN,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::SignIn { .. } | Self::Reauth { .. } => StatusCode::UNAUTHORIZED,
-            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany | Self::TooFast { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Busy | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused(refusal) => refusal.status,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,

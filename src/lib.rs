@@ -4,7 +4,7 @@
 //!
 //! | rank | rooms |
 //! |---|---|
-//! | 0 | [`config`] what an installation is told · [`line`] the LINE Platform as a client library · [`flex`] message templates |
+//! | 0 | [`config`] what an installation is told · [`line`] the LINE Platform as a client library · [`flex`] message templates · [`log`] one line an event |
 //! | 1 | [`db`] database · [`seal`] secrets at rest · [`smtp`] the way to the mail server · [`error`] what can be answered |
 //! | 2 | [`app`] what everything is given · [`web`] what every page shares |
 //! | 3 | [`audit`] who did what · [`queue`] jobs and leases · [`mail`] letters to members · [`channel`] channel tokens · [`line_user`] LINE users · [`member`] accounts, sessions, the door of every route |
@@ -26,6 +26,7 @@ pub mod flex;
 pub mod line;
 pub mod line_user;
 pub mod link;
+pub mod log;
 pub mod mail;
 pub mod member;
 pub mod message;

@@ -1,16 +1,17 @@
 //! The command line: one short function per command.
 
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use musubi::{
     app::{App, Clock},
     config::Config,
     db::Db,
-    demo, doctor, serve,
+    demo, doctor, log,
+    member::disabling::{self, Outcome},
+    serve,
 };
 use secrecy::ExposeSecret;
-use tracing_subscriber::EnvFilter;
 
 /// Ties people's LINE accounts to the member accounts they hold with a company.
 #[derive(Parser)]
@@ -18,15 +19,9 @@ use tracing_subscriber::EnvFilter;
 struct Cli {
     /// Log format: text for people, json for machines
     #[arg(long, global = true, value_enum, default_value = "text")]
-    log: LogFormat,
+    log: log::Format,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
 }
 
 #[derive(Subcommand)]
@@ -60,10 +55,33 @@ enum Command {
         #[command(flatten)]
         config: ConfigPath,
     },
+    /// Cuts a member off, or lets them in again
+    Member {
+        #[command(subcommand)]
+        command: MemberCommand,
+    },
     /// Checks what going live needs, and says what to mend
     Doctor {
         #[command(flatten)]
         config: ConfigPath,
+    },
+}
+
+#[derive(Subcommand)]
+enum MemberCommand {
+    /// Ends every session of a member and lets them sign in no more; their links stay
+    Disable {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// The member's e-mail address
+        email: String,
+    },
+    /// Lets a disabled member sign in again
+    Enable {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// The member's e-mail address
+        email: String,
     },
 }
 
@@ -79,7 +97,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(cli.log);
+    log::start(cli.log);
     match run(cli.command).await {
         Ok(code) => code,
         Err(error) => {
@@ -100,6 +118,8 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
             demo::run_simulator(&config, listen, mail_listen, data).await.map(|()| ExitCode::SUCCESS)
         }
         Command::Migrate { config } => migrate(&Config::load(config.path.as_deref())?).await,
+        Command::Member { command: MemberCommand::Disable { config, email } } => disable(config, &email).await,
+        Command::Member { command: MemberCommand::Enable { config, email } } => enable(config, &email).await,
         Command::Doctor { config } => doctor(config).await,
     }
 }
@@ -111,6 +131,32 @@ async fn migrate(config: &Config) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+async fn disable(path: ConfigPath, email: &str) -> Result<ExitCode, Failure> {
+    match disabling::disable(&open(path).await?, email).await? {
+        Outcome::Changed { sessions } => say(&format!("{email} is disabled; sessions ended: {sessions}")),
+        Outcome::AsBefore => say(&format!("{email} was disabled already")),
+        Outcome::Unknown => return Err(format!("there is no member with the address {email:?}").into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn enable(path: ConfigPath, email: &str) -> Result<ExitCode, Failure> {
+    match disabling::enable(&open(path).await?, email).await? {
+        Outcome::Changed { .. } => say(&format!("{email} can sign in again")),
+        Outcome::AsBefore => say(&format!("{email} was not disabled")),
+        Outcome::Unknown => return Err(format!("there is no member with the address {email:?}").into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The application, beside a server that may be running.
+async fn open(path: ConfigPath) -> Result<App, Failure> {
+    let config = Config::load(path.path.as_deref())?;
+    let db = Db::connect(config.database_url.expose_secret()).await?;
+    db.check_schema().await?;
+    Ok(App::new(config, db, Clock::default())?)
+}
+
 async fn doctor(path: ConfigPath) -> Result<ExitCode, Failure> {
     let config = Config::load(path.path.as_deref())?;
     let db = Db::connect(config.database_url.expose_secret()).await?;
@@ -120,17 +166,6 @@ async fn doctor(path: ConfigPath) -> Result<ExitCode, Failure> {
     let healthy = findings.iter().all(doctor::Finding::is_fine);
     say(if healthy { "\nready to go live" } else { "\nnot ready: mend what is marked with ✗" });
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// `RUST_LOG` chooses what is logged; standard error, so that a command's own output stays clean.
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
-    let colours = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
-    match format {
-        LogFormat::Text => builder.compact().init(),
-        LogFormat::Json => builder.json().init(),
-    }
 }
 
 #[expect(clippy::print_stdout, reason = "a command's answer")]

@@ -1,12 +1,15 @@
 //! Members (table `members`): the company's accounts, by password for now.
 
+pub mod disabling;
 pub mod guard;
 pub mod password;
 pub mod session;
+pub mod session_list;
 pub mod sign_in;
 pub mod sign_up;
 pub mod step_up;
 pub mod token;
+mod user_agent;
 
 use crate::{
     db::{Conn, Millis, new_id},

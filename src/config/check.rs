@@ -44,6 +44,9 @@ impl Config {
         for (name, url) in [("privacy_url", &self.privacy_url), ("terms_url", &self.terms_url)] {
             url.iter().for_each(|url| check_https(name, url, mistakes));
         }
+        if self.security_contact.as_ref().is_some_and(|url| !["mailto", "https"].contains(&url.scheme())) {
+            mistakes.push("security_contact: must begin with mailto: or https:".into());
+        }
     }
 
     fn check_database(&self, mistakes: &mut Vec<String>) {

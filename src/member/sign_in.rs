@@ -107,10 +107,7 @@ pub async fn submit(
     if let (Verdict::RightButOld(new), Some(old)) = (&verdict, &member.password_hash) {
         rehash(&mut tx, &member.id, old, new).await?;
     }
-    if let Some(old) = old {
-        session::end(&mut tx, &old.id_hash).await?;
-    }
-    let token = session::start(&mut tx, &app, &visit, &member.id, &Method::Password).await?;
+    let token = session::replace(&mut tx, &app, &visit, old.as_ref(), &member.id, &Method::Password).await?;
     tx.commit().await?;
 
     let target = match return_to::path(&fields.return_to, &app.config.public_url) {
