@@ -7,7 +7,7 @@ use musubi::{
     app::{App, Clock},
     config::Config,
     db::Db,
-    demo, doctor, serve,
+    demo, doctor, key, seal, serve,
 };
 use secrecy::ExposeSecret;
 use tracing_subscriber::EnvFilter;
@@ -62,6 +62,26 @@ enum Command {
         #[command(flatten)]
         config: ConfigPath,
     },
+    /// Makes sealing keys, and changes from one to another
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Prints a fresh sealing key, and what to write where
+    New,
+    /// Seals everything with the active key, then says which older keys and secrets may go
+    ///
+    /// What older keys sealed is sealed by the active one (security.sealing_key). Serving goes on meanwhile. Stopped
+    /// half-way, it goes on from there when it is run again. A value that no configured key opens is named by its
+    /// row and left as it is; the command then ends with 1.
+    Rotate {
+        #[command(flatten)]
+        config: ConfigPath,
+    },
 }
 
 #[derive(clap::Args)]
@@ -98,6 +118,8 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Migrate { config } => migrate(&Config::load(config.path.as_deref())?).await,
         Command::Doctor { config } => doctor(config).await,
+        Command::Key { command: KeyCommand::New } => new_key(),
+        Command::Key { command: KeyCommand::Rotate { config } } => rotate_keys(config).await,
     }
 }
 
@@ -119,6 +141,22 @@ async fn doctor(path: ConfigPath) -> Result<ExitCode, Failure> {
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The key alone on standard output, so that it can be sent to a file.
+fn new_key() -> Result<ExitCode, Failure> {
+    say(&seal::new_key()?);
+    explain(&key::instructions(Clock::default().now()));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn rotate_keys(path: ConfigPath) -> Result<ExitCode, Failure> {
+    let config = Config::load(path.path.as_deref())?;
+    let db = Db::connect(config.database_url.expose_secret()).await?;
+    db.check_schema().await?;
+    let report = key::rotate(&App::new(config, db, Clock::default())?).await?;
+    report.lines.iter().for_each(|line| say(line));
+    Ok(if report.is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// `RUST_LOG` chooses what is logged; standard error, so that a command's own output stays clean.
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
@@ -133,6 +171,11 @@ fn start_log(format: LogFormat) {
 #[expect(clippy::print_stdout, reason = "a command's answer")]
 fn say(line: &str) {
     println!("{line}");
+}
+
+#[expect(clippy::print_stderr, reason = "what to do with a command's answer")]
+fn explain(text: &str) {
+    eprintln!("\n{text}");
 }
 
 #[expect(clippy::print_stderr, reason = "why a command failed")]

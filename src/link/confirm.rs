@@ -20,7 +20,7 @@ use crate::{
     audit,
     db::{Conn, Millis},
     error::{Error, Result},
-    line_user, member,
+    kill, line_user, member,
     member::{guard::SignedIn, session::Session},
     message::{self, To},
     queue::{self, Cancelled, Job},
@@ -167,7 +167,9 @@ async fn link(app: &App, visit: &Visit, session: &Session, pending: &Pending, co
     grant::give_to_link(&mut tx, &pending.id, &link_id).await?;
     record(&mut tx, app, visit, session, pending, &link_id).await?;
     welcome(&mut tx, app, visit, session, pending, &link_id).await?;
+    kill::point("link.recorded");
     tx.commit().await?;
+    kill::point("link.committed");
     Ok(Decided::Linked)
 }
 
