@@ -12,6 +12,7 @@ mod kill;
 mod link;
 mod linking;
 mod login;
+mod mail;
 mod member;
 mod message;
 mod process;

@@ -34,7 +34,7 @@ fn start_demo(folder: &Path) -> (Process, Browser, Line) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x37_the_demo_stops_on_sigterm_and_goes_on_from_there() {
     let folder = tempfile::tempdir().unwrap();
-    let (demo, mut browser, line) = start_demo(folder.path());
+    let (demo, mut browser, mut line) = start_demo(folder.path());
     assert_eq!(browser.get("/").await.status, 200);
     assert_eq!(line.0.get("/_sim/").await.status, 200);
     browser.sign_up("new@example.com").await;
