@@ -137,7 +137,8 @@ async fn sign_in(
 ) -> Result<Response> {
     let (app, now) = (&arrival.app, arrival.app.now());
     let method = Method::Line { link_id: owner.link_id.clone() };
-    let token = session::replace(conn, app, &arrival.visit, arrival.session.as_ref(), &owner.member_id, &method).await?;
+    let token =
+        session::replace(conn, app, &arrival.visit, arrival.session.as_ref(), &owner.member_id, &method).await?;
     for former in grant::list_of_link(conn, &owner.link_id).await? {
         if former != grant {
             queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id: former }).await?;

@@ -12,9 +12,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// With the number of sessions that ended.
-    Changed {
-        sessions: u64,
-    },
+    Changed { sessions: u64 },
     /// It was so before.
     AsBefore,
     /// No member has this address.

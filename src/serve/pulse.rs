@@ -50,8 +50,7 @@ enum Phase {
 
 impl Pulse {
     pub fn new() -> Self {
-        let state =
-            State { phase: Phase::New, since: Instant::now(), open: 0, is_http2: false, is_ending: false };
+        let state = State { phase: Phase::New, since: Instant::now(), open: 0, is_http2: false, is_ending: false };
         Self { state: Mutex::new(state), changed: Notify::new() }
     }
 

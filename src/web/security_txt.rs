@@ -23,8 +23,7 @@ pub async fn show(State(app): State<App>) -> Result<Response> {
     let expires = jiff::Timestamp::from_second(app.now().plus(LIFE).seconds()).map_err(Error::internal)?;
     let languages = if app.config.default_locale == "ja" { "ja, en" } else { "en, ja" };
     let canonical = app.config.url(PATH);
-    let text = format!(
-        "Contact: {contact}\nExpires: {expires}\nPreferred-Languages: {languages}\nCanonical: {canonical}\n"
-    );
+    let text =
+        format!("Contact: {contact}\nExpires: {expires}\nPreferred-Languages: {languages}\nCanonical: {canonical}\n");
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }
