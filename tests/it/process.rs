@@ -267,12 +267,15 @@ async fn empty(engine: Engine) -> Place {
 #[test]
 fn help_tells_what_each_command_does() {
     for (arguments, words) in [
-        (&["--help"][..], &["demo", "serve", "simulator", "migrate", "doctor", "--log"][..]),
+        (&["--help"][..], &["demo", "serve", "simulator", "migrate", "doctor", "key", "--log"][..]),
         (&["demo", "--help"], &["--data", "--port", "--simulator-port", "no LINE channel needed"]),
         (&["serve", "--help"], &["--config", "MUSUBI_CONFIG", "--role", "all, web, worker"]),
         (&["simulator", "--help"], &["--listen", "--data", "loopback"]),
         (&["migrate", "--help"], &["--config", "schema"]),
         (&["doctor", "--help"], &["--config", "going live"]),
+        (&["key", "--help"], &["new", "rotate", "sealing keys"]),
+        (&["key", "new", "--help"], &["fresh sealing key", "what to write where"]),
+        (&["key", "rotate", "--help"], &["--config", "goes on meanwhile", "sealing_key", "ends with 1"]),
     ] {
         let (code, told) = run(arguments);
         assert_eq!(code, Some(0), "{told}");
