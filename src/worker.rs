@@ -163,6 +163,7 @@ async fn prune(app: &App, holder: &str) -> Result<u64> {
     let now = app.now();
     let mut conn = app.db.conn().await?;
     let mut deleted = member::session::prune(&mut conn, now).await?;
+    deleted += member::prune(&mut conn, now).await?;
     deleted += link::attempt::prune(&mut conn, now).await?;
     deleted += mail::prune(&mut conn, now).await?;
     deleted += queue::prune(&mut conn, now).await?;

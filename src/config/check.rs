@@ -75,6 +75,9 @@ impl Config {
                 ));
             }
         }
+        if !(8..=64).contains(&security.password_length) {
+            mistakes.push("security.password_length: must be 8 to 64 characters".into());
+        }
         let cost = &security.password_hash;
         if cost.memory_kib < 8 || cost.passes < 1 || cost.at_once < 1 {
             mistakes.push("security.password_hash: memory_kib >= 8, passes >= 1 and at_once >= 1 are needed".into());
