@@ -18,6 +18,7 @@ use crate::{
     line::{self, Line},
     seal::{self, Sealer},
     smtp::{Post, PostError},
+    web::limit::Limiter,
 };
 
 /// Shared by all handlers and jobs of a process. A clone is a handle.
@@ -37,6 +38,8 @@ pub struct Inner {
     pub clock: Clock,
     /// Counts the commits that left work to do, so that it starts at once on this node.
     wake: watch::Sender<u64>,
+    /// What each address may ask of costly routes, on this node.
+    pub limiter: Limiter,
     /// Bounds the memory of password hashing.
     pub hashing: Arc<Semaphore>,
     /// Passwords hashed or compared since the start.
@@ -71,6 +74,7 @@ impl App {
             api: hosts.api.clone(),
             api_data: hosts.api_data.clone(),
         })?;
+        let limiter = Limiter::new(config.security.requests_per_minute);
         let sealer = Sealer::new(&config.security)?;
         let post = Post::new(&config)?;
         let hashing = Arc::new(Semaphore::new(config.security.password_hash.at_once));
@@ -83,6 +87,7 @@ impl App {
             post,
             clock,
             wake: watch::Sender::new(0),
+            limiter,
             hashing,
             hashed: AtomicU64::new(0),
             random: SystemRandom::new(),

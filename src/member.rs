@@ -8,16 +8,19 @@
 pub mod change_password;
 pub mod code;
 pub mod device;
+pub mod disabling;
 pub mod email;
 pub mod guard;
 pub mod password;
 pub mod reset;
 pub mod session;
+pub mod session_list;
 pub mod sign_in;
 pub mod sign_up;
 pub mod step_up;
 pub mod throttle;
 pub mod token;
+mod user_agent;
 
 use crate::{
     app::App,

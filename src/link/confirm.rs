@@ -20,8 +20,11 @@ use crate::{
     audit,
     db::{Conn, Millis},
     error::{Error, Result},
-    line_user, member,
-    member::{guard::SignedIn, session::Session},
+    kill, line_user, member,
+    member::{
+        guard::SignedIn,
+        session::{self, Session},
+    },
     message::{self, To},
     queue::{self, Cancelled, Job},
     web::{
@@ -116,7 +119,10 @@ pub async fn submit(
     };
     app.wake();
     match decided {
-        Decided::Linked => Ok(Redirect::to("/account?done=linked").into_response()),
+        Decided::Linked(token) => {
+            let renewed = cookie::set(&app.config, cookie::SESSION, &token, None);
+            Ok((renewed, Redirect::to("/account?done=linked")).into_response())
+        }
         Decided::Declined => Ok(Redirect::to("/account").into_response()),
         Decided::Before if is_linked(&mut *app.db.conn().await?, &session, &pending).await? => {
             Ok(Redirect::to("/account?done=linked").into_response())
@@ -128,7 +134,8 @@ pub async fn submit(
 
 /// What came of a yes or a no.
 enum Decided {
-    Linked,
+    /// With the session's new cookie.
+    Linked(String),
     Declined,
     /// Answered already, or too late.
     Before,
@@ -167,8 +174,13 @@ async fn link(app: &App, visit: &Visit, session: &Session, pending: &Pending, co
     grant::give_to_link(&mut tx, &pending.id, &link_id).await?;
     record(&mut tx, app, visit, session, pending, &link_id).await?;
     welcome(&mut tx, app, visit, session, pending, &link_id).await?;
+    // What this browser may do has changed. A session that ended meanwhile links nothing.
+    let token = session::renew(&mut tx, app, session).await?;
+    let token = token.ok_or_else(|| Error::SignIn { return_to: "/account".into() })?;
+    kill::point("link.recorded");
     tx.commit().await?;
-    Ok(Decided::Linked)
+    kill::point("link.committed");
+    Ok(Decided::Linked(token))
 }
 
 /// Who holds the place that a link was to take.

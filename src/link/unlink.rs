@@ -15,6 +15,7 @@ use crate::{
     audit,
     db::{Conn, Millis},
     error::{Error, Result},
+    kill,
     member::{
         self,
         guard::SignedIn,
@@ -94,13 +95,16 @@ pub async fn submit(
 
     let mut tx = app.db.begin().await?;
     end(&mut tx, &app, &visit, &session, &fields.provider, &active).await?;
-    // A session that came by this link ends with it; the password just given makes a new one of it, if it lives still.
+    // What this browser may do has changed, so its session gets a new id, if it lives still. One that came by this
+    // link ends with it; the password just given makes a new one of it.
     let token = match session.method.as_str() {
         "line" => session::rotate(&mut tx, &app, &visit, &session, &Method::Password).await?,
-        _ => None,
+        _ => session::renew(&mut tx, &app, &session).await?,
     };
     session::end_by_link(&mut tx, &active.link_id).await?;
+    kill::point("unlink.recorded");
     tx.commit().await?;
+    kill::point("unlink.committed");
     app.wake();
 
     let answer = Redirect::to("/account?done=unlinked");

@@ -118,10 +118,7 @@ pub async fn submit(
         rehash(&mut tx, &member.id, old, new).await?;
     }
     throttle::succeed(&mut tx, &app, &guesser).await?;
-    if let Some(old) = old {
-        session::end(&mut tx, &old.id_hash).await?;
-    }
-    let token = session::start(&mut tx, &app, &visit, &member.id, &Method::Password).await?;
+    let token = session::replace(&mut tx, &app, &visit, old.as_ref(), &member.id, &Method::Password).await?;
     let known = device::remember(&mut tx, &app, &headers, &member.id).await?;
     audit::insert(&mut tx, app.now(), entry(&visit, "signed_in", Some(&member.id))).await?;
     tx.commit().await?;

@@ -106,7 +106,7 @@ impl Guesser {
     }
 }
 
-/// Compares a password, where the guesser may try; the answer else is [`Error::Rest`].
+/// Compares a password, where the guesser may try; the answer else is [`Error::TooMany`].
 pub async fn compare(app: &App, guesser: &Guesser, stored: Option<&str>, password: &str) -> Result<Verdict> {
     admit(app, guesser).await?;
     let verdict = password::verify(app, stored, password).await;
@@ -198,7 +198,7 @@ fn count(kept: Tries, rule: &Rule, now: Millis) -> Result<Tries, Millis> {
 }
 
 fn rest(now: Millis, till: Millis) -> Error {
-    Error::Rest { seconds: u64::try_from((till.0 - now.0 + 999) / 1000).unwrap_or(0).max(1) }
+    Error::TooMany { seconds: u64::try_from((till.0 - now.0 + 999) / 1000).unwrap_or(0).max(1) }
 }
 
 async fn rests_till(conn: &mut Conn, counters: &[Counter], brake: bool) -> Result<Millis> {

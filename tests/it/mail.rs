@@ -44,7 +44,7 @@ both_engines! {
                     queue(app, to, Some(&id), locale, &what).await;
                 }
             }
-            later(app, Duration::from_secs(3601)).await;
+            app.drain().await;
         }
         let mut subjects = std::collections::BTreeSet::new();
         for mail in [app.mails(HANAKO).await, app.mails("nobody@example.jp").await].concat() {
@@ -54,7 +54,7 @@ both_engines! {
             assert!(part("from").contains("no-reply@example.jp"));
             for form in [&text, &html] {
                 assert!(form.len() > 150 && !form.contains("{0}") && !form.contains("{1}"), "{form}");
-                assert!(!form.contains("<b>") && !form.contains("https://evil"), "a name is no markup and no link: {form}");
+                assert!(!html.contains("<b>") && !form.contains("https://evil"), "a name is no markup and no link: {form}");
             }
             if let Some(url) = text.lines().find(|line| line.len() > ORIGIN.len() + 1 && line.starts_with("https://")) {
                 assert!(url.starts_with(ORIGIN), "{url}");
@@ -117,6 +117,28 @@ both_engines! {
         later(app, Duration::from_secs(600)).await;
         assert_eq!(app.mails(HANAKO).await, Vec::<Value>::new());
         assert_eq!(app.audit().await, ["mail_dropped/late"]);
+    }
+
+    /// The mail server takes the connection and says nothing.
+    async fn a_silent_mail_server_holds_up_no_unlink(app) {
+        let (mut visitor, _) = app.linked(HANAKO).await;
+        app.fault(json!({ "endpoint": "SMTP", "delay_ms": 60_000, "count": 1000 })).await;
+        for number in 0..10 {
+            queue(app, &format!("{number}@example.jp"), None, "en", &Mail::PasswordChanged).await;
+        }
+        visitor.unlink().await;
+        let stop = tokio_util::sync::CancellationToken::new();
+        let working = tokio::spawn(musubi::worker::run(app.app.clone(), stop.clone()));
+        let open = "SELECT CAST(COUNT(*) AS BIGINT) FROM unlink_steps WHERE state = 'pending'";
+        let ended = async {
+            while app.count(open).await > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ended).await.unwrap();
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM mails WHERE state = 'sent' AND kind = 'password_changed'").await, 0);
+        stop.cancel();
+        working.abort();
     }
 
     async fn a_reset_for_nobody_is_dropped_where_nobody_sees(app) {

@@ -3,9 +3,13 @@
 
 mod config;
 mod doctor;
+mod faults;
 mod house;
 mod id_token;
 mod injection;
+mod keys;
+mod kill;
+mod limits;
 mod link;
 mod linking;
 mod login;
@@ -15,7 +19,9 @@ mod message;
 mod password;
 mod process;
 mod rich_menu;
+mod secrets;
 mod sending;
+mod session;
 mod simulator;
 mod story;
 mod stub;
