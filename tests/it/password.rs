@@ -606,6 +606,27 @@ both_engines! {
         assert!(!old.is_empty() && !token.is_empty());
     }
 
+    /// Whoever signs in with the former password does so wholly before a reset, which ends it, or not at all.
+    async fn k18_sign_ins_at_the_moment_of_a_reset_leave_no_session(app) {
+        app.member(HANAKO, "Hanako").await;
+        let mut password = PASSWORD.to_owned();
+        for round in 0..5 {
+            let token = reset_token(app, HANAKO).await;
+            let next = format!("a fresh phrase {round}");
+            let old = |_| vec![("email", HANAKO.to_owned()), ("password", password.clone())];
+            let new = |_| vec![("token", token.clone()), ("password", next.clone())];
+            let mut requests = forms(app, "/sign-in", old, 6).await;
+            requests.insert(round, forms(app, "/password/reset", new, 1).await.pop().unwrap());
+            let answers = at_once(app, requests).await;
+            let resets = answers.iter().filter(|answer| answer.location() == "/sign-in?done=reset").count();
+            assert_eq!(resets, 1, "{:?}", tally(&answers));
+            assert!(answers.iter().all(|answer| [303, 401].contains(&answer.status.as_u16())), "{:?}", tally(&answers));
+            assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM sessions").await, 0, "{:?}", tally(&answers));
+            password = next;
+            app.clock.advance(Duration::from_secs(3601));
+        }
+    }
+
     async fn k18_k19_a_reset_ends_all_that_somebody_else_could_have_left(app) {
         let (mut attacker, user) = app.linked(HANAKO).await;
         let mut second = app.signed_in(HANAKO).await;
@@ -785,7 +806,7 @@ both_engines! {
         app.signed_in(HANAKO).await;
         sign_in(&mut app.visitor(), HANAKO, "wrong password").await;
         reset_token(app, HANAKO).await;
-        let prune = async || musubi::member::prune(&mut *app.app.db.conn().await.unwrap(), app.app.now()).await.unwrap();
+        let prune = async || musubi::member::prune(&mut app.app.db.conn().await.unwrap(), app.app.now()).await.unwrap();
         assert_eq!(prune().await, 0);
         app.clock.advance(DAY * 31);
         assert_eq!(prune().await, 4, "a token and three counters");
