@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -42,6 +42,8 @@ pub struct Inner {
     pub limiter: Limiter,
     /// Bounds the memory of password hashing.
     pub hashing: Arc<Semaphore>,
+    /// Passwords hashed or compared since the start.
+    pub hashed: AtomicU64,
     random: SystemRandom,
 }
 
@@ -87,6 +89,7 @@ impl App {
             wake: watch::Sender::new(0),
             limiter,
             hashing,
+            hashed: AtomicU64::new(0),
             random: SystemRandom::new(),
         })))
     }

@@ -28,11 +28,9 @@ pub enum Error {
     /// Somebody is signed in, but the password was not asked lately.
     #[error("fresh sign-in required")]
     Reauth { return_to: String },
-    #[error("too many requests")]
-    TooMany,
-    /// An address used up its share of costly requests; it has some again after so many seconds.
-    #[error("too fast")]
-    TooFast { wait: u64 },
+    /// Too many requests or tries; they count again after so many seconds.
+    #[error("too many requests, to wait for {seconds} s")]
+    TooMany { seconds: u64 },
     /// What was sent did not come in time.
     #[error("too slow")]
     TooSlow,
@@ -81,8 +79,7 @@ impl Error {
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Busy | Self::Unavailable(_) => Some(5),
-            Self::TooMany => Some(600),
-            Self::TooFast { wait } => Some(*wait),
+            Self::TooMany { seconds } => Some(*seconds),
             _ => None,
         }
     }
@@ -93,7 +90,7 @@ impl Error {
             Self::Csrf => StatusCode::FORBIDDEN,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::SignIn { .. } | Self::Reauth { .. } => StatusCode::UNAUTHORIZED,
-            Self::TooMany | Self::TooFast { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

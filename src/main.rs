@@ -7,9 +7,9 @@ use musubi::{
     app::{App, Clock},
     config::Config,
     db::Db,
-    demo, doctor, log,
+    demo, doctor, key, log,
     member::disabling::{self, Outcome},
-    serve,
+    seal, serve,
 };
 use secrecy::ExposeSecret;
 
@@ -62,6 +62,26 @@ enum Command {
     },
     /// Checks what going live needs, and says what to mend
     Doctor {
+        #[command(flatten)]
+        config: ConfigPath,
+    },
+    /// Makes sealing keys, and changes from one to another
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Prints a fresh sealing key, and what to write where
+    New,
+    /// Seals everything with the active key, then says which older keys and secrets may go
+    ///
+    /// What older keys sealed is sealed by the active one (security.sealing_key). Serving goes on meanwhile. Stopped
+    /// half-way, it goes on from there when it is run again. A value that no configured key opens is named by its
+    /// row and left as it is; the command then ends with 1.
+    Rotate {
         #[command(flatten)]
         config: ConfigPath,
     },
@@ -121,6 +141,8 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Member { command: MemberCommand::Disable { config, email } } => disable(config, &email).await,
         Command::Member { command: MemberCommand::Enable { config, email } } => enable(config, &email).await,
         Command::Doctor { config } => doctor(config).await,
+        Command::Key { command: KeyCommand::New } => new_key(),
+        Command::Key { command: KeyCommand::Rotate { config } } => rotate_keys(config).await,
     }
 }
 
@@ -168,9 +190,30 @@ async fn doctor(path: ConfigPath) -> Result<ExitCode, Failure> {
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The key alone on standard output, so that it can be sent to a file.
+fn new_key() -> Result<ExitCode, Failure> {
+    say(&seal::new_key()?);
+    explain(&key::instructions(Clock::default().now()));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn rotate_keys(path: ConfigPath) -> Result<ExitCode, Failure> {
+    let config = Config::load(path.path.as_deref())?;
+    let db = Db::connect(config.database_url.expose_secret()).await?;
+    db.check_schema().await?;
+    let report = key::rotate(&App::new(config, db, Clock::default())?).await?;
+    report.lines.iter().for_each(|line| say(line));
+    Ok(if report.is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 #[expect(clippy::print_stdout, reason = "a command's answer")]
 fn say(line: &str) {
     println!("{line}");
+}
+
+#[expect(clippy::print_stderr, reason = "what to do with a command's answer")]
+fn explain(text: &str) {
+    eprintln!("\n{text}");
 }
 
 #[expect(clippy::print_stderr, reason = "why a command failed")]

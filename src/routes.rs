@@ -22,8 +22,9 @@ use crate::{
     error::Error,
     link::{account, callback, confirm, start, unlink},
     member::{
+        change_password, code, email,
         guard::{self, Entry, Who},
-        session_list, sign_in, sign_up,
+        reset, session_list, sign_in, sign_up,
     },
     web::{assets, body, headers, home, locale, security_txt},
 };
@@ -59,9 +60,23 @@ pub fn all() -> Vec<Route> {
 
         get("/sign-up", Visitor, sign_up::show),
         post("/sign-up", Visitor, sign_up::submit).costly(),
+        get("/sign-up/confirm", Visitor, sign_up::confirm::show),
+        post("/sign-up/confirm", Visitor, sign_up::confirm::submit).costly(),
         get("/sign-in", Visitor, sign_in::show),
         post("/sign-in", Visitor, sign_in::submit).costly(),
         post("/sign-out", Member, sign_in::out),
+        get("/password/forgot", Visitor, reset::show_forgot),
+        post("/password/forgot", Visitor, reset::forgot).costly(),
+        get("/password/reset", Visitor, reset::show),
+        post("/password/reset", Visitor, reset::submit).costly(),
+        get("/password/change", Member, change_password::show),
+        post("/password/change", Member, change_password::submit).costly(),
+        get("/account/email", Member, email::show),
+        post("/account/email", Member, email::submit).costly(),
+        get("/account/email/confirm", Visitor, email::show_confirm),
+        post("/account/email/confirm", Visitor, email::confirm).costly(),
+        post("/account/code", Member, code::send).costly(),
+        post("/account/code/check", Member, code::check).costly(),
 
         // A link started without a session leads to the sign-in; the confirm page needs one.
         post("/line/start", Visitor, start::submit).costly(),

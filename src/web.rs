@@ -5,6 +5,7 @@ pub mod body;
 pub mod cookie;
 pub mod csrf;
 pub mod error_page;
+pub mod form;
 pub mod headers;
 pub mod home;
 pub mod limit;

@@ -107,6 +107,8 @@ pub async fn show(
             Some("done.unlinked")
         }
         Some("signed_up") => Some("done.signed_up"),
+        Some("password_changed") => Some("done.password_changed"),
+        Some("email_changed") => Some("done.email_changed"),
         _ => None,
     };
     let done = done.map(|key| page.t(key).to_owned());

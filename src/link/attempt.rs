@@ -78,7 +78,7 @@ pub async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<Secrets
     let secrets = Secrets { state: app.random_token()?, nonce: app.random_token()?, verifier: app.random_token()? };
     let (id, now, address) = (app.new_id(), app.now(), network(new.address));
     if count_of_address(conn, now, &address).await? >= PER_ADDRESS {
-        return Err(Error::TooMany);
+        return Err(Error::TooMany { seconds: LIFE.as_secs() });
     }
     make_room(conn, now).await?;
     sqlx::query(

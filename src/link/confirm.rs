@@ -20,7 +20,7 @@ use crate::{
     audit,
     db::{Conn, Millis},
     error::{Error, Result},
-    line_user, member,
+    kill, line_user, member,
     member::{
         guard::SignedIn,
         session::{self, Session},
@@ -177,7 +177,9 @@ async fn link(app: &App, visit: &Visit, session: &Session, pending: &Pending, co
     // What this browser may do has changed. A session that ended meanwhile links nothing.
     let token = session::renew(&mut tx, app, session).await?;
     let token = token.ok_or_else(|| Error::SignIn { return_to: "/account".into() })?;
+    kill::point("link.recorded");
     tx.commit().await?;
+    kill::point("link.committed");
     Ok(Decided::Linked(token))
 }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     app::App,
     audit,
-    db::{Conn, Millis},
+    db::{Conn, Millis, Tx},
     error::Result,
     line_user::{self, Friend, Profile},
     member::session::{self, Method},
@@ -23,8 +23,13 @@ use crate::{
     web::cookie,
 };
 
-/// Does what [`decide`] says.
-pub async fn follow(arrival: &Arrival, attempt: &Attempt, restart: &Restart, proof: &Proof) -> Result<Response> {
+/// Does what [`decide`] says, in a transaction that the caller commits; then the answer holds.
+pub async fn follow(
+    arrival: &Arrival,
+    attempt: &Attempt,
+    restart: &Restart,
+    proof: &Proof,
+) -> Result<(Tx, Result<Response>)> {
     let (app, now) = (&arrival.app, arrival.app.now());
     let provider = restart.provider.as_str();
     let mut tx = app.db.begin().await?;
@@ -40,9 +45,9 @@ pub async fn follow(arrival: &Arrival, attempt: &Attempt, restart: &Restart, pro
         Decision::SignIn(owner) => Holder::Link(&owner.link_id),
         _ => Holder::Attempt(&attempt.id),
     };
-    let grant = grant::insert(&mut tx, app, provider, &line_user_id, holder, &proof.tokens, proof.expires_in).await?;
+    keep_tokens(&mut tx, app, provider, &line_user_id, holder, proof).await?;
     let answer = match &decision {
-        Decision::SignIn(owner) => Ok(sign_in(&mut tx, arrival, attempt, owner, &grant).await?),
+        Decision::SignIn(owner) => Ok(sign_in(&mut tx, arrival, attempt, owner, &proof.grant_id).await?),
         Decision::Confirm => Ok(ask(&mut tx, now, attempt, &line_user_id).await?),
         Decision::OfferToLink | Decision::OfferToSignUp => {
             Ok(Redirect::to(&format!("/line/not-linked?provider={provider}")).into_response())
@@ -57,16 +62,47 @@ pub async fn follow(arrival: &Arrival, attempt: &Attempt, restart: &Restart, pro
     };
     if !matches!(decision, Decision::SignIn(_) | Decision::Confirm) {
         // Nothing came of it: LINE's tokens are given back.
-        queue::enqueue(&mut tx, now, now, &Job::RevokeGrant { grant_id: grant }).await?;
+        queue::enqueue(&mut tx, now, now, &Job::RevokeGrant { grant_id: proof.grant_id.clone() }).await?;
         attempt::set_outcome(&mut tx, &attempt.id, "not_linked").await?;
     }
     let answer = match answer {
         Ok(answer) => Ok(answer),
         Err(cause) => Err(arrival.record(&mut tx, Some(&attempt.id), cause, restart).await?),
     };
-    tx.commit().await?;
-    app.wake();
-    answer
+    Ok((tx, answer))
+}
+
+/// After a commit whose answer was lost: the tokens go back to LINE, unless the commit took place after all. Writing
+/// the same grant waits for a transaction that is still open, so that it is the one or the other.
+pub async fn revoke_unless_kept(app: &App, attempt_id: &str, provider: &str, proof: &Proof) -> Result<()> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    let line_user_id = keep_line_user(&mut tx, app, now, provider, proof).await?;
+    if keep_tokens(&mut tx, app, provider, &line_user_id, Holder::Attempt(attempt_id), proof).await? {
+        queue::enqueue(&mut tx, now, now, &Job::RevokeGrant { grant_id: proof.grant_id.clone() }).await?;
+        tx.commit().await?;
+        app.wake();
+    }
+    Ok(())
+}
+
+async fn keep_tokens(
+    conn: &mut Conn,
+    app: &App,
+    provider: &str,
+    line_user_id: &str,
+    holder: Holder<'_>,
+    proof: &Proof,
+) -> Result<bool> {
+    let new = grant::New {
+        id: &proof.grant_id,
+        provider,
+        line_user_id,
+        holder,
+        tokens: &proof.tokens,
+        expires_in: proof.expires_in,
+    };
+    grant::insert(conn, app, &new).await
 }
 
 async fn keep_line_user(conn: &mut Conn, app: &App, now: Millis, provider: &str, proof: &Proof) -> Result<String> {

@@ -15,6 +15,7 @@ use crate::{
     audit,
     db::{Conn, Millis},
     error::{Error, Result},
+    kill,
     member::{
         self,
         guard::SignedIn,
@@ -101,7 +102,9 @@ pub async fn submit(
         _ => session::renew(&mut tx, &app, &session).await?,
     };
     session::end_by_link(&mut tx, &active.link_id).await?;
+    kill::point("unlink.recorded");
     tx.commit().await?;
+    kill::point("unlink.committed");
     app.wake();
 
     let answer = Redirect::to("/account?done=unlinked");

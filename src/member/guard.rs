@@ -164,7 +164,7 @@ fn check_head(headers: &HeaderMap) -> Result<()> {
 
 /// Counts a costly request of an address.
 fn check_rate(app: &App, address: &str) -> Result<()> {
-    app.limiter.check(address).map_err(|wait| Error::TooFast { wait: wait.as_secs() + 1 })
+    app.limiter.check(address).map_err(|wait| Error::TooMany { seconds: wait.as_secs() + 1 })
 }
 
 /// Whose request it is: the peer's or, where that is a listed proxy, the last one named by a listed proxy.

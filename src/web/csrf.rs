@@ -3,7 +3,7 @@
 
 use axum::{
     body::Body,
-    http::{HeaderMap, Request},
+    http::{HeaderMap, Request, header},
 };
 use url::form_urlencoded;
 
@@ -22,6 +22,10 @@ pub fn token(app: &App, visit: &Visit) -> String {
 pub async fn check(app: &App, visit: &Visit, request: Request<Body>) -> Result<Request<Body>> {
     if visit.is_new || !is_same_origin(app, request.headers()) {
         return Err(Error::Csrf);
+    }
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !kind.starts_with("application/x-www-form-urlencoded") {
+        return Err(Error::BadRequest("not a form"));
     }
     let (parts, form) = request.into_parts();
     let bytes = body::read(form).await?;

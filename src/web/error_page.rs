@@ -41,7 +41,7 @@ pub fn render(app: &App, visit: &Visit, request_id: &str, error: &Error, respons
         Error::BadRequest(_) => ("bad_request", NextStep::Link("/".into())),
         Error::TooSlow => ("too_slow", NextStep::Link("/".into())),
         Error::TooLarge | Error::HeadTooLarge => ("too_large", NextStep::Link("/".into())),
-        Error::TooMany | Error::TooFast { .. } => ("too_many", NextStep::Link("/".into())),
+        Error::TooMany { .. } => ("too_many", NextStep::Link("/".into())),
         Error::SignIn { return_to } | Error::Reauth { return_to } => {
             ("reauth", NextStep::Link(sign_in_url(return_to, matches!(error, Error::Reauth { .. }))))
         }

@@ -549,7 +549,7 @@ both_engines! {
     async fn k14_a_link_waits_for_the_clean_up_in_flight(app) {
         let (mut hanako, user) = app.linked("hanako@example.jp").await;
         hanako.unlink().await;
-        let claimed = queue::claim(&app.app, 100).await.unwrap();
+        let claimed = queue::claim(&app.app, queue::Lane::Line, 100).await.unwrap();
         assert!(claimed.iter().any(|claimed| matches!(claimed.job, queue::Job::Deauthorize { .. })));
         let attempt = hanako.reach_confirm(&user).await;
         for _ in 0..2 {
@@ -607,7 +607,7 @@ both_engines! {
     async fn k14_a_dead_workers_clean_up_is_cancelled(app) {
         let (mut hanako, user) = app.linked("hanako@example.jp").await;
         hanako.unlink().await;
-        let claimed = queue::claim(&app.app, 100).await.unwrap();
+        let claimed = queue::claim(&app.app, queue::Lane::Line, 100).await.unwrap();
         app.execute("UPDATE jobs SET leased_until = 1 WHERE leased_until IS NOT NULL").await;
         assert_eq!(hanako.link(&user).await.location(), "/account?done=linked");
         let again = queue::Outcome::Retry { why: "not dead after all".into(), after: Some(Duration::ZERO) };

@@ -3,9 +3,12 @@
 
 mod config;
 mod doctor;
+mod faults;
 mod house;
 mod id_token;
 mod injection;
+mod keys;
+mod kill;
 mod limits;
 mod link;
 mod linking;
@@ -15,6 +18,7 @@ mod member;
 mod message;
 mod process;
 mod rich_menu;
+mod secrets;
 mod sending;
 mod session;
 mod simulator;

@@ -5,6 +5,8 @@
 
 pub mod browser;
 pub mod postgres;
+pub mod process;
+pub mod proxy;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 

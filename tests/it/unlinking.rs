@@ -415,7 +415,7 @@ both_engines! {
             later(app).await;
         }
         assert_eq!(rows!(app, "jobs WHERE kind = 'ensure_menus' AND parked_at IS NOT NULL AND attempts = 20"), 1);
-        assert!(queue::claim(&app.app, 10).await.unwrap().is_empty(), "and it is left alone");
+        assert!(queue::claim(&app.app, queue::Lane::Line, 10).await.unwrap().is_empty(), "and it is left alone");
         let (_, user) = app.linked("hanako@example.jp").await;
         assert_eq!(app.phone(&user).await["messages"].as_array().unwrap().len(), 1, "the others go on");
     }
