@@ -42,7 +42,17 @@ impl Process {
 
     /// With these in its environment, and nothing else.
     pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_musubi"));
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_musubi")), arguments, environment)
+    }
+
+    /// With so many file descriptors at most.
+    pub fn start_with_files(files: usize, arguments: &[&str]) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_musubi")]);
+        Self::start_by(shell, arguments, &[])
+    }
+
+    fn start_by(mut command: Command, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         command
             .args(arguments)
             .env_clear()
