@@ -6,11 +6,12 @@ use super::{
     Decision, Owner,
     attempt::{self, Attempt},
     callback::Arrival,
-    confirm, decide, find_active,
+    decide, find_active,
     grant::{self, Holder},
     hold_owner,
     proof::Proof,
     refusal::{Cause, Restart},
+    tell,
 };
 use crate::{
     app::App,
@@ -51,7 +52,7 @@ pub async fn follow(arrival: &Arrival, attempt: &Attempt, restart: &Restart, pro
         Decision::AlreadyYours => Err(Cause::AlreadyYours),
         Decision::MemberHasAnother => Err(Cause::ConflictMember),
         Decision::OwnedByAnother(owner) => {
-            confirm::tell_owner(&mut tx, app, provider, &line_user_id, owner).await?;
+            tell::owner(&mut tx, app, provider, &line_user_id, owner).await?;
             Err(Cause::ConflictLine)
         }
     };
