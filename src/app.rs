@@ -17,6 +17,7 @@ use crate::{
     error::Result,
     line::{self, Line},
     seal::{self, Sealer},
+    smtp::{Post, PostError},
 };
 
 /// Shared by all handlers and jobs of a process. A clone is a handle.
@@ -31,6 +32,8 @@ pub struct Inner {
     /// Channel access tokens; reached through `channel`.
     pub tokens: line::token::Cache,
     pub sealer: Sealer,
+    /// None where nothing is mailed.
+    pub post: Option<Post>,
     pub clock: Clock,
     /// Counts the commits that left work to do, so that it starts at once on this node.
     wake: watch::Sender<u64>,
@@ -52,6 +55,8 @@ impl std::ops::Deref for App {
 pub enum AppError {
     #[error(transparent)]
     Line(#[from] line::Error),
+    #[error("mail.url: {0}")]
+    Post(#[from] PostError),
     #[error(transparent)]
     Seal(#[from] seal::SealError),
 }
@@ -65,6 +70,7 @@ impl App {
             api_data: hosts.api_data.clone(),
         })?;
         let sealer = Sealer::new(&config.security)?;
+        let post = Post::new(&config)?;
         let hashing = Arc::new(Semaphore::new(config.security.password_hash.at_once));
         Ok(Self(Arc::new(Inner {
             config,
@@ -72,6 +78,7 @@ impl App {
             line,
             tokens: line::token::Cache::default(),
             sealer,
+            post,
             clock,
             wake: watch::Sender::new(0),
             hashing,
@@ -101,6 +108,14 @@ impl App {
     /// 256 random bits as 43 characters.
     pub fn random_token(&self) -> Result<String> {
         Ok(seal::random_token(&self.random)?)
+    }
+
+    /// Forty random bits as eight letters and digits that are not mistaken for each other: a code to be typed.
+    pub fn random_code(&self) -> Result<String> {
+        const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+        let mut bytes = [0_u8; 8];
+        self.random.fill(&mut bytes).map_err(|_| seal::SealError::Damaged)?;
+        Ok(bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect())
     }
 
     /// A number in 0..1 that spreads retries; 1 where randomness fails, the longest wait.

@@ -82,12 +82,16 @@ pub async fn start(options: &Options, stop: CancellationToken) -> Result<Demo, F
     let app_url = format!("http://localhost:{}", listener.local_addr()?.port());
     let simulator_url = format!("http://{}", simulator_listener.local_addr()?);
     let config_file = options.data.join("musubi.toml");
-    write_config(&config_file, &options.data, &listener.local_addr()?, &app_url, &simulator_url)?;
+    let mail_listener = TcpListener::bind(local(0)).await?;
+    let mail_url = format!("smtp://{}", mail_listener.local_addr()?);
+    let places = Places { listen: listener.local_addr()?, app: &app_url, simulator: &simulator_url, mail: &mail_url };
+    write_config(&config_file, &options.data, &places)?;
     let config = Config::load(Some(&config_file))?;
 
     let simulator = open_simulator(&config, Some(options.data.clone()))?;
     let played = simulator.router(Host::All);
     seed_people(&played, &simulator_url).await?;
+    tokio::spawn(simulator.clone().serve_mail(mail_listener));
     tokio::spawn(async move {
         axum::serve(simulator_listener, played).with_graceful_shutdown(stop.cancelled_owned()).await
     });
@@ -111,11 +115,13 @@ impl Demo {
             "\nMusubi is playing on this machine.\n\n\
              \x20 Members' pages   {}\n\
              \x20 LINE (simulator) {}/_sim/\n\
+             \x20 Mailbox          {}/_sim/mailbox\n\
              \x20 Configuration    {}\n\n\
              \x20 Sign in as a member:\n{members}\n\
              \x20 Then link a LINE account on the account page, and watch its phone in the simulator.\n\
              \x20 Stop with Ctrl-C; a second start goes on from here.\n",
             self.app_url,
+            self.simulator_url,
             self.simulator_url,
             self.config_file.display()
         )
@@ -123,12 +129,22 @@ impl Demo {
 }
 
 /// `musubi simulator`: LINE alone, with the channels of a configuration.
-pub async fn run_simulator(config: &Config, listen: SocketAddr, data: Option<PathBuf>) -> Result<(), Failure> {
+pub async fn run_simulator(
+    config: &Config,
+    listen: SocketAddr,
+    mail_listen: Option<SocketAddr>,
+    data: Option<PathBuf>,
+) -> Result<(), Failure> {
     if let Some(folder) = &data {
         fs::create_dir_all(folder)?;
     }
     let simulator = open_simulator(config, data)?;
     let listener = serve::listen(listen, "--listen").await?;
+    if let Some(address) = mail_listen {
+        let mail = serve::listen(address, "--mail-listen").await?;
+        say(&format!("mails are taken at smtp://{}", mail.local_addr()?));
+        tokio::spawn(simulator.clone().serve_mail(mail));
+    }
     say(&format!("the LINE Platform is played on http://{}/_sim/", listener.local_addr()?));
     let stop = serve::stop_on_signal()?;
     axum::serve(listener, simulator.router(Host::All)).with_graceful_shutdown(stop.cancelled_owned()).await?;
@@ -173,8 +189,17 @@ fn database_url(folder: &Path) -> io::Result<String> {
     Ok(format!("sqlite://{}", fs::canonicalize(folder)?.join("musubi.db").display()))
 }
 
+/// Where everything is in this run.
+struct Places<'a> {
+    listen: SocketAddr,
+    app: &'a str,
+    simulator: &'a str,
+    mail: &'a str,
+}
+
 /// Writes the configuration the demo runs with; secrets of an earlier start are kept.
-fn write_config(file: &Path, folder: &Path, listen: &SocketAddr, app: &str, simulator: &str) -> Result<(), Failure> {
+fn write_config(file: &Path, folder: &Path, places: &Places<'_>) -> Result<(), Failure> {
+    let Places { listen, app, simulator, mail } = places;
     let former: toml::Table = fs::read_to_string(file).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
     let kept = |path: [&str; 3]| -> Option<&str> {
         former.get(path[0])?.as_table()?.get(path[1])?.as_table()?.get(path[2])?.as_str()
@@ -203,6 +228,11 @@ default_locale = "en"
 [security]
 sealing_key = "demo"
 sealing_keys = {{ demo = "{sealing_key}" }}
+
+# Mails go no further than the simulator's mailbox.
+[mail]
+url = "{mail}"
+from = "Musubi Demo <no-reply@example.com>"
 
 # LINE, played by the simulator. Without this section the same configuration talks to LINE itself.
 [line]

@@ -44,6 +44,7 @@ pub async fn examine(app: &App) -> Vec<Finding> {
         Finding::new("database schema", schema.map(|()| "up to date")),
         Finding::new("secrets", sealing(app)),
         Finding::new("public URL", public_url(app)),
+        Finding::new("mail", mail(app).await),
         Finding::new("LINE hosts", line_hosts(app)),
     ];
     for (name, provider) in app.config.provider.iter().filter(|(_, provider)| provider.login.is_some()) {
@@ -80,6 +81,18 @@ fn public_url(app: &App) -> Result<String, String> {
         return Err(format!("{} is plain http on this machine; LINE needs https from outside", app.config.public_url));
     }
     Ok(format!("{} (that it is reached from outside cannot be seen from here)", app.config.public_url))
+}
+
+/// Whether the mail server answers; no mail is sent.
+async fn mail(app: &App) -> Result<String, String> {
+    let Some(post) = &app.post else {
+        return Ok("no [mail] section: nobody can sign up or reset a password, and nothing is mailed".into());
+    };
+    match post.test().await {
+        Ok(true) => Ok("the mail server answers".into()),
+        Ok(false) => Err("the mail server does not answer as one; look at mail.url".into()),
+        Err(error) => Err(format!("{error}; look at mail.url")),
+    }
 }
 
 fn line_hosts(app: &App) -> Result<String, String> {

@@ -4,15 +4,18 @@
 //! kept, so that the database never holds one; and whether an address is known is asked then too, so that no request
 //! can tell. A mail that is late for its purpose is dropped, with an audit row.
 
+mod compose;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     app::App,
+    audit,
     db::{Conn, Millis, new_id},
     error::Result,
-    queue::{self, Job},
+    queue::{self, Job, Outcome},
 };
 
 /// What a mail is about.
@@ -138,8 +141,93 @@ async fn count_lately(conn: &mut Conn, now: Millis, recipient_key: &str, kind: &
     Ok(count)
 }
 
-/// [`Job::SendMail`]
-pub async fn send(app: &App, mail_id: &str) -> Result<queue::Outcome> {
-    let _ = (app, mail_id);
-    Ok(queue::Outcome::Done)
+/// A mail that waits.
+#[derive(Debug, sqlx::FromRow)]
+struct Waiting {
+    id: String,
+    mail: String,
+    recipient: String,
+    recipient_key: String,
+    member_id: Option<String>,
+    locale: String,
+    drop_at: Millis,
+}
+
+/// [`Job::SendMail`]. A process that dies after the server took the mail sends it once more, with a new token: the
+/// newest mail is the one that works.
+pub async fn send(app: &App, mail_id: &str) -> Result<Outcome> {
+    let mut tx = app.db.begin().await?;
+    let Some(waiting) = find_waiting(&mut tx, mail_id).await? else { return Ok(Outcome::Done) };
+    let Some(post) = &app.post else { return Ok(Outcome::Done) };
+    let composed =
+        if app.now() >= waiting.drop_at { Err("late") } else { compose::compose(&mut tx, app, &waiting).await? };
+    let letter = match composed {
+        Ok(letter) => letter,
+        Err(why) => {
+            drop_mail(&mut tx, app, &waiting, why).await?;
+            tx.commit().await?;
+            return Ok(Outcome::Done);
+        }
+    };
+    // The token is kept before anybody can use it.
+    tx.commit().await?;
+    let error = match post.send(&waiting.recipient, letter).await {
+        Ok(()) => {
+            set_state(&mut *app.db.conn().await?, app.now(), mail_id, "sent", None).await?;
+            return Ok(Outcome::Done);
+        }
+        Err(error) => error,
+    };
+    if error.is_final() {
+        tracing::error!(%error, "the mail server refuses a mail");
+        let mut tx = app.db.begin().await?;
+        drop_mail(&mut tx, app, &waiting, "refused").await?;
+        tx.commit().await?;
+        return Ok(Outcome::Done);
+    }
+    Ok(Outcome::retry(&error))
+}
+
+async fn find_waiting(conn: &mut Conn, mail_id: &str) -> Result<Option<Waiting>> {
+    let found = sqlx::query_as(
+        "SELECT id, mail, recipient, recipient_key, member_id, locale, drop_at FROM mails
+         WHERE id = $1 AND state = 'waiting'",
+    )
+    .bind(mail_id)
+    .fetch_optional(conn)
+    .await?;
+    Ok(found)
+}
+
+async fn set_state(conn: &mut Conn, now: Millis, id: &str, state: &str, note: Option<&str>) -> Result<()> {
+    sqlx::query("UPDATE mails SET state = $1, note = $2, ended_at = $3 WHERE id = $4 AND state = 'waiting'")
+        .bind(state)
+        .bind(note)
+        .bind(now)
+        .bind(id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+async fn drop_mail(conn: &mut Conn, app: &App, waiting: &Waiting, why: &'static str) -> Result<()> {
+    let now = app.now();
+    set_state(conn, now, &waiting.id, "dropped", Some(why)).await?;
+    let entry = audit::Entry {
+        action: "mail_dropped",
+        reason: Some(why),
+        member_id: waiting.member_id.as_deref(),
+        subject: Some(&waiting.id),
+        ..Default::default()
+    };
+    audit::insert(conn, now, entry).await
+}
+
+/// Deletes mails long past, some at a time.
+pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
+    let deleted = sqlx::query("DELETE FROM mails WHERE id IN (SELECT id FROM mails WHERE ended_at < $1 LIMIT 500)")
+        .bind(now.minus(Duration::from_secs(90 * 24 * 3600)))
+        .execute(conn)
+        .await?;
+    Ok(deleted.rows_affected())
 }

@@ -48,6 +48,9 @@ enum Command {
         /// Where it listens; loopback unless told otherwise
         #[arg(long, default_value = "127.0.0.1:8081")]
         listen: SocketAddr,
+        /// Takes mails here (SMTP) and shows them at /_sim/mailbox; without it there is no mailbox
+        #[arg(long)]
+        mail_listen: Option<SocketAddr>,
         /// Keeps its state in this folder; without it everything is forgotten at the end
         #[arg(long)]
         data: Option<PathBuf>,
@@ -92,9 +95,9 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Serve { config, role } => {
             serve::run(Config::load(config.path.as_deref())?, role).await.map(|()| ExitCode::SUCCESS)
         }
-        Command::Simulator { config, listen, data } => {
+        Command::Simulator { config, listen, mail_listen, data } => {
             let config = Config::load(config.path.as_deref())?;
-            demo::run_simulator(&config, listen, data).await.map(|()| ExitCode::SUCCESS)
+            demo::run_simulator(&config, listen, mail_listen, data).await.map(|()| ExitCode::SUCCESS)
         }
         Command::Migrate { config } => migrate(&Config::load(config.path.as_deref())?).await,
         Command::Doctor { config } => doctor(config).await,

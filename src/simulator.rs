@@ -22,6 +22,7 @@ mod fault;
 mod ledger;
 mod limit;
 mod login;
+mod mailbox;
 mod message;
 mod phone;
 mod rich_menu;
@@ -149,6 +150,7 @@ impl Simulator {
                 .merge(login::page_routes())
                 .merge(control::routes())
                 .merge(phone::routes())
+                .merge(mailbox::routes())
                 .layer(middleware::map_response(call::name))
         } else {
             Router::new()

@@ -161,6 +161,7 @@ async fn prune(app: &App, holder: &str) -> Result<u64> {
     let mut conn = app.db.conn().await?;
     let mut deleted = member::session::prune(&mut conn, now).await?;
     deleted += link::attempt::prune(&mut conn, now).await?;
+    deleted += mail::prune(&mut conn, now).await?;
     deleted += queue::prune(&mut conn, now).await?;
     Ok(deleted)
 }

@@ -21,6 +21,7 @@ impl Config {
         self.check_providers(&mut mistakes);
         self.check_channels(&mut mistakes);
         self.check_texts(&mut mistakes);
+        self.check_mail(&mut mistakes);
         mistakes
     }
 
@@ -117,6 +118,26 @@ impl Config {
         }
     }
 
+    fn check_mail(&self, mistakes: &mut Vec<String>) {
+        let Some(mail) = &self.mail else { return };
+        for (name, text) in [("from", Some(&mail.from)), ("reply_to", mail.reply_to.as_ref())] {
+            if text.is_some_and(|text| text.parse::<lettre::message::Mailbox>().is_err()) {
+                mistakes.push(format!("mail.{name}: must be a mailbox such as Company <no-reply@example.jp>"));
+            }
+        }
+        let shape = "mail.url: must be such as smtps://user:password@mail.example.jp:465";
+        match Url::parse(mail.url.expose_secret()) {
+            Ok(url) if url.scheme() == "smtps" && url.host().is_some() => {}
+            Ok(url) if url.scheme() == "smtp" && url.host().is_some() => {
+                let secured = url.query_pairs().any(|(name, value)| name == "tls" && value == "required");
+                if !secured && !is_loopback(&url) {
+                    mistakes.push("mail.url: must be smtps://, or smtp:// with ?tls=required".into());
+                }
+            }
+            Ok(_) | Err(_) => mistakes.push(shape.into()),
+        }
+    }
+
     fn check_texts(&self, mistakes: &mut Vec<String>) {
         if self.company.trim().is_empty() {
             mistakes.push("company: must be the name your members know".into());
@@ -136,15 +157,21 @@ impl Config {
     }
 }
 
-/// LINE takes https only; loopback is the one exemption, for development.
-fn check_https(name: &str, url: &Url, mistakes: &mut Vec<String>) {
-    let loopback = match url.host() {
-        Some(Host::Domain(domain)) => domain == "localhost",
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        // Of schemes that the URL standard does not know, an address is read as a name.
+        Some(Host::Domain(domain)) => {
+            domain == "localhost" || domain.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
-    };
-    if url.scheme() != "https" && !(url.scheme() == "http" && loopback) {
+    }
+}
+
+/// LINE takes https only; loopback is the one exemption, for development.
+fn check_https(name: &str, url: &Url, mistakes: &mut Vec<String>) {
+    if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(url)) {
         mistakes.push(format!("{name}: must be https (http is for localhost only)"));
     }
     if !url.username().is_empty() || url.password().is_some() {

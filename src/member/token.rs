@@ -136,3 +136,9 @@ pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
         .await?;
     Ok(deleted.rows_affected())
 }
+
+/// What is kept of a code that is typed: it is short, so it is hashed under our key. `code` is in capitals, without its
+/// dash.
+pub fn of_code(app: &App, lineage_id: &str, code: &str) -> String {
+    app.sealer.sign(&format!("code:{lineage_id}:{code}"))
+}

@@ -13,6 +13,7 @@ use super::{
     fault::Fault,
     ledger::{Delivery, Ledger},
     limit::Buckets,
+    mailbox::Mail,
     world::{Provider, World},
 };
 
@@ -40,6 +41,8 @@ pub(super) struct State {
     pub logins: VecDeque<QueuedLogin>,
     pub faults: Vec<Fault>,
     pub last_message_id: u64,
+    /// Oldest first.
+    pub mails: Vec<Mail>,
     #[serde(skip)]
     pub ledger: Ledger,
     #[serde(skip)]

@@ -52,7 +52,7 @@ impl Page {
 }
 
 /// Fills `{0}`, `{1}` … in one pass, so that braces in a value stay what they are.
-fn fill<const N: usize>(text: &str, values: &[&str; N]) -> String {
+pub fn fill<const N: usize>(text: &str, values: &[&str; N]) -> String {
     let mut filled = String::new();
     let mut rest = text;
     while let Some(start) = rest.find('{') {

@@ -61,6 +61,32 @@ fn the_good_one_is_good() {
     assert_eq!(config.channel["main"].channel_secret.expose_secret(), BOT_SECRET);
 }
 
+#[test]
+fn mistakes_in_mail() {
+    let with = |url: &str, from: &str| {
+        changed(&[("[security]", &format!("[mail]\nurl = \"{url}\"\nfrom = \"{from}\"\n[security]"))])
+    };
+    let good = "Example <no-reply@example.jp>";
+    for url in [
+        "smtps://musubi:hunter2hunter2@mail.example.jp:465",
+        "smtp://musubi:hunter2hunter2@mail.example.jp:587?tls=required",
+        "smtp://127.0.0.1:1025",
+        "smtp://localhost:1025",
+    ] {
+        assert_eq!(mistakes(&with(url, good)), Vec::<String>::new(), "{url}");
+    }
+    for (url, from, words) in [
+        ("smtp://musubi:hunter2hunter2@mail.example.jp:587", good, "mail.url: must be smtps://, or smtp:// with"),
+        ("smtp://mail.example.jp?tls=opportunistic", good, "mail.url: must be smtps://, or smtp:// with"),
+        ("https://mail.example.jp", good, "mail.url: must be such as smtps://"),
+        ("hunter2hunter2", good, "mail.url: must be such as smtps://"),
+        ("smtps://mail.example.jp", "Example", "mail.from: must be a mailbox"),
+    ] {
+        let named = mistakes(&with(url, from));
+        assert!(named.len() == 1 && named[0].starts_with(words), "{url} {from}: {named:#?}");
+    }
+}
+
 /// Takes what is replaced, what is written instead, the key to be named, and words that help.
 fn assert_named(from: &str, to: &str, key: &str, words: &str) {
     let named = mistakes(&changed(&[(from, to)]));

@@ -46,6 +46,7 @@ both_engines! {
             "✓ database schema: up to date".to_owned(),
             "✓ secrets: sealed with key \"test\"".to_owned(),
             format!("✓ public URL: {ORIGIN}/ (that it is reached from outside cannot be seen from here)"),
+            "✓ mail: the mail server answers".to_owned(),
             finding(&app.app, "LINE hosts").await,
             "✓ LINE Login channel of main: LINE took its id and secret".to_owned(),
             format!("✓ callback of main: register {ORIGIN}/line/callback/main in LINE's console"),
@@ -108,6 +109,12 @@ both_engines! {
         let text = finding(&alone, "official account of main").await;
         assert!(text.contains("none named") && text.contains("provider.main.login.channel"), "{text}");
         assert_wrong(&alone, "public URL", &["plain http", "LINE needs https"]).await;
+
+        let silent = with(app, |config| config.mail = None);
+        assert!(finding(&silent, "mail").await.contains("nobody can sign up or reset a password"));
+        let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let away = with(app, |config| config.mail.as_mut().unwrap().url = format!("smtp://{closed}").into());
+        assert_wrong(&away, "mail", &["refused", "look at mail.url"]).await;
 
         let unknown = channel::token(&app.app, Kind::Bot("shop")).await.unwrap_err().to_string();
         assert_eq!(unknown, "LINE was not called: there is no [channel.shop] in the configuration");

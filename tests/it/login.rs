@@ -824,7 +824,7 @@ impl Log {
 fn l18_proxies_are_read_from_the_configuration() {
     let hosts = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"].map(|host| host.parse().unwrap());
     assert!(
-        crate::support::config("sqlite://x.db", &hosts).trusted_proxies.is_empty(),
+        crate::support::config("sqlite://x.db", &hosts, &hosts[0]).trusted_proxies.is_empty(),
         "nobody is believed by default"
     );
     let text = |line: &str| {

@@ -9,6 +9,7 @@ mod injection;
 mod link;
 mod linking;
 mod login;
+mod mail;
 mod member;
 mod message;
 mod process;

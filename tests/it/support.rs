@@ -93,6 +93,11 @@ pub struct Answer {
 
 impl TestApp {
     pub async fn start(engine: Engine) -> Self {
+        Self::start_with(engine, |_| {}).await
+    }
+
+    /// With a configuration that `edit` changed.
+    pub async fn start_with(engine: Engine, edit: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database_url = match engine {
             Engine::Sqlite => format!("sqlite://{}", folder.path().join("test.db").display()),
@@ -100,12 +105,19 @@ impl TestApp {
         };
         let clock = Clock::default();
         let hosts = [listen().await, listen().await, listen().await, listen().await];
-        let config = config(&database_url, &hosts.each_ref().map(|host| host.local_addr().unwrap()));
+        let mail = listen().await;
+        let mut config = config(
+            &database_url,
+            &hosts.each_ref().map(|host| host.local_addr().unwrap()),
+            &mail.local_addr().unwrap(),
+        );
+        edit(&mut config);
         let line_clock = Clock::default();
         let (ours, theirs, world) = (clock.clone(), line_clock.clone(), demo::world(&config));
         let now = move || ours.now().0 + theirs.now().0 - Clock::default().now().0;
         let options = simulator::Options { data: None, clock: Arc::new(now), world };
         let simulator = Simulator::open(options).unwrap();
+        tokio::spawn(simulator.clone().serve_mail(mail));
         for (listener, host) in hosts.into_iter().zip([Host::Access, Host::Api, Host::ApiData, Host::Liff]) {
             let router = simulator.router(host);
             tokio::spawn(async move { axum::serve(listener, router).await });
@@ -212,6 +224,37 @@ impl TestApp {
     pub async fn calls_to(&self, path: &str) -> Vec<Value> {
         let calls = self.calls().await;
         calls.into_iter().filter(|call| call["path"].as_str().unwrap().starts_with(path)).collect()
+    }
+
+    /// A page of the simulator.
+    pub async fn sim_page(&self, path: &str) -> String {
+        let answer =
+            read(self.line.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap()).await;
+        assert!(answer.status.is_success(), "{path}: {}", answer.status);
+        answer.body
+    }
+
+    /// The mails to an address, oldest first, each with `from`, `to`, `subject`, `text`, `html`.
+    pub async fn mails(&self, to: &str) -> Vec<Value> {
+        let found = self.sim(Method::GET, &format!("/_sim/mails?to={to}"), Value::Null).await;
+        found["mails"].as_array().unwrap().clone()
+    }
+
+    /// Path and query of the link to `path` in the newest mail that has one.
+    pub async fn mailed_link(&self, to: &str, path: &str) -> String {
+        let mails = self.mails(to).await;
+        let start = format!("{ORIGIN}{path}");
+        let lines = mails.iter().rev().flat_map(|mail| mail["text"].as_str().unwrap().lines());
+        let link = lines.into_iter().find(|line| line.starts_with(&start));
+        link.unwrap_or_else(|| panic!("no link to {path} in {mails:#?}")).strip_prefix(ORIGIN).unwrap().to_owned()
+    }
+
+    /// The code in the newest mail.
+    pub async fn mailed_code(&self, to: &str) -> String {
+        let mails = self.mails(to).await;
+        let lines = mails.iter().rev().flat_map(|mail| mail["text"].as_str().unwrap().lines().map(str::trim));
+        let is_code = |line: &&str| line.len() == 9 && line.as_bytes()[4] == b'-';
+        lines.into_iter().find(is_code).unwrap_or_else(|| panic!("no code in {mails:#?}")).to_owned()
     }
 
     // ---- the database
@@ -442,7 +485,7 @@ async fn listen() -> TcpListener {
 }
 
 /// Access, API, API data and LIFF, each on its own port.
-pub fn config(database_url: &str, hosts: &[SocketAddr; 4]) -> Config {
+pub fn config(database_url: &str, hosts: &[SocketAddr; 4], mail: &SocketAddr) -> Config {
     let text = format!(
         r#"
         public_url = "{ORIGIN}"
@@ -454,6 +497,11 @@ pub fn config(database_url: &str, hosts: &[SocketAddr; 4]) -> Config {
         sealing_key = "test"
         sealing_keys = {{ test = "yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=" }}
         password_hash = {{ memory_kib = 64, passes = 1, at_once = 4 }}
+        requests_per_minute = 1000000
+
+        [mail]
+        url = "smtp://{mail}"
+        from = "Example Company <no-reply@example.jp>"
 
         [line]
         access = "http://{}"
