@@ -86,7 +86,11 @@ pub fn decide(purpose: Purpose, member: Option<&str>, owner: Option<Owner>, has_
         (Purpose::SignIn, Some(_), None) => Decision::OfferToLink,
         (_, None, None) => Decision::OfferToSignUp,
         (Purpose::Link, Some(member), Some(owner)) if owner.member_id == member => {
-            if owner.suspended_at.is_some() { Decision::Confirm } else { Decision::AlreadyYours }
+            if owner.suspended_at.is_some() {
+                Decision::Confirm
+            } else {
+                Decision::AlreadyYours
+            }
         }
         (Purpose::Link, _, Some(owner)) => Decision::OwnedByAnother(owner),
         (Purpose::Link, Some(_), None) if has_other => Decision::MemberHasAnother,

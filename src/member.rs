@@ -9,7 +9,7 @@ pub mod step_up;
 pub mod token;
 
 use crate::{
-    db::{Conn, Millis, new_id},
+    db::{Conn, Db, Locking, Millis, new_id, with_lock},
     error::Result,
 };
 
@@ -73,6 +73,15 @@ pub async fn insert(conn: &mut Conn, now: Millis, new: &New<'_>) -> Result<Optio
     .await?;
     Ok(id)
 }
+
+/// Holds the member until the end of the transaction, so that what decides over one account comes one by one. Rows
+/// that only refer to the member may be added meanwhile.
+pub async fn hold(conn: &mut Conn, db: &Db, id: &str) -> Result<()> {
+    sqlx::query(db.locking(HOLD)).bind(id).execute(conn).await?;
+    Ok(())
+}
+
+const HOLD: Locking = with_lock!("SELECT id FROM members WHERE id = $1", "FOR NO KEY UPDATE");
 
 /// Replaces a hash by one with today's cost, unless the password was changed meanwhile.
 pub async fn rehash(conn: &mut Conn, id: &str, old: &str, new: &str) -> Result<()> {

@@ -20,11 +20,12 @@ use tracing::Instrument;
 use crate::{
     app::App,
     error::Error,
-    link::{account, callback, confirm, start, unlink},
+    link::{account, callback, confirm, consent, history, start, undo, unlink},
     member::{
         guard::{self, Who},
         sign_in, sign_up,
     },
+    privacy::{delete, export},
     web::{assets, headers, home, locale},
 };
 
@@ -62,6 +63,16 @@ pub fn all() -> Vec<Route> {
         get("/account", Member, account::show),
         get("/account/unlink", Member, unlink::show),
         post("/account/unlink", Member, unlink::submit),
+        post("/account/consent", Member, consent::submit),
+        get("/account/history", Member, history::show),
+        // By the token in a mail: whoever linked may hold the only session.
+        get("/link/undo", Visitor, undo::show),
+        post("/link/undo", Visitor, undo::submit),
+
+        get("/account/data", Member, export::show),
+        post("/account/data", Member, export::submit),
+        get("/account/delete", Member, delete::show),
+        post("/account/delete", Member, delete::submit),
     ]
 }
 
