@@ -61,8 +61,8 @@ pub async fn link(yes: &Yes<'_>) -> Result<Decided> {
         return Ok(Decided::Refused(cause));
     }
     match &tied {
-        Tied::New(link_id) => complete(&mut tx, yes, link_id).await?,
-        Tied::Resumed(link_id) => complete_resumed(&mut tx, yes, link_id).await?,
+        Tied::New(link_id) => complete(&mut tx, now, yes, link_id).await?,
+        Tied::Resumed(link_id) => complete_resumed(&mut tx, now, yes, link_id).await?,
     }
     tx.commit().await?;
     Ok(Decided::Linked)
@@ -118,9 +118,9 @@ fn conflict(owner: Option<Owner>, session: &Session) -> Cause {
 }
 
 /// What a new link brings with it.
-async fn complete(conn: &mut Conn, yes: &Yes<'_>, link_id: &str) -> Result<()> {
+async fn complete(conn: &mut Conn, now: Millis, yes: &Yes<'_>, link_id: &str) -> Result<()> {
     let Yes { app, visit, session, pending, consent } = yes;
-    consent::record(conn, app.now(), link_id, *consent).await?;
+    consent::record(conn, now, link_id, *consent).await?;
     grant::give_to_link(conn, &pending.id, link_id).await?;
     record(conn, yes, "linked", link_id).await?;
     tell::welcome(conn, app, visit, session, pending, link_id).await?;
@@ -130,9 +130,8 @@ async fn complete(conn: &mut Conn, yes: &Yes<'_>, link_id: &str) -> Result<()> {
 }
 
 /// What the end of a suspension brings with it: the newest tokens replace those of before.
-async fn complete_resumed(conn: &mut Conn, yes: &Yes<'_>, link_id: &str) -> Result<()> {
+async fn complete_resumed(conn: &mut Conn, now: Millis, yes: &Yes<'_>, link_id: &str) -> Result<()> {
     let Yes { app, pending, consent, .. } = yes;
-    let now = app.now();
     consent::record(conn, now, link_id, *consent).await?;
     for former in grant::list_of_link(conn, link_id).await? {
         queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id: former }).await?;

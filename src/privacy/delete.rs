@@ -116,7 +116,7 @@ async fn delete(app: &App, visit: &Visit, member_id: &str) -> Result<()> {
     let to = mail::To { email: &member.email, member_id: Some(member_id), locale };
     mail::queue(&mut tx, app, to, &Mail::AccountDeleted { name: member.name.clone() }).await?;
     let entry = audit::Entry { action: "deleted", member_id: Some(member_id), ..Default::default() };
-    audit::insert(&mut tx, now, entry).await?;
+    audit::insert(&mut tx, app.now(), entry).await?;
     let erase = Job::EraseMember { member_id: member_id.to_owned() };
     queue::enqueue(&mut tx, now, now, &erase).await?;
     erase_member(&mut tx, now, member_id).await?;

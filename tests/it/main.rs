@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod config;
+mod consent;
 mod doctor;
 mod house;
 mod id_token;
@@ -14,6 +15,7 @@ mod member;
 mod message;
 mod process;
 mod rich_menu;
+mod self_service;
 mod sending;
 mod simulator;
 mod story;
