@@ -56,10 +56,11 @@ CREATE INDEX tokens_by_expiry ON tokens (expires_at);
 
 -- Browsers in which a member signed in before: a flood of guesses from elsewhere does not lock them out.
 CREATE TABLE devices (
-  token_hash   TEXT PRIMARY KEY,
+  token_hash   TEXT NOT NULL,               -- of the browser's cookie
   member_id    TEXT NOT NULL REFERENCES members (id),
   created_at   BIGINT NOT NULL,
-  last_used_at BIGINT NOT NULL
+  last_used_at BIGINT NOT NULL,
+  PRIMARY KEY (token_hash, member_id)
 );
 CREATE INDEX devices_by_member ON devices (member_id);
 CREATE INDEX devices_by_use ON devices (last_used_at);

@@ -62,7 +62,7 @@ pub struct Config {
 pub struct Security {
     /// Id of the key in `sealing_keys` that seals; the others still open what they sealed.
     pub sealing_key: String,
-    /// Id to 32 random bytes in base64 (`openssl rand -base64 32`).
+    /// Id to 32 random bytes in base64 (`musubi key new`).
     pub sealing_keys: BTreeMap<String, SecretString>,
     #[serde(default)]
     pub password_hash: PasswordHash,
@@ -136,7 +136,8 @@ pub struct LoginChannel {
     #[serde(deserialize_with = "load::text_or_number")]
     pub channel_id: String,
     pub channel_secret: SecretString,
-    /// The secret before the last change: what LINE signed with it is still taken.
+    /// The secret before the last change: a sign-in that LINE signed with it is still taken. LINE is called with
+    /// `channel_secret` alone. `musubi key rotate` says when this may be removed.
     pub former_channel_secret: Option<SecretString>,
     #[serde(default)]
     pub bot_prompt: BotPrompt,
@@ -163,7 +164,8 @@ pub struct Channel {
     #[serde(deserialize_with = "load::text_or_number")]
     pub channel_id: String,
     pub channel_secret: SecretString,
-    /// The secret before the last change: what LINE signed with it is still taken.
+    /// The secret before the last change, for what LINE signed with it: webhooks that are still on their way. LINE is
+    /// called with `channel_secret` alone. `musubi key rotate` says when this may be removed.
     pub former_channel_secret: Option<SecretString>,
     /// The official account's id, such as `@example`, for "add friend" links.
     pub basic_id: Option<String>,

@@ -53,6 +53,13 @@ pub enum Job {
     },
 }
 
+/// Jobs that wait for one kind of server; a slow one holds up its own lane only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    Line,
+    Mail,
+}
+
 /// A claimed job. `fence` proves the claim when its end is recorded.
 #[derive(Debug)]
 pub struct Claimed {
@@ -75,6 +82,17 @@ pub enum Outcome {
     Park {
         why: String,
     },
+}
+
+impl Lane {
+    pub const ALL: [Self; 2] = [Self::Line, Self::Mail];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Line => "line",
+            Self::Mail => "mail",
+        }
+    }
 }
 
 impl Outcome {
@@ -143,12 +161,17 @@ pub async fn enqueue_once(conn: &mut Conn, now: Millis, due_at: Millis, job: &Jo
     if waiting.is_none() { enqueue(conn, now, due_at, job).await } else { Ok(()) }
 }
 
-/// Takes up to `limit` due jobs.
-pub async fn claim(app: &App, limit: i64) -> Result<Vec<Claimed>> {
+/// Takes up to `limit` due jobs of a lane.
+pub async fn claim(app: &App, lane: Lane, limit: i64) -> Result<Vec<Claimed>> {
     let mut tx = app.db.begin().await?;
     let leases_now = app.db.now(&mut tx).await?;
-    let rows: Vec<(String, String, i64, i64)> =
-        sqlx::query_as(app.db.locking(CLAIM)).bind(app.now()).bind(leases_now).bind(limit).fetch_all(&mut *tx).await?;
+    let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(app.db.locking(CLAIM))
+        .bind(app.now())
+        .bind(leases_now)
+        .bind(limit)
+        .bind(lane.word())
+        .fetch_all(&mut *tx)
+        .await?;
     let mut claimed = Vec::new();
     for (id, job, attempts, fence) in rows {
         sqlx::query("UPDATE jobs SET leased_until = $1, attempts = attempts + 1, fence = fence + 1 WHERE id = $2")
@@ -169,6 +192,7 @@ const CLAIM: Locking = with_lock!(
     "SELECT id, job, attempts, fence FROM jobs
      WHERE ended_at IS NULL AND parked_at IS NULL AND due_at <= $1
        AND (leased_until IS NULL OR leased_until < $2)
+       AND CASE WHEN kind = 'send_mail' THEN 'mail' ELSE 'line' END = $4
      ORDER BY due_at LIMIT $3",
     "FOR UPDATE SKIP LOCKED"
 );

@@ -84,6 +84,11 @@ impl Sealer {
         Ok(plain.to_vec())
     }
 
+    /// The id of the key that a sealed value names.
+    pub fn key_of(sealed: &str) -> Option<&str> {
+        sealed.rsplit_once('.').map(|(id, _)| id)
+    }
+
     /// A token that only this installation can make for `text`; see [`Self::is_signed`].
     pub fn sign(&self, text: &str) -> String {
         self.keys.get(&self.active).map(|key| signature(key, text)).unwrap_or_default()
@@ -114,6 +119,13 @@ pub fn random_token(random: &SystemRandom) -> Result<String, SealError> {
     let mut bytes = [0_u8; 32];
     random.fill(&mut bytes).map_err(|_| SealError::Damaged)?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// A fresh sealing key, as the configuration takes it.
+pub fn new_key() -> Result<String, SealError> {
+    let mut bytes = [0_u8; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| SealError::Damaged)?;
+    Ok(STANDARD.encode(bytes))
 }
 
 #[cfg(test)]

@@ -44,6 +44,9 @@ impl Config {
         for (name, url) in [("privacy_url", &self.privacy_url), ("terms_url", &self.terms_url)] {
             url.iter().for_each(|url| check_https(name, url, mistakes));
         }
+        if self.security_contact.as_ref().is_some_and(|url| !["mailto", "https"].contains(&url.scheme())) {
+            mistakes.push("security_contact: must begin with mailto: or https:".into());
+        }
     }
 
     fn check_database(&self, mistakes: &mut Vec<String>) {
@@ -68,9 +71,12 @@ impl Config {
             let good = bytes.is_ok_and(|bytes| bytes.len() == 32 && bytes.iter().collect::<BTreeSet<_>>().len() > 8);
             if !good {
                 mistakes.push(format!(
-                    "security.sealing_keys.{id}: must be 32 random bytes in base64; make one with: openssl rand -base64 32"
+                    "security.sealing_keys.{id}: must be 32 random bytes in base64; make one with: musubi key new"
                 ));
             }
+        }
+        if !(8..=64).contains(&security.password_length) {
+            mistakes.push("security.password_length: must be 8 to 64 characters".into());
         }
         let cost = &security.password_hash;
         if cost.memory_kib < 8 || cost.passes < 1 || cost.at_once < 1 {
@@ -85,7 +91,7 @@ impl Config {
             let Some(login) = &provider.login else { continue };
             let path = format!("provider.{name}.login");
             check_channel_id(&path, &login.channel_id, mistakes);
-            check_secret(&path, &login.channel_secret, mistakes);
+            check_secrets(&path, &login.channel_secret, login.former_channel_secret.as_ref(), mistakes);
             if !seen.insert(&login.channel_id) {
                 mistakes.push(format!("{path}.channel_id: {} is already another provider's", login.channel_id));
             }
@@ -108,7 +114,7 @@ impl Config {
             let path = format!("channel.{name}");
             check_name(&path, name, mistakes);
             check_channel_id(&path, &channel.channel_id, mistakes);
-            check_secret(&path, &channel.channel_secret, mistakes);
+            check_secrets(&path, &channel.channel_secret, channel.former_channel_secret.as_ref(), mistakes);
             if !self.provider.contains_key(&channel.provider) {
                 mistakes.push(format!("{path}.provider: there is no [provider.{}]", channel.provider));
             }
@@ -195,11 +201,22 @@ fn check_channel_id(path: &str, id: &str, mistakes: &mut Vec<String>) {
     }
 }
 
-fn check_secret(path: &str, secret: &SecretString, mistakes: &mut Vec<String>) {
+fn check_secrets(path: &str, secret: &SecretString, former: Option<&SecretString>, mistakes: &mut Vec<String>) {
+    check_secret(&format!("{path}.channel_secret"), secret, mistakes);
+    let Some(former) = former else { return };
+    let key = format!("{path}.former_channel_secret");
+    if former.expose_secret() == secret.expose_secret() {
+        mistakes.push(format!("{key}: is the same as channel_secret; it is the one before, or remove it"));
+    } else {
+        check_secret(&key, former, mistakes);
+    }
+}
+
+fn check_secret(key: &str, secret: &SecretString, mistakes: &mut Vec<String>) {
     let text = secret.expose_secret().to_lowercase();
     if text.is_empty() {
-        mistakes.push(format!("{path}.channel_secret: is missing"));
+        mistakes.push(format!("{key}: is missing"));
     } else if text.len() < 16 || EXAMPLE_WORDS.iter().any(|word| text.contains(word)) {
-        mistakes.push(format!("{path}.channel_secret: looks like an example; copy the real one from LINE's console"));
+        mistakes.push(format!("{key}: looks like an example; copy the real one from LINE's console"));
     }
 }

@@ -3,6 +3,8 @@
 //! The token's header never chooses how it is verified. The library checks the signature; a list of rules
 //! of ours then decides over the claims, each with a reason of its own, because libraries have been seen
 //! to accept tokens without `aud`, with a second audience, or with `exp` in ten years.
+//!
+//! While a channel secret is being changed, what the former one signed is taken as well.
 
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -26,6 +28,8 @@ const LONGEST_LIFE: i64 = 24 * 3600;
 pub struct Expected<'a> {
     pub channel_id: &'a str,
     pub secret: &'a SecretString,
+    /// The secret before, while it may still have signed.
+    pub former_secret: Option<&'a SecretString>,
     /// Whether this is the nonce of the attempt (which is kept as a hash only).
     pub nonce: &'a dyn Fn(&str) -> bool,
     /// Present time and start of the attempt, in seconds since 1970.
@@ -94,7 +98,10 @@ pub fn verify_web(token: &str, expected: &Expected<'_>) -> Result<Identity, Reje
     if signature.len() != digest::SHA256_OUTPUT_LEN {
         return Err(Rejection::Signature);
     }
-    check_signature(token, &payload, expected)?;
+    // Both are tried, whichever fits: the work tells nothing of the secret.
+    let by_present = check_signature(token, &payload, expected, expected.secret);
+    let by_former = expected.former_secret.map(|secret| check_signature(token, &payload, expected, secret));
+    by_former.filter(Result::is_ok).unwrap_or(by_present)?;
     check_claims(&payload, expected)?;
     let text = |name: &str| payload.get(name).and_then(Value::as_str).map(str::to_owned);
     Ok(Identity { user_id: text("sub").ok_or(Rejection::Subject)?, name: text("name"), picture: text("picture") })
@@ -136,14 +143,19 @@ fn check_header(header: &Object) -> Result<(), Rejection> {
 }
 
 /// The library's part. Its claim checks are told to accept: ours decide, with their own reasons.
-fn check_signature(token: &str, claims: &Object, expected: &Expected<'_>) -> Result<(), Rejection> {
+fn check_signature(
+    token: &str,
+    claims: &Object,
+    expected: &Expected<'_>,
+    secret: &SecretString,
+) -> Result<(), Rejection> {
     // What it cannot read is refused in any case; our rules only name the claim.
     let unread = |_| check_claims(claims, expected).err().unwrap_or(Rejection::ClaimType);
     let parsed: CoreIdToken = token.parse().map_err(unread)?;
     let issuer = IssuerUrl::new(ISSUER.to_owned()).map_err(|_| Rejection::Issuer)?;
     let verifier = CoreIdTokenVerifier::new_confidential_client(
         ClientId::new(expected.channel_id.to_owned()),
-        ClientSecret::new(expected.secret.expose_secret().to_owned()),
+        ClientSecret::new(secret.expose_secret().to_owned()),
         issuer,
         JsonWebKeySet::new(Vec::new()),
     )

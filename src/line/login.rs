@@ -24,6 +24,8 @@ pub const REFRESH_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 pub struct LoginChannel {
     pub channel_id: String,
     pub secret: SecretString,
+    /// Verifies what LINE signed before the secret was changed; calls are never made with it.
+    pub former_secret: Option<SecretString>,
     pub redirect_uri: String,
 }
 

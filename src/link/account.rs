@@ -126,6 +126,8 @@ pub async fn show(
         }
         Some("consented") if is_linked && asks.is_empty() => Some("done.consented"),
         Some("signed_up") => Some("done.signed_up"),
+        Some("password_changed") => Some("done.password_changed"),
+        Some("email_changed") => Some("done.email_changed"),
         _ => None,
     };
     let done = done.map(|key| page.t(key).to_owned());

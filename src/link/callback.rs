@@ -3,6 +3,8 @@
 //! The attempt is taken once and its binding checked before anything is asked of LINE ([`Arrival::take`]); then
 //! comes the [`proof`], and what follows from it ([`follow`]).
 
+use std::time::Duration;
+
 use axum::{
     extract::{Path, RawQuery, State},
     http::HeaderMap,
@@ -14,8 +16,8 @@ use url::form_urlencoded;
 use super::{
     Purpose,
     attempt::{self, Attempt},
-    follow::follow,
-    proof,
+    follow::{follow, revoke_unless_kept},
+    proof::{self, Proof},
     refusal::{Cause, Restart},
     start::login_channel,
 };
@@ -24,6 +26,7 @@ use crate::{
     audit,
     db::Conn,
     error::{Error, Result},
+    kill,
     line::ISSUER,
     member::{guard::MaybeSession, session::Session},
     seal,
@@ -32,6 +35,15 @@ use crate::{
 
 /// Longest parameter that is looked at; ours have 43 characters, LINE's codes are short.
 const LONGEST: usize = 256;
+
+/// How long is waited after each try to [`settle`].
+const SETTLING: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(20),
+    Duration::from_secs(60),
+];
 
 /// `GET /line/callback/{provider}`. In a task of its own: a person who closes the tab while LINE is asked leaves no
 /// tokens behind that nobody knows of.
@@ -88,10 +100,20 @@ impl Arrival {
             Ok(proof) => proof,
             Err(cause) => return self.refuse(Some(&attempt.id), cause, &restart).await,
         };
-        let answer = follow(self, &attempt, &restart, &proof).await;
-        if answer.as_ref().is_err_and(|error| !matches!(error, Error::Refused(_))) {
-            proof::give_back(&self.app, &channel, &proof.tokens).await;
+        let (tx, answer) = match follow(self, &attempt, &restart, &proof).await {
+            Ok(followed) => followed,
+            Err(error) => {
+                proof::give_back(&self.app, &channel, &proof.tokens).await;
+                return Err(error);
+            }
+        };
+        if let Err(error) = tx.commit().await {
+            let settling = settle(self.app.clone(), attempt.id, provider.to_owned(), proof);
+            tokio::spawn(settling.in_current_span());
+            return Err(error.into());
         }
+        kill::point("callback.saved");
+        self.app.wake();
         answer
     }
 
@@ -180,6 +202,19 @@ impl Arrival {
         }
         Ok(refusal)
     }
+}
+
+/// Finds out what became of a commit that failed: its answer may have been lost. Where the database stays away, the
+/// tokens are left to their end at LINE, for they may be a link's.
+async fn settle(app: App, attempt_id: String, provider: String, proof: Proof) {
+    for wait in SETTLING {
+        match revoke_unless_kept(&app, &attempt_id, &provider, &proof).await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(%error, "not known yet whether a sign-in with LINE was kept"),
+        }
+        tokio::time::sleep(wait).await;
+    }
+    tracing::error!("not known whether a sign-in with LINE was kept: its tokens end at LINE by themselves");
 }
 
 /// The code, or what LINE says instead of one.

@@ -9,6 +9,7 @@ use crate::{
     channel::{self, Kind},
     db::{Conn, Millis},
     error::Result,
+    kill,
     line::{self, login::LoginChannel},
     queue::{self, Job, Outcome},
 };
@@ -137,6 +138,7 @@ pub async fn deauthorize(app: &App, link_id: &str) -> Result<Outcome> {
         None => Deauthorized::NeedsUser,
         Some(grant) => take_back(app, &login_channel(app, &provider)?, &provider, grant).await?,
     };
+    kill::point("deauthorize.accepted");
     record_try(app, link_id, grants, state).await
 }
 
@@ -161,6 +163,7 @@ async fn record_try(app: &App, link_id: &str, grants: Vec<String>, state: Deauth
         queue::enqueue_once(&mut tx, now, now, &Job::RevokeGrant { grant_id }).await?;
     }
     tx.commit().await?;
+    kill::point("deauthorize.recorded");
     app.wake();
     Ok(Outcome::Done)
 }
@@ -246,6 +249,7 @@ pub async fn revoke(app: &App, grant_id: &str) -> Result<Outcome> {
         Err(line::Error::Refused { status: 400, ref message, .. }) if !message.contains("invalid_client") => {}
         Err(error) => return Ok(outcome_of(&error)),
     }
+    kill::point("revoke.accepted");
     let now = app.now();
     let mut tx = app.db.begin().await?;
     if let Some(link_id) = &grant.link_id {
@@ -257,6 +261,7 @@ pub async fn revoke(app: &App, grant_id: &str) -> Result<Outcome> {
     {
         set_step(&mut tx, now, link_id, "revoke", "done").await?;
     }
+    kill::point("revoke.erased");
     tx.commit().await?;
     Ok(Outcome::Done)
 }

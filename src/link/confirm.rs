@@ -2,7 +2,6 @@
 
 use askama::Template;
 use axum::{
-    Form,
     extract::{Query, State},
     http::HeaderMap,
     response::{IntoResponse, Redirect, Response},
@@ -28,6 +27,7 @@ use crate::{
     queue::{self, Job},
     web::{
         cookie,
+        form::Form,
         page::{Page, html},
         picture,
         visit::Visit,
@@ -120,7 +120,10 @@ pub async fn submit(
     };
     app.wake();
     match decided {
-        Decided::Linked => Ok(Redirect::to("/account?done=linked").into_response()),
+        Decided::Linked(token) => {
+            let renewed = cookie::set(&app.config, cookie::SESSION, &token, None);
+            Ok((renewed, Redirect::to("/account?done=linked")).into_response())
+        }
         Decided::Declined => Ok(Redirect::to("/account").into_response()),
         Decided::Before if is_linked(&mut *app.db.conn().await?, &session, &pending).await? => {
             Ok(Redirect::to("/account?done=linked").into_response())

@@ -4,7 +4,6 @@
 //! new version, and everybody is asked again at their next visit. Until they answer, all goes on as before.
 
 use axum::{
-    Form,
     extract::State,
     response::{IntoResponse, Redirect, Response},
 };
@@ -17,7 +16,7 @@ use crate::{
     db::{Conn, Millis, new_id},
     error::{Error, Result},
     member::guard::SignedIn,
-    web::visit::Visit,
+    web::{form::Form, visit::Visit},
 };
 
 /// A consent text as a person reads it.

@@ -6,7 +6,7 @@ use super::{
     Decision, Owner,
     attempt::{self, Attempt},
     callback::Arrival,
-    decide, find_active,
+    decide, find_active, find_owner,
     grant::{self, Holder},
     hold_owner,
     proof::Proof,
@@ -16,20 +16,32 @@ use super::{
 use crate::{
     app::App,
     audit,
-    db::{Conn, Millis},
+    db::{Conn, Millis, Tx},
     error::Result,
     line_user::{self, Friend, Profile},
-    member::session::{self, Method},
+    member::{
+        self,
+        session::{self, Method},
+    },
     queue::{self, Job},
     web::cookie,
 };
 
-/// Does what [`decide`] says.
-pub async fn follow(arrival: &Arrival, attempt: &Attempt, restart: &Restart, proof: &Proof) -> Result<Response> {
+/// Does what [`decide`] says, in a transaction that the caller commits; then the answer holds.
+pub async fn follow(
+    arrival: &Arrival,
+    attempt: &Attempt,
+    restart: &Restart,
+    proof: &Proof,
+) -> Result<(Tx, Result<Response>)> {
     let (app, now) = (&arrival.app, arrival.app.now());
     let provider = restart.provider.as_str();
     let mut tx = app.db.begin().await?;
     let line_user_id = keep_line_user(&mut tx, app, now, provider, proof).await?;
+    if let Some(owner) = find_owner(&mut tx, &line_user_id).await? {
+        // The member before the link, as everybody does who ends links.
+        member::hold(&mut tx, &app.db, &owner.member_id).await?;
+    }
     let owner = hold_owner(&mut tx, &app.db, &line_user_id).await?;
     let member_id = arrival.session.as_ref().map(|session| session.member_id.as_str());
     let has_other = match member_id {
@@ -41,9 +53,9 @@ pub async fn follow(arrival: &Arrival, attempt: &Attempt, restart: &Restart, pro
         Decision::SignIn(owner) => Holder::Link(&owner.link_id),
         _ => Holder::Attempt(&attempt.id),
     };
-    let grant = grant::insert(&mut tx, app, provider, &line_user_id, holder, &proof.tokens, proof.expires_in).await?;
+    keep_tokens(&mut tx, app, provider, &line_user_id, holder, proof).await?;
     let answer = match &decision {
-        Decision::SignIn(owner) => Ok(sign_in(&mut tx, arrival, attempt, owner, &grant).await?),
+        Decision::SignIn(owner) => Ok(sign_in(&mut tx, arrival, attempt, owner, &proof.grant_id).await?),
         Decision::Confirm => Ok(ask(&mut tx, now, attempt, &line_user_id).await?),
         Decision::OfferToLink | Decision::OfferToSignUp => {
             Ok(Redirect::to(&format!("/line/not-linked?provider={provider}")).into_response())
@@ -58,16 +70,47 @@ pub async fn follow(arrival: &Arrival, attempt: &Attempt, restart: &Restart, pro
     };
     if !matches!(decision, Decision::SignIn(_) | Decision::Confirm) {
         // Nothing came of it: LINE's tokens are given back.
-        queue::enqueue(&mut tx, now, now, &Job::RevokeGrant { grant_id: grant }).await?;
+        queue::enqueue(&mut tx, now, now, &Job::RevokeGrant { grant_id: proof.grant_id.clone() }).await?;
         attempt::set_outcome(&mut tx, &attempt.id, "not_linked").await?;
     }
     let answer = match answer {
         Ok(answer) => Ok(answer),
         Err(cause) => Err(arrival.record(&mut tx, Some(&attempt.id), cause, restart).await?),
     };
-    tx.commit().await?;
-    app.wake();
-    answer
+    Ok((tx, answer))
+}
+
+/// After a commit whose answer was lost: the tokens go back to LINE, unless the commit took place after all. Writing
+/// the same grant waits for a transaction that is still open, so that it is the one or the other.
+pub async fn revoke_unless_kept(app: &App, attempt_id: &str, provider: &str, proof: &Proof) -> Result<()> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    let line_user_id = keep_line_user(&mut tx, app, now, provider, proof).await?;
+    if keep_tokens(&mut tx, app, provider, &line_user_id, Holder::Attempt(attempt_id), proof).await? {
+        queue::enqueue(&mut tx, now, now, &Job::RevokeGrant { grant_id: proof.grant_id.clone() }).await?;
+        tx.commit().await?;
+        app.wake();
+    }
+    Ok(())
+}
+
+async fn keep_tokens(
+    conn: &mut Conn,
+    app: &App,
+    provider: &str,
+    line_user_id: &str,
+    holder: Holder<'_>,
+    proof: &Proof,
+) -> Result<bool> {
+    let new = grant::New {
+        id: &proof.grant_id,
+        provider,
+        line_user_id,
+        holder,
+        tokens: &proof.tokens,
+        expires_in: proof.expires_in,
+    };
+    grant::insert(conn, app, &new).await
 }
 
 async fn keep_line_user(conn: &mut Conn, app: &App, now: Millis, provider: &str, proof: &Proof) -> Result<String> {
@@ -101,11 +144,9 @@ async fn sign_in(
     grant: &str,
 ) -> Result<Response> {
     let (app, now) = (&arrival.app, arrival.app.now());
-    if let Some(old) = &arrival.session {
-        session::end(conn, &old.id_hash).await?;
-    }
     let method = Method::Line { link_id: owner.link_id.clone() };
-    let token = session::start(conn, app, &arrival.visit, &owner.member_id, &method).await?;
+    let token =
+        session::replace(conn, app, &arrival.visit, arrival.session.as_ref(), &owner.member_id, &method).await?;
     for former in grant::list_of_link(conn, &owner.link_id).await? {
         if former != grant {
             queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id: former }).await?;

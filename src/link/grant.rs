@@ -37,38 +37,40 @@ struct Row {
     refresh_expires_at: Millis,
 }
 
-/// Seals and keeps tokens; gives the grant's id.
-pub async fn insert(
-    conn: &mut Conn,
-    app: &App,
-    provider: &str,
-    line_user_id: &str,
-    holder: Holder<'_>,
-    tokens: &UserTokens,
-    expires_in: Duration,
-) -> Result<String> {
-    let (id, now) = (app.new_id(), app.now());
-    let (attempt_id, link_id) = match holder {
+/// A grant to be.
+pub struct New<'a> {
+    pub id: &'a str,
+    pub provider: &'a str,
+    pub line_user_id: &'a str,
+    pub holder: Holder<'a>,
+    pub tokens: &'a UserTokens,
+    pub expires_in: Duration,
+}
+
+/// Seals and keeps tokens; false where this grant is kept already.
+pub async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<bool> {
+    let now = app.now();
+    let (attempt_id, link_id) = match new.holder {
         Holder::Attempt(id) => (Some(id), None),
         Holder::Link(id) => (None, Some(id)),
     };
-    sqlx::query(
+    let inserted = sqlx::query(
         "INSERT INTO grants (id, provider, line_user_id, link_id, attempt_id, sealed, access_expires_at,
            refresh_expires_at, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING",
     )
-    .bind(&id)
-    .bind(provider)
-    .bind(line_user_id)
+    .bind(new.id)
+    .bind(new.provider)
+    .bind(new.line_user_id)
     .bind(link_id)
     .bind(attempt_id)
-    .bind(seal(app, &id, tokens)?)
-    .bind(now.plus(expires_in))
+    .bind(seal(app, new.id, new.tokens)?)
+    .bind(now.plus(new.expires_in))
     .bind(now.plus(REFRESH_LIFE))
     .bind(now)
     .execute(conn)
     .await?;
-    Ok(id)
+    Ok(inserted.rows_affected() == 1)
 }
 
 /// The attempt was confirmed: its grant is the link's from now on.
@@ -157,6 +159,7 @@ fn seal(app: &App, id: &str, tokens: &UserTokens) -> Result<String> {
     Ok(app.sealer.seal(&context(id), &serde_json::to_vec(tokens)?)?)
 }
 
-fn context(id: &str) -> String {
+/// The row that sealed tokens belong to.
+pub fn context(id: &str) -> String {
     format!("grant:{id}")
 }

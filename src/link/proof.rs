@@ -10,6 +10,7 @@ use super::{
 use crate::{
     app::App,
     error::Result,
+    kill,
     line::{
         id_token::{self, Expected, Identity, Rejection},
         login::{LoginChannel, TokenReply, UserTokens},
@@ -20,6 +21,8 @@ use crate::{
 
 /// A LINE user who just proved to be one.
 pub struct Proof {
+    /// Under which the tokens will be kept.
+    pub grant_id: String,
     pub identity: Identity,
     pub friend: Friend,
     pub tokens: UserTokens,
@@ -36,9 +39,11 @@ pub async fn obtain(app: &App, channel: &LoginChannel, attempt: &Attempt, code: 
             return Ok(Err(Cause::of_exchange(&error)));
         }
     };
+    kill::point("callback.exchanged");
     match check(app, channel, attempt, &reply).await {
         Ok((identity, friend)) => {
-            Ok(Ok(Proof { identity, friend, tokens: reply.tokens, expires_in: reply.expires_in }))
+            let TokenReply { tokens, expires_in, .. } = reply;
+            Ok(Ok(Proof { grant_id: app.new_id(), identity, friend, tokens, expires_in }))
         }
         Err(cause) => {
             give_back(app, channel, &reply.tokens).await;
@@ -79,6 +84,7 @@ fn verify(
     let expected = Expected {
         channel_id: &channel.channel_id,
         secret: &channel.secret,
+        former_secret: channel.former_secret.as_ref(),
         nonce: &|nonce| seal::equal(&seal::hash(nonce), &attempt.nonce_hash),
         now: app.now().seconds(),
         started: attempt.created_at.seconds(),

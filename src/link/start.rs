@@ -102,6 +102,7 @@ pub fn login_channel(app: &App, provider: &str) -> Result<LoginChannel> {
     Ok(LoginChannel {
         channel_id: login.channel_id.clone(),
         secret: login.channel_secret.clone(),
+        former_secret: login.former_channel_secret.clone(),
         redirect_uri: app.config.callback_url(provider),
     })
 }

@@ -3,7 +3,6 @@
 
 use askama::Template;
 use axum::{
-    Form,
     extract::{Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -27,6 +26,7 @@ use crate::{
     },
     web::{
         cookie,
+        form::Form,
         page::{Page, html},
         visit::Visit,
     },
@@ -73,41 +73,53 @@ pub async fn submit(
     MaybeSession(session): MaybeSession,
     Form(fields): Form<Fields>,
 ) -> Result<Response> {
-    let mut tx = app.db.begin().await?;
-    let token = token::take(&mut tx, app.now(), Purpose::UndoLink, &fields.token).await?.ok_or_else(gone)?;
-    let about = find_about(&mut tx, &token).await?.ok_or_else(gone)?;
-    let member_id = token.member_id.as_deref().unwrap_or_default();
-    undo(&mut tx, &app, &visit, member_id, &token.subject).await?;
-    tx.commit().await?;
+    let Some((member_id, about)) = undo(&app, &visit, &fields.token).await? else {
+        token::record_refusal(&app, &visit, Purpose::UndoLink).await?;
+        return Err(gone());
+    };
     app.wake();
-
     let is_own = session.is_some_and(|session| session.member_id == member_id);
     let visit = if is_own { Visit { viewer: None, ..visit } } else { visit };
     let answer = html(&page(&app, &visit, about, String::new(), true))?;
     Ok(if is_own { (cookie::remove(&app.config, cookie::SESSION), answer).into_response() } else { answer })
 }
 
-/// Ends the link if it is there still, and all sessions whatever became of it.
-async fn undo(conn: &mut Conn, app: &App, visit: &Visit, member_id: &str, link_id: &str) -> Result<()> {
-    member::hold(conn, &app.db, member_id).await?;
+/// Takes the token, ends its link if that is there still, and all sessions whatever became of it; none where the token
+/// is not live.
+async fn undo(app: &App, visit: &Visit, secret: &str) -> Result<Option<(String, About)>> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    let Some(token) = token::find(&mut tx, now, Purpose::UndoLink, secret).await? else { return Ok(None) };
+    let member_id = token.member_id.clone().unwrap_or_default();
+    // The member first, as everybody who ends links and tokens holds them; a disabled one can be undone as well.
+    member::hold(&mut tx, &app.db, &member_id).await?;
+    let Some(token) = token::take(&mut tx, now, Purpose::UndoLink, secret).await? else { return Ok(None) };
+    let Some(about) = find_about(&mut tx, &token).await? else { return Ok(None) };
+    end_link(&mut tx, app, visit, &member_id, &token.subject).await?;
+    session::end_all(&mut tx, &member_id, None).await?;
+    tx.commit().await?;
+    Ok(Some((member_id, about)))
+}
+
+/// Ends the link, if it is there still, with an audit row in either case.
+async fn end_link(conn: &mut Conn, app: &App, visit: &Visit, member_id: &str, link_id: &str) -> Result<()> {
     let ending = Ending { reason: "undone", action: "link_undone", address: Some(&visit.address) };
     let is_ended = match find_active_by_id(conn, link_id).await?.filter(|active| active.member_id == member_id) {
         Some(active) => end::end(conn, app, &active, ending).await?,
         None => false,
     };
-    if !is_ended {
-        let entry = audit::Entry {
-            action: "link_undone",
-            reason: Some("ended_before"),
-            member_id: Some(member_id),
-            subject: Some(link_id),
-            address: Some(&visit.address),
-            ..Default::default()
-        };
-        audit::insert(conn, app.now(), entry).await?;
+    if is_ended {
+        return Ok(());
     }
-    session::end_all(conn, member_id, None).await?;
-    Ok(())
+    let entry = audit::Entry {
+        action: "link_undone",
+        reason: Some("ended_before"),
+        member_id: Some(member_id),
+        subject: Some(link_id),
+        address: Some(&visit.address),
+        ..Default::default()
+    };
+    audit::insert(conn, app.now(), entry).await
 }
 
 /// None where the link is not of the token's member, or that member is gone.

@@ -2,7 +2,6 @@
 
 use askama::Template;
 use axum::{
-    Form,
     extract::{Query, State},
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
@@ -19,6 +18,7 @@ use crate::{
     audit,
     db::{Conn, Tx},
     error::{Error, NextStep, Refusal, Result},
+    kill,
     member::{
         self,
         guard::SignedIn,
@@ -27,6 +27,7 @@ use crate::{
     },
     web::{
         cookie,
+        form::Form,
         page::{Page, html},
         picture,
         visit::Visit,
@@ -105,12 +106,15 @@ pub async fn submit(
 
     let mut tx = app.db.begin().await?;
     // One unlink of a member after the other: two at once would each leave the other link as the last way in.
-    member::hold(&mut tx, &app.db, &session.member_id).await?;
+    let held = member::hold(&mut tx, &app.db, &session.member_id).await?;
+    held.ok_or_else(|| Error::SignIn { return_to: here(&active.provider) })?;
     if is_last_method(&mut tx, &active).await? {
         return Err(last_method());
     }
     let token = unlink(&mut tx, &app, &visit, &session, &active).await?;
+    kill::point("unlink.recorded");
     tx.commit().await?;
+    kill::point("unlink.committed");
     app.wake();
 
     let answer = Redirect::to("/account?done=unlinked");
@@ -124,10 +128,11 @@ pub async fn submit(
 async fn unlink(tx: &mut Tx, app: &App, visit: &Visit, session: &Session, active: &Active) -> Result<Option<String>> {
     let ending = Ending { reason: "member", action: "unlinked", address: Some(&visit.address) };
     end::end(tx, app, active, ending).await?;
-    // A session that came by this link ends with it; the password just given makes a new one of it, if it lives still.
+    // What this browser may do has changed, so its session gets a new id, if it lives still. One that came by this
+    // link ends with it; the password just given makes a new one of it.
     let token = match session.method.as_str() {
         "line" => session::rotate(tx, app, visit, session, &Method::Password).await?,
-        _ => None,
+        _ => session::renew(tx, app, session).await?,
     };
     session::end_by_link(tx, &active.link_id).await?;
     Ok(token)

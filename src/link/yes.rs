@@ -14,15 +14,16 @@ use crate::{
     audit,
     db::{Conn, Locking, Millis, with_lock},
     error::{Error, Result},
-    line_user,
-    member::session::Session,
+    kill, line_user,
+    member::session::{self, Session},
     queue::{self, Cancelled, Job},
     web::visit::Visit,
 };
 
 /// What came of a yes or a no.
 pub enum Decided {
-    Linked,
+    /// With the session's new cookie.
+    Linked(String),
     Declined,
     /// Answered already, or too late.
     Before,
@@ -64,8 +65,13 @@ pub async fn link(yes: &Yes<'_>) -> Result<Decided> {
         Tied::New(link_id) => complete(&mut tx, now, yes, link_id).await?,
         Tied::Resumed(link_id) => complete_resumed(&mut tx, now, yes, link_id).await?,
     }
+    // What this browser may do has changed. A session that ended meanwhile links nothing.
+    let token = session::renew(&mut tx, app, session).await?;
+    let token = token.ok_or_else(|| Error::SignIn { return_to: "/account".into() })?;
+    kill::point("link.recorded");
     tx.commit().await?;
-    Ok(Decided::Linked)
+    kill::point("link.committed");
+    Ok(Decided::Linked(token))
 }
 
 /// The link that holds now.

@@ -3,7 +3,6 @@
 
 use askama::Template;
 use axum::{
-    Form,
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -29,6 +28,7 @@ use crate::{
     queue::{self, Job},
     web::{
         cookie,
+        form::Form,
         locale::Locale,
         page::{Page, html},
         visit::Visit,
@@ -96,13 +96,12 @@ pub async fn submit(
         .into_response())
 }
 
-/// The whole of it, or nothing. The member's own row comes last: until then others may still refer to it.
+/// The whole of it, or nothing.
 async fn delete(app: &App, visit: &Visit, member_id: &str) -> Result<()> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
-    member::hold(&mut tx, &app.db, member_id).await?;
-    let member = member::find(&mut tx, member_id).await?.filter(|member| member.disabled_at.is_none());
-    let member = member.ok_or(Error::NotFound)?;
+    let member = member::hold(&mut tx, &app.db, member_id).await?;
+    let member = member.ok_or_else(|| Error::SignIn { return_to: HERE.to_owned() })?;
     for active in list_active(&mut tx, member_id).await? {
         let ending = Ending { reason: "deleted", action: "unlinked", address: None };
         end::end(&mut tx, app, &active, ending).await?;

@@ -2,7 +2,6 @@
 
 use askama::Template;
 use axum::{
-    Form,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -22,6 +21,7 @@ use crate::{
         step_up::{self, Proof},
     },
     web::{
+        form::Form,
         page::{Page, html},
         visit::Visit,
     },

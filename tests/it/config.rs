@@ -151,8 +151,8 @@ fn mistakes_in_keys_that_seal() {
             "security.sealing_keys",
             "expected a map",
         ),
-        (sealing_keys, r#"sealing_keys = { one = "c2hvcnQ=" }"#, "security.sealing_keys.one", "openssl rand"),
-        (sealing_keys, r#"sealing_keys = { one = "not base64 !" }"#, "security.sealing_keys.one", "openssl rand"),
+        (sealing_keys, r#"sealing_keys = { one = "c2hvcnQ=" }"#, "security.sealing_keys.one", "musubi key new"),
+        (sealing_keys, r#"sealing_keys = { one = "not base64 !" }"#, "security.sealing_keys.one", "musubi key new"),
         (
             sealing_keys,
             r#"sealing_keys = { one = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" }"#,
@@ -181,6 +181,7 @@ fn mistakes_in_providers_and_channels() {
     let login_id = r#"channel_id = "1000000001""#;
     let login_secret = r#"channel_secret = "5f1c0b7a9d3e4f60812233445566778a""#;
     let provider = r#"provider = "main""#;
+    let bot_secret = r#"channel_secret = "0a9b8c7d6e5f40312233445566778899""#;
     let secret = "provider.main.login.channel_secret";
     for (from, to, key, words) in [
         (login_secret, "", secret, "is missing"),
@@ -188,6 +189,25 @@ fn mistakes_in_providers_and_channels() {
         (login_secret, r#"channel_secret = "5f1c0b7a""#, secret, "looks like an example"),
         (login_secret, r#"channel_secret = "your-channel-secret-here""#, secret, "looks like an example"),
         (login_secret, "channel_secret = 500000000000000000", secret, "expected a string"),
+        (
+            login_secret,
+            "channel_secret = \"5f1c0b7a9d3e4f60812233445566778a\"\n\
+             former_channel_secret = \"5f1c0b7a9d3e4f60812233445566778a\"",
+            "provider.main.login.former_channel_secret",
+            "is the same as channel_secret",
+        ),
+        (
+            login_secret,
+            "channel_secret = \"5f1c0b7a9d3e4f60812233445566778a\"\nformer_channel_secret = \"your-former-secret\"",
+            "provider.main.login.former_channel_secret",
+            "looks like an example",
+        ),
+        (
+            bot_secret,
+            "channel_secret = \"0a9b8c7d6e5f40312233445566778899\"\nformer_channel_secret = \"\"",
+            "channel.main.former_channel_secret",
+            "is missing",
+        ),
         (login_secret, r#"channel_secrets = "5f1c0b7a9d3e4f60812233445566778a""#, secret, "is missing"),
         (login_id, "", "provider.main.login.channel_id", "is missing"),
         (login_id, "channel_id = true", "provider.main.login.channel_id", "a text or a number"),

@@ -13,7 +13,7 @@ use crate::support::{ORIGIN, TABLES, both_engines};
 
 /// The rooms by rank, as in the map of `lib.rs`.
 const RANKS: [&[&str]; 10] = [
-    &["config", "line", "flex"],
+    &["config", "line", "flex", "log", "kill"],
     &["db", "seal", "smtp", "error"],
     &["app", "web"],
     &["audit", "queue", "channel", "line_user", "mail", "member"],
@@ -21,7 +21,7 @@ const RANKS: [&[&str]; 10] = [
     &["link"],
     &["privacy"],
     &[],
-    &["worker", "routes", "doctor"],
+    &["worker", "routes", "doctor", "key"],
     &["serve", "demo"],
 ];
 
@@ -123,6 +123,27 @@ fn nothing_is_a_stub() {
             assert!(!text.contains(word), "{} has {word}", file.display());
         }
     }
+}
+
+/// A place that a test may kill at is listed, and stands once in the sources; nobody is served by a build with them.
+#[test]
+fn kill_points_are_the_listed_ones() {
+    let mut files = Vec::new();
+    sources(Path::new("src"), &mut files);
+    let mut found: Vec<String> = Vec::new();
+    for file in files.iter().filter(|file| !file.ends_with("src/kill.rs")) {
+        let text = fs::read_to_string(file).unwrap();
+        found.extend(text.split("kill::point(").skip(1).map(|rest| rest.split('"').nth(1).unwrap().to_owned()));
+    }
+    found.sort();
+    let mut listed = musubi::kill::POINTS.to_vec();
+    listed.sort_unstable();
+    assert_eq!(found, listed);
+
+    let manifest: toml::Table = fs::read_to_string("Cargo.toml").unwrap().parse().unwrap();
+    let features = manifest["features"].as_table().unwrap();
+    assert!(features["kill-points"].as_array().unwrap().is_empty());
+    assert!(!features.contains_key("default"), "what is built by default has no features");
 }
 
 both_engines! {

@@ -60,6 +60,7 @@ fn verify(token: &str) -> Result<Identity, Rejection> {
     let expected = Expected {
         channel_id: CHANNEL,
         secret: &secret,
+        former_secret: None,
         nonce: &|nonce| nonce == NONCE,
         now: NOW,
         started: STARTED,

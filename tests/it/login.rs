@@ -72,7 +72,7 @@ fn assert_signed_in(answer: &Answer) {
 }
 
 /// The same house with another configuration, on the same database.
-async fn rebuilt(app: &TestApp, change: impl FnOnce(&mut Config)) -> (App, Router) {
+pub async fn rebuilt(app: &TestApp, change: impl FnOnce(&mut Config)) -> (App, Router) {
     let mut config = app.app.config.clone();
     change(&mut config);
     let other = App::new(config, app.app.db.clone(), app.clock.clone()).unwrap();
@@ -80,7 +80,7 @@ async fn rebuilt(app: &TestApp, change: impl FnOnce(&mut Config)) -> (App, Route
     (other, router)
 }
 
-async fn get_from(router: &Router, visitor: &Visitor<'_>, path: &str) -> Answer {
+pub async fn get_from(router: &Router, visitor: &Visitor<'_>, path: &str) -> Answer {
     let request = visitor.request(Method::GET, path).body(Body::empty()).unwrap();
     read(router.clone().oneshot(request).await.unwrap()).await
 }

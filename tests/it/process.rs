@@ -1,288 +1,20 @@
 //! The real binary: starting, stopping, being killed, and standing in its own way.
 #![expect(clippy::panic, reason = "a test that cannot go on fails, and says why")]
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{BufRead, BufReader, Read},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, Sender, channel},
-    thread,
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use musubi::db::Db;
-use reqwest::{Method, StatusCode, header};
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
 
-use crate::support::{BOT_CHANNEL, BOT_SECRET, Engine, LOGIN_CHANNEL, LOGIN_SECRET, PASSWORD, postgres};
-
-/// Where the application says it is; the tests go to the port that it took.
-const PUBLIC: &str = "http://localhost:9";
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A running `musubi`; killed when dropped.
-struct Process {
-    child: Child,
-    lines: Receiver<String>,
-    told: Vec<String>,
-}
-
-impl Process {
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_musubi"));
-        command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (sender, lines) = channel();
-        read_lines(child.stdout.take().unwrap(), sender.clone());
-        read_lines(child.stderr.take().unwrap(), sender);
-        Self { child, lines, told: Vec::new() }
-    }
-
-    /// Waits for a line with these words.
-    fn wait_for(&mut self, words: &str) -> String {
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
-            self.told.push(line.clone());
-            if line.contains(words) {
-                return line;
-            }
-        }
-        panic!("{words:?} was not told, but: {:#?}", self.told);
-    }
-
-    /// Waits for the end; gives the exit code and everything that was told.
-    fn end(mut self) -> (Option<i32>, String) {
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
-            self.told.push(line);
-        }
-        let over = matches!(self.lines.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected));
-        let told = self.told.join("\n");
-        assert!(over, "still running, after: {told}");
-        (self.child.wait().unwrap().code(), told)
-    }
-
-    /// Asks it to stop and waits.
-    fn stop(self) -> String {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        let (code, told) = self.end();
-        assert_eq!(code, Some(0), "{told}");
-        assert!(!told.contains("did not end in time"), "{told}");
-        assert!(!told.contains('\u{1b}'), "colours where there is no terminal: {told}");
-        told
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn read_lines(from: impl Read + Send + 'static, to: Sender<String>) {
-    thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            let _ = to.send(line);
-        }
-    });
-}
-
-/// Runs to the end.
-fn run(arguments: &[&str]) -> (Option<i32>, String) {
-    Process::start(arguments).end()
-}
-
-/// The word in `line` that follows `before`.
-fn word<'l>(line: &'l str, before: &str) -> &'l str {
-    let rest = line.split_once(before).unwrap_or_else(|| panic!("no {before} in {line}")).1;
-    rest.split_whitespace().next().unwrap()
-}
-
-/// A folder, a configuration in it, and its database.
-struct Place {
-    folder: TempDir,
-    database_url: String,
-    engine: Engine,
-}
-
-impl Place {
-    async fn new(engine: Engine) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let database_url = match engine {
-            Engine::Sqlite => format!("sqlite://{}/musubi.db", folder.path().display()),
-            Engine::Postgres => postgres::fresh_database().await,
-        };
-        Self { folder, database_url, engine }
-    }
-
-    /// Writes a configuration, with `more` at its top; gives its path.
-    fn config(&self, name: &str, line: &str, more: &str) -> String {
-        let text = format!(
-            r#"
-            {more}
-            public_url = "{PUBLIC}"
-            database_url = "{}"
-            company = "Example Company"
-            default_locale = "en"
-            line = {{ access = "{line}", api = "{line}", api_data = "{line}", liff = "{line}", pictures = "{line}" }}
-
-            [security]
-            sealing_key = "test"
-            sealing_keys = {{ test = "yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=" }}
-            password_hash = {{ memory_kib = 64, passes = 1, at_once = 4 }}
-
-            [provider.main.login]
-            channel_id = "{LOGIN_CHANNEL}"
-            channel_secret = "{LOGIN_SECRET}"
-            channel = "main"
-
-            [channel.main]
-            provider = "main"
-            channel_id = "{BOT_CHANNEL}"
-            channel_secret = "{BOT_SECRET}"
-            "#,
-            self.database_url
-        );
-        let path = self.path(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-
-    /// A configuration for a process that need not reach LINE.
-    fn alone(&self) -> String {
-        self.config("musubi.toml", "http://127.0.0.1:9", "listen = \"127.0.0.1:0\"")
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    async fn db(&self) -> Db {
-        Db::connect(&self.database_url).await.unwrap()
-    }
-
-    async fn execute(&self, statement: &'static str) {
-        let db = self.db().await;
-        sqlx::raw_sql(statement).execute(&mut *db.conn().await.unwrap()).await.unwrap();
-        db.close().await;
-    }
-
-    async fn end(self) {
-        if self.engine == Engine::Postgres {
-            postgres::drop_database(&self.database_url).await;
-        }
-    }
-}
-
-/// A browser at a port, which keeps cookies and follows nothing.
-struct Browser {
-    client: reqwest::Client,
-    base: String,
-    origin: String,
-    cookies: BTreeMap<String, String>,
-}
-
-struct Page {
-    status: StatusCode,
-    location: String,
-    body: String,
-}
+use crate::support::{
+    Engine, PASSWORD,
+    process::{Browser, Line, PUBLIC, Place, Process, run, start_simulator, until, word},
+};
 
 impl Browser {
-    #[expect(clippy::disallowed_methods, reason = "a browser, not the application's client of LINE")]
-    fn new(base: &str, origin: &str) -> Self {
-        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
-        let client = client.timeout(PATIENCE).build().unwrap();
-        Self { client, base: base.to_owned(), origin: origin.to_owned(), cookies: BTreeMap::new() }
-    }
-
-    async fn get(&mut self, path: &str) -> Page {
-        self.send(Method::GET, path, None).await
-    }
-
-    async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
-        let home = self.get("/").await.body;
-        let token = home.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        let body = form.extend_pairs(fields).append_pair("csrf", token).finish();
-        self.send(Method::POST, path, Some(body)).await
-    }
-
-    async fn send(&mut self, method: Method, path: &str, form: Option<String>) -> Page {
-        let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut request = self.client.request(method, format!("{}{path}", self.base));
-        request = request.header(header::COOKIE, cookies.join("; ")).header(header::USER_AGENT, "test browser");
-        request = request.header(header::HOST, self.origin.split("//").nth(1).unwrap());
-        if let Some(body) = form {
-            request = request
-                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .header(header::ORIGIN, &self.origin)
-                .header("sec-fetch-site", "same-origin")
-                .body(body);
-        }
-        let answer = request.send().await.unwrap();
-        for cookie in answer.headers().get_all(header::SET_COOKIE) {
-            let (name, value) = cookie.to_str().unwrap().split(';').next().unwrap().split_once('=').unwrap();
-            self.cookies.insert(name.to_owned(), value.to_owned());
-        }
-        let location = answer.headers().get(header::LOCATION).map(|value| value.to_str().unwrap().to_owned());
-        let (status, location) = (answer.status(), location.unwrap_or_default());
-        Page { status, location, body: answer.text().await.unwrap() }
-    }
-
     async fn sign_up(&mut self, email: &str) {
         let page = self.post("/sign-up", &[("email", email), ("name", "Hanako"), ("password", PASSWORD)]).await;
         assert_eq!(page.location, "/account?done=signed_up", "{} {}", page.status, page.body);
-    }
-
-    /// Goes to the confirm page through LINE; gives the attempt's id.
-    async fn reach_confirm(&mut self, line: &mut Line, user: &str) -> String {
-        let fields = [("purpose", "link"), ("provider", "main"), ("return_to", "/account")];
-        let authorize = self.post("/line/start", &fields).await.location;
-        line.order("/_sim/logins", json!({ "user_id": user, "outcome": "consent", "add_friend": true })).await;
-        let back = line.0.get(authorize.strip_prefix(&line.0.base).unwrap()).await;
-        let callback = back.location.strip_prefix(PUBLIC).unwrap_or_else(|| panic!("{} {}", back.status, back.body));
-        let page = self.get(callback).await;
-        let attempt = page.location.strip_prefix("/link/confirm?attempt=");
-        attempt.unwrap_or_else(|| panic!("{} {} {}", page.status, page.location, page.body)).to_owned()
-    }
-}
-
-/// A simulator of LINE, by its control API.
-struct Line(Browser);
-
-impl Line {
-    fn at(url: &str) -> Self {
-        Self(Browser::new(url, url))
-    }
-
-    async fn order(&mut self, path: &str, body: Value) -> Value {
-        let request = self.0.client.post(format!("{}{path}", self.0.base)).json(&body);
-        request.send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
-    }
-
-    async fn ask(&mut self, path: &str) -> Value {
-        serde_json::from_str(&self.0.get(path).await.body).unwrap()
-    }
-
-    async fn person(&mut self) -> String {
-        let made = self.order("/_sim/users", json!({ "display_name": "はなこ" })).await;
-        made["user_id"].as_str().unwrap().to_owned()
-    }
-
-    /// The pushes that reached a person, by key.
-    async fn delivered(&mut self, user: &str) -> Vec<u64> {
-        let ledger = self.ask("/_sim/ledger").await;
-        let all = ledger["deliveries"].as_array().unwrap().iter();
-        all.filter(|one| one["user_id"] == user).map(|one| one["count"].as_u64().unwrap()).collect()
     }
 }
 
@@ -311,7 +43,7 @@ async fn x37_the_demo_stops_on_sigterm_and_goes_on_from_there() {
     assert_eq!(people["users"].as_array().unwrap().len(), 3);
     demo.stop();
 
-    let (demo, mut browser, mut line) = start_demo(folder.path());
+    let (demo, mut browser, line) = start_demo(folder.path());
     assert_eq!(line.ask("/_sim/users").await, people);
     for (email, password) in [("new@example.com", PASSWORD), ("hanako@example.com", musubi::demo::PASSWORD)] {
         let page = browser.post("/sign-in", &[("email", email), ("password", password)]).await;
@@ -323,7 +55,7 @@ async fn x37_the_demo_stops_on_sigterm_and_goes_on_from_there() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_demo_leaves_the_first_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let (demo, mut browser, mut line) = start_demo(folder.path());
+    let (demo, mut browser, line) = start_demo(folder.path());
     let read = || fs::read_to_string(folder.path().join("musubi.toml")).unwrap();
     let before = read();
     let data = folder.path().to_str().unwrap();
@@ -535,12 +267,15 @@ async fn empty(engine: Engine) -> Place {
 #[test]
 fn help_tells_what_each_command_does() {
     for (arguments, words) in [
-        (&["--help"][..], &["demo", "serve", "simulator", "migrate", "doctor", "--log"][..]),
+        (&["--help"][..], &["demo", "serve", "simulator", "migrate", "doctor", "key", "--log"][..]),
         (&["demo", "--help"], &["--data", "--port", "--simulator-port", "no LINE channel needed"]),
         (&["serve", "--help"], &["--config", "MUSUBI_CONFIG", "--role", "all, web, worker"]),
         (&["simulator", "--help"], &["--listen", "--data", "loopback"]),
         (&["migrate", "--help"], &["--config", "schema"]),
         (&["doctor", "--help"], &["--config", "going live"]),
+        (&["key", "--help"], &["new", "rotate", "sealing keys"]),
+        (&["key", "new", "--help"], &["fresh sealing key", "what to write where"]),
+        (&["key", "rotate", "--help"], &["--config", "goes on meanwhile", "sealing_key", "ends with 1"]),
     ] {
         let (code, told) = run(arguments);
         assert_eq!(code, Some(0), "{told}");
@@ -569,12 +304,8 @@ enum Killed {
 async fn x04_a_server_killed_after_the_yes_welcomes_once() {
     for engine in [Engine::Sqlite, Engine::Postgres] {
         let place = Place::new(engine).await;
-        let sim = place.config("line.toml", "http://127.0.0.1:9", "");
-        let mut simulator = Process::start(&["simulator", "--config", &sim, "--listen", "127.0.0.1:0"]);
-        let told = simulator.wait_for("is played on");
-        let url = word(&told, "played on").strip_suffix("/_sim/").unwrap().to_owned();
-        let config = place.config("musubi.toml", &url, "listen = \"127.0.0.1:0\"");
-        let mut line = Line::at(&url);
+        let (simulator, mut line) = start_simulator(&place);
+        let config = place.config("musubi.toml", &line.0.base, "listen = \"127.0.0.1:0\"");
         let after = |milliseconds| Killed::After(Duration::from_millis(milliseconds));
         for (round, killed) in [after(0), after(4), after(20), Killed::InFlight].into_iter().enumerate() {
             kill_after_the_yes(&place, &config, &mut line, &format!("{round}@example.com"), killed).await;
@@ -628,15 +359,4 @@ async fn kill_after_the_yes(place: &Place, config: &str, line: &mut Line, email:
         let last = ledger["calls"].as_array().unwrap().iter().rfind(|call| call["path"] == push).unwrap();
         assert_eq!(last["status"], 409);
     }
-}
-
-/// Looks again and again until it is so.
-async fn until(mut is_so: impl AsyncFnMut() -> bool) {
-    for _ in 0..600 {
-        if is_so().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("it never came to be");
 }

@@ -5,6 +5,8 @@
 
 pub mod browser;
 pub mod postgres;
+pub mod process;
+pub mod proxy;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -387,17 +389,29 @@ impl Visitor<'_> {
         let peer: SocketAddr = format!("{}:40000", self.address).parse().unwrap();
         request.extensions_mut().insert(ConnectInfo(peer));
         let answer = read(self.app.router.clone().oneshot(request).await.unwrap()).await;
+        self.keep_cookies(&answer);
+        answer
+    }
+
+    /// Takes the cookies of an answer, each as it must be (S03).
+    pub fn keep_cookies(&mut self, answer: &Answer) {
         for cookie in answer.headers.get_all(header::SET_COOKIE) {
             let cookie = cookie.to_str().unwrap();
             let (pair, attributes) = cookie.split_once(';').unwrap();
             let (name, value) = pair.split_once('=').unwrap();
-            if attributes.contains("Max-Age=0") {
+            let attributes: Vec<_> = attributes.split(';').map(str::trim).collect();
+            for needed in ["Secure", "HttpOnly", "Path=/", "SameSite=Lax"] {
+                assert!(attributes.contains(&needed), "{needed} is missing: {cookie}");
+            }
+            assert!(!attributes.iter().any(|attribute| attribute.to_lowercase().starts_with("domain")), "{cookie}");
+            assert!(name.starts_with("__Host-musubi_") && cookie.len() <= 4096, "{cookie}");
+            assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store", "{cookie}");
+            if attributes.contains(&"Max-Age=0") {
                 self.cookies.remove(name);
             } else {
                 self.cookies.insert(name.to_owned(), value.to_owned());
             }
         }
-        answer
     }
 
     pub fn session_cookie(&self) -> Option<&String> {
