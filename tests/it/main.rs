@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod config;
+mod consent;
 mod doctor;
 mod faults;
 mod house;
@@ -20,6 +21,7 @@ mod password;
 mod process;
 mod rich_menu;
 mod secrets;
+mod self_service;
 mod sending;
 mod session;
 mod simulator;

@@ -386,7 +386,7 @@ impl Visitor<'_> {
     }
 
     pub async fn send(&mut self, mut request: Request<Body>) -> Answer {
-        let peer: SocketAddr = format!("{}:40000", self.address).parse().unwrap();
+        let peer = SocketAddr::new(self.address.parse().unwrap(), 40000);
         request.extensions_mut().insert(ConnectInfo(peer));
         let answer = read(self.app.router.clone().oneshot(request).await.unwrap()).await;
         self.keep_cookies(&answer);
