@@ -661,6 +661,20 @@ both_engines! {
         assert!(subjects(app, HANAKO).await.contains(&"your password was changed".to_owned()));
     }
 
+    async fn k17_a_link_made_before_a_reset_is_suspended_with_its_menu(app) {
+        musubi::worker::prepare(&app.app).await.unwrap();
+        app.drain().await;
+        let (_, user) = app.linked(HANAKO).await;
+        let menu = async || app.phone(&user).await["rich_menu"]["name"].as_str().unwrap_or_default().to_owned();
+        assert!(menu().await.starts_with("musubi:linked:"), "{}", menu().await);
+        reset(&mut app.visitor(), HANAKO, NEW).await;
+        app.drain().await;
+        assert!(!menu().await.starts_with("musubi:linked:"), "{}", menu().await);
+        let audit = "SELECT data FROM audit WHERE action = 'password_reset'";
+        let data: String = sqlx::query_scalar(audit).fetch_one(&mut *app.app.db.conn().await.unwrap()).await.unwrap();
+        assert_eq!(data, r#"{"links":1,"sessions":1}"#);
+    }
+
     /// An attempt to link that waits for its yes is void after a reset, though somebody signs in again.
     async fn k18_an_attempt_to_link_does_not_outlive_a_reset(app) {
         app.member(HANAKO, "Hanako").await;
