@@ -238,14 +238,16 @@ async fn update(conn: &mut Conn, name: &str, counted: Tries) -> Result<()> {
     Ok(())
 }
 
-/// Deletes what no rule remembers any more, some at a time.
+/// Deletes what no rule remembers any more, some at a time: those of every guess after a month, the others after a day.
 pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
     let deleted = sqlx::query(
         "DELETE FROM throttles WHERE name IN
-           (SELECT name FROM throttles WHERE tried_at < $1 AND rests_till < $2 LIMIT 500)",
+           (SELECT name FROM throttles WHERE tried_at < $1 AND rests_till < $2
+              AND (tried_at < $3 OR name NOT LIKE '%_ever:%') LIMIT 500)",
     )
-    .bind(now.minus(KEPT))
+    .bind(now.minus(DAY))
     .bind(now)
+    .bind(now.minus(KEPT))
     .execute(conn)
     .await?;
     Ok(deleted.rows_affected())

@@ -690,6 +690,27 @@ both_engines! {
         assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM links").await, 0);
     }
 
+    /// One mailbox is one member however it is written, and what only looks like it is no address.
+    async fn k22_an_address_has_one_form(app) {
+        let mut first = app.visitor();
+        first.post("/sign-up", &[("email", "Hanako@Example.JP"), ("name", "Hanako"), ("password", NEW)]).await;
+        app.drain().await;
+        let token = parameter(&app.mailed_link("Hanako@Example.JP", "/sign-up/confirm").await, "token");
+        assert_eq!(app.visitor().sign_up(HANAKO, "Hanako", PASSWORD).await.location(), "/account?done=signed_up");
+        let answer = first.post("/sign-up/confirm", &[("token", &token)]).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.body);
+        assert_eq!(sign_in(&mut app.visitor(), " HANAKO@EXAMPLE.JP ", PASSWORD).await, 303);
+        let mut visitor = app.signed_in(HANAKO).await;
+        for email in ["hanako@example.jp.", "ｈanako@example.jp", "hana\u{200b}ko@example.jp", "hanak\u{43e}@example.jp"] {
+            let fields = [("email", email), ("name", "Hanako"), ("password", PASSWORD)];
+            assert_eq!(app.visitor().post("/sign-up", &fields).await.status.as_u16(), 422, "{email}");
+            assert_eq!(visitor.post("/account/email", &fields).await.status.as_u16(), 422, "{email}");
+            assert_eq!(app.visitor().post("/password/forgot", &fields).await.status.as_u16(), 400, "{email}");
+            assert_eq!(sign_in(&mut app.visitor(), email, PASSWORD).await, 401, "{email}");
+        }
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM members").await, 1);
+    }
+
     /// An account of this address is there, and the person comes by LINE with the same address: no merge.
     async fn k16_an_address_at_line_merges_nothing(app) {
         app.member(HANAKO, "Attacker").await;
@@ -822,8 +843,10 @@ both_engines! {
         reset_token(app, HANAKO).await;
         let prune = async || musubi::member::prune(&mut app.app.db.conn().await.unwrap(), app.app.now()).await.unwrap();
         assert_eq!(prune().await, 0);
-        app.clock.advance(DAY * 31);
-        assert_eq!(prune().await, 4, "a token and three counters");
+        app.clock.advance(DAY * 2);
+        assert_eq!(prune().await, 2, "the counters of a day");
+        app.clock.advance(DAY * 29);
+        assert_eq!(prune().await, 2, "a token, and the counter of a month");
         app.clock.advance(DAY * 334);
         assert_eq!(prune().await, 1, "a browser");
         for table in ["tokens", "throttles", "devices"] {
