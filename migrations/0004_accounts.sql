@@ -86,3 +86,6 @@ CREATE TABLE consents (
 CREATE INDEX consents_by_link ON consents (link_id, accepted_at);
 INSERT INTO consents (id, link_id, version, locale, accepted_at)
   SELECT id, id, consent_version, consent_locale, created_at FROM links;
+
+-- The LINE account's name when the link ended: later names may be given to whoever links it next.
+ALTER TABLE links ADD COLUMN line_name TEXT;

@@ -10,6 +10,7 @@
 //! | 3 | [`audit`] who did what · [`queue`] jobs and leases · [`mail`] letters to members · [`channel`] channel tokens · [`line_user`] LINE users · [`member`] accounts, sessions, the door of every route |
 //! | 4 | [`message`] what is sent, and what became of it · [`rich_menu`] who sees which menu |
 //! | 5 | [`link`] the tie itself: attempt, confirm, unlink |
+//! | 6 | [`privacy`] a person's own data: a copy of it, and its end |
 //! | 8 | [`worker`] what commits left to do · [`routes`] every route, with who may call it · [`doctor`] what going live needs · [`key`] sealing keys, and their change |
 //! | 9 | [`serve`] one process of the application · [`demo`] application, simulator and some people |
 //! | aside | [`simulator`] the other side of the wire: imports nothing of ours |
@@ -32,6 +33,7 @@ pub mod log;
 pub mod mail;
 pub mod member;
 pub mod message;
+pub mod privacy;
 pub mod queue;
 pub mod rich_menu;
 pub mod routes;

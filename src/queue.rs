@@ -47,6 +47,10 @@ pub enum Job {
     SendMail {
         mail_id: String,
     },
+    /// Erases what a deleted account's clean-up still needed, once that is over.
+    EraseMember {
+        member_id: String,
+    },
 }
 
 /// Jobs that wait for one kind of server; a slow one holds up its own lane only.
@@ -107,6 +111,7 @@ impl Job {
             Self::UserMenu { line_user_id, .. } => ("user_menu", line_user_id),
             Self::EnsureMenus { channel } => ("ensure_menus", channel),
             Self::SendMail { mail_id } => ("send_mail", mail_id),
+            Self::EraseMember { member_id } => ("erase_member", member_id),
         }
     }
 
@@ -117,6 +122,7 @@ impl Job {
             | Self::RevokeGrant { .. }
             | Self::UserMenu { .. }
             | Self::AbandonAttempt { .. }
+            | Self::EraseMember { .. }
             // It ends when it is late.
             | Self::SendMail { .. } => None,
             Self::EnsureMenus { .. } => Some(20),

@@ -20,12 +20,13 @@ use tracing::Instrument;
 use crate::{
     app::App,
     error::Error,
-    link::{account, callback, confirm, start, unlink},
+    link::{account, callback, confirm, consent, history, start, undo, unlink},
     member::{
         change_password, code, email,
         guard::{self, Entry, Who},
         reset, session_list, sign_in, sign_up,
     },
+    privacy::{delete, export},
     web::{assets, body, headers, home, locale, security_txt},
 };
 
@@ -90,6 +91,16 @@ pub fn all() -> Vec<Route> {
         post("/account/sessions/end-others", Member, session_list::end_others),
         get("/account/unlink", Member, unlink::show),
         post("/account/unlink", Member, unlink::submit).costly(),
+        post("/account/consent", Member, consent::submit),
+        get("/account/history", Member, history::show),
+        // By the token in a mail: whoever linked may hold the only session.
+        get("/link/undo", Visitor, undo::show),
+        post("/link/undo", Visitor, undo::submit).costly(),
+
+        get("/account/data", Member, export::show),
+        post("/account/data", Member, export::submit).costly(),
+        get("/account/delete", Member, delete::show),
+        post("/account/delete", Member, delete::submit).costly(),
     ]
 }
 

@@ -18,7 +18,7 @@ use crate::{
     app::{App, Clock},
     config::Config,
     db::Db,
-    routes, worker,
+    link, routes, worker,
 };
 
 /// How long open requests and jobs may take to end after the first signal.
@@ -68,6 +68,11 @@ pub async fn run_until(
     listener: Option<TcpListener>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
+    // What people agreed to is evidence, and means what they read.
+    let changed = link::consent::list_changed(app).await?;
+    if !changed.is_empty() {
+        return Err(changed.join("; ").into());
+    }
     let tasks = TaskTracker::new();
     if role != Role::Web {
         worker::prepare(app).await?;

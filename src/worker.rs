@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::App,
     error::Result,
-    link, mail, member, message,
+    link, mail, member, message, privacy,
     queue::{self, Claimed, Job, Lane, Outcome},
     rich_menu,
 };
@@ -136,6 +136,7 @@ async fn perform(app: &App, job: &Job) -> Result<Outcome> {
         Job::UserMenu { line_user_id, channel } => Ok(rich_menu::apply(app, line_user_id, channel).await),
         Job::EnsureMenus { channel } => Ok(rich_menu::ensure(app, channel).await),
         Job::SendMail { mail_id } => mail::send(app, mail_id).await,
+        Job::EraseMember { member_id } => privacy::erase::run(app, member_id).await,
     }
 }
 

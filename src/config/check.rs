@@ -154,6 +154,9 @@ impl Config {
         if !self.consent.text.contains_key(&self.default_locale) {
             mistakes.push(format!("consent.text.{}: is missing", self.default_locale));
         }
+        if !self.consent.notice.contains_key(&self.default_locale) {
+            mistakes.push(format!("consent.notice.{}: is missing", self.default_locale));
+        }
         if self.consent.version.trim().is_empty() {
             mistakes.push("consent.version: must name the text's version".into());
         }

@@ -19,7 +19,7 @@ const RANKS: [&[&str]; 10] = [
     &["audit", "queue", "channel", "line_user", "mail", "member"],
     &["message", "rich_menu"],
     &["link"],
-    &[],
+    &["privacy"],
     &[],
     &["worker", "routes", "doctor", "key"],
     &["serve", "demo"],

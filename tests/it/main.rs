@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod config;
+mod consent;
 mod doctor;
 mod faults;
 mod house;
@@ -16,9 +17,11 @@ mod login;
 mod mail;
 mod member;
 mod message;
+mod password;
 mod process;
 mod rich_menu;
 mod secrets;
+mod self_service;
 mod sending;
 mod session;
 mod simulator;

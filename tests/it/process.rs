@@ -13,12 +13,18 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Engine, PASSWORD,
-    process::{Browser, Line, PUBLIC, Place, Process, run, start_simulator, until, word},
+    process::{Browser, Line, PUBLIC, Place, Process, add_member, run, start_simulator, until, word},
 };
 
 impl Browser {
-    async fn sign_up(&mut self, email: &str) {
+    async fn sign_up(&mut self, line: &Line, email: &str) {
         let page = self.post("/sign-up", &[("email", email), ("name", "Hanako"), ("password", PASSWORD)]).await;
+        assert_eq!(page.status, 200, "{}", page.body);
+        let path = format!("/_sim/mails?to={email}");
+        until(async || line.ask(&path).await["mails"][0].is_object()).await;
+        let mail = line.ask(&path).await["mails"][0]["text"].as_str().unwrap().to_owned();
+        let token = mail.split("/sign-up/confirm?token=").nth(1).unwrap().split_whitespace().next().unwrap();
+        let page = self.post("/sign-up/confirm", &[("token", token)]).await;
         assert_eq!(page.location, "/account?done=signed_up", "{} {}", page.status, page.body);
     }
 }
@@ -42,7 +48,7 @@ async fn x37_the_demo_stops_on_sigterm_and_goes_on_from_there() {
     let (demo, mut browser, mut line) = start_demo(folder.path());
     assert_eq!(browser.get("/").await.status, 200);
     assert_eq!(line.0.get("/_sim/").await.status, 200);
-    browser.sign_up("new@example.com").await;
+    browser.sign_up(&line, "new@example.com").await;
     line.person().await;
     let people = line.ask("/_sim/users").await;
     assert_eq!(people["users"].as_array().unwrap().len(), 3);
@@ -417,7 +423,8 @@ async fn kill_after_the_yes(place: &Place, config: &str, line: &mut Line, email:
     let mut server = Process::start(&["serve", "--config", config]);
     let serving = server.wait_for("serving");
     let mut browser = Browser::new(&format!("http://{}", word(&serving, "listen=")), PUBLIC);
-    browser.sign_up(email).await;
+    add_member(&place.app(config).await, email).await;
+    browser.sign_in(email).await;
     let user = line.person().await;
     let attempt = browser.reach_confirm(line, &user).await;
     if matches!(killed, Killed::InFlight) {

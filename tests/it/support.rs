@@ -469,6 +469,15 @@ impl Visitor<'_> {
         self.post("/link/confirm", &[("attempt", attempt), ("decision", "yes"), ("consent", "1:en")]).await
     }
 
+    /// Signs up and confirms by the mailed link, to the confirmation's answer.
+    pub async fn sign_up(&mut self, email: &str, name: &str, password: &str) -> Answer {
+        let answer = self.post("/sign-up", &[("email", email), ("name", name), ("password", password)]).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        self.app.drain().await;
+        let token = parameter(&self.app.mailed_link(email, "/sign-up/confirm").await, "token");
+        self.post("/sign-up/confirm", &[("token", &token)]).await
+    }
+
     pub async fn unlink(&mut self) -> Answer {
         self.post("/account/unlink", &[("provider", "main"), ("password", PASSWORD)]).await
     }
