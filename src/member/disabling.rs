@@ -25,10 +25,9 @@ pub async fn disable(app: &App, email: &str) -> Result<Outcome> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
     let Some(member_id) = find_id(&mut tx, email).await? else { return Ok(Outcome::Unknown) };
-    // Before the member's row is held too: a sign-in may hold one of the sessions and wait for that row.
-    let mut sessions = session::end_all(&mut tx, &member_id, None).await?;
+    // First, for whoever makes a session holds this row too.
     let is_new = set_disabled(&mut tx, &member_id, Some(now)).await?;
-    sessions += session::end_all(&mut tx, &member_id, None).await?;
+    let sessions = session::end_all(&mut tx, &member_id, None).await?;
     token::void_of_member(&mut tx, now, &member_id).await?;
     if is_new {
         let data = serde_json::json!({ "sessions": sessions });

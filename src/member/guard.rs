@@ -85,6 +85,10 @@ async fn enter(
 ) -> Result<Request<Body>> {
     check_host(app, &request)?;
     check_head(request.headers())?;
+    if !matches!(*request.method(), Method::GET | Method::HEAD | Method::POST) {
+        // No route has it, and the router names those that are. Without a visit no handler could run.
+        return Ok(request);
+    }
     if entry.is_costly {
         check_rate(app, &visit.address)?;
     }

@@ -259,7 +259,6 @@ mod tests {
             "Hanako123",
             "yamada99",
             "Yamada2026",
-            "!qaz@wsx",
             "asdfasdf",
             "qwertyui",
             "poiuytrewq",
@@ -289,6 +288,5 @@ mod tests {
             is_weak(&password, &known);
         }
         assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
-        println!("{:?}", start.elapsed());
     }
 }

@@ -4,7 +4,8 @@
 //! own transaction, is never re-created, and is deleted at its end, so that nothing can bring it back.
 //!
 //! Every change of what a browser may do gives it a new id: the old one is dead from the commit on. What makes or
-//! ends sessions of a member holds the member's row, so that no session slips past an end to all of them.
+//! ends sessions of a member holds the member's row, so that no session slips past an end to all of them. Who holds
+//! a link too took that first.
 
 use std::time::Duration;
 
@@ -176,6 +177,9 @@ async fn make_room(conn: &mut Conn, app: &App, visit: &Visit, member: &Holder) -
 /// Gives a session a new id and leaves the rest as it is, for a change of what its member may do; gives the cookie's
 /// new value, none where the session ended meanwhile.
 pub async fn renew(conn: &mut Conn, app: &App, old: &Session) -> Result<Option<String>> {
+    if hold(conn, &app.db, &old.member_id).await?.is_none() {
+        return Ok(None);
+    }
     let token = app.random_token()?;
     let renewed = sqlx::query("UPDATE sessions SET id_hash = $1 WHERE id_hash = $2")
         .bind(seal::hash(&token))

@@ -17,6 +17,7 @@ mod login;
 mod mail;
 mod member;
 mod message;
+mod password;
 mod process;
 mod rich_menu;
 mod secrets;

@@ -261,7 +261,8 @@ both_engines! {
     /// Whoever reads the database, a backup say, can be nobody by it.
     async fn s10_what_the_database_holds_opens_nothing(app) {
         let (mut visitor, user) = app.linked(EMAIL).await;
-        visitor.reach_confirm(&app.line_user("二人目").await).await;
+        app.member("taro@example.jp", "Taro").await;
+        app.signed_in("taro@example.jp").await.reach_confirm(&app.line_user("たろう").await).await;
         app.visitor().start_line("sign_in", "/").await;
         let url = visitor.start_line("sign_in", "/").await;
         let back = visitor.at_line(&url, &user, "consent").await;

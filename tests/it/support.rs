@@ -386,7 +386,7 @@ impl Visitor<'_> {
     }
 
     pub async fn send(&mut self, mut request: Request<Body>) -> Answer {
-        let peer: SocketAddr = format!("{}:40000", self.address).parse().unwrap();
+        let peer = SocketAddr::new(self.address.parse().unwrap(), 40000);
         request.extensions_mut().insert(ConnectInfo(peer));
         let answer = read(self.app.router.clone().oneshot(request).await.unwrap()).await;
         self.keep_cookies(&answer);
@@ -467,6 +467,15 @@ impl Visitor<'_> {
 
     pub async fn confirm(&mut self, attempt: &str) -> Answer {
         self.post("/link/confirm", &[("attempt", attempt), ("decision", "yes"), ("consent", "1:en")]).await
+    }
+
+    /// Signs up and confirms by the mailed link, to the confirmation's answer.
+    pub async fn sign_up(&mut self, email: &str, name: &str, password: &str) -> Answer {
+        let answer = self.post("/sign-up", &[("email", email), ("name", name), ("password", password)]).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        self.app.drain().await;
+        let token = parameter(&self.app.mailed_link(email, "/sign-up/confirm").await, "token");
+        self.post("/sign-up/confirm", &[("token", &token)]).await
     }
 
     pub async fn unlink(&mut self) -> Answer {

@@ -106,10 +106,7 @@ pub async fn submit(
         return Err(refuse(&app, &visit).await?);
     };
     throttle::succeed(&mut tx, &app, &guesser).await?;
-    if let Some(old) = old {
-        session::end(&mut tx, &old.id_hash).await?;
-    }
-    let session = session::start(&mut tx, &app, &visit, &member_id, &Method::Password).await?;
+    let session = session::replace(&mut tx, &app, &visit, old.as_ref(), &member_id, &Method::Password).await?;
     let known = device::remember(&mut tx, &app, &headers, &member_id).await?;
     tx.commit().await?;
 

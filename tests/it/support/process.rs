@@ -42,7 +42,17 @@ impl Process {
 
     /// With these in its environment, and nothing else.
     pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_musubi"));
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_musubi")), arguments, environment)
+    }
+
+    /// With so many file descriptors at most.
+    pub fn start_with_files(files: usize, arguments: &[&str]) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_musubi")]);
+        Self::start_by(shell, arguments, &[])
+    }
+
+    fn start_by(mut command: Command, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         command
             .args(arguments)
             .env_clear()
@@ -93,6 +103,12 @@ impl Process {
         assert!(!told.contains("did not end in time"), "{told}");
         assert!(!told.contains('\u{1b}'), "colours where there is no terminal: {told}");
         told
+    }
+
+    /// Waits until it ended itself, as at a place of `src/kill.rs`.
+    pub fn end_by_abort(self) {
+        let (code, told) = self.end();
+        assert_eq!(code, None, "no signal ended it: {told}");
     }
 
     pub fn kill(mut self) {
@@ -256,13 +272,11 @@ impl Browser {
 
     pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
         let token = self.token().await;
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        let body = form.extend_pairs(fields).append_pair("csrf", &token).finish();
-        self.send(Method::POST, path, Some(body)).await
+        self.send(Method::POST, path, Some(form(fields, &token))).await
     }
 
-    async fn send(&mut self, method: Method, path: &str, form: Option<String>) -> Page {
-        self.try_send(method, path, form).await.unwrap()
+    async fn send(&mut self, method: Method, path: &str, body: Option<String>) -> Page {
+        self.try_send(method, path, body).await.unwrap()
     }
 
     /// None where the other side died.
@@ -272,9 +286,7 @@ impl Browser {
 
     /// A form with the token that was read before.
     pub async fn try_post(&mut self, path: &str, token: &str, fields: &[(&str, &str)]) -> Option<Page> {
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        let body = form.extend_pairs(fields).append_pair("csrf", token).finish();
-        self.try_send(Method::POST, path, Some(body)).await.ok()
+        self.try_send(Method::POST, path, Some(form(fields, token))).await.ok()
     }
 
     pub async fn token(&mut self) -> String {
@@ -282,12 +294,12 @@ impl Browser {
         home.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
     }
 
-    async fn try_send(&mut self, method: Method, path: &str, form: Option<String>) -> reqwest::Result<Page> {
+    async fn try_send(&mut self, method: Method, path: &str, body: Option<String>) -> reqwest::Result<Page> {
         let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut request = self.client.request(method, format!("{}{path}", self.base));
         request = request.header(header::COOKIE, cookies.join("; ")).header(header::USER_AGENT, "test browser");
         request = request.header(header::HOST, self.origin.split("//").nth(1).unwrap());
-        if let Some(body) = form {
+        if let Some(body) = body {
             request = request
                 .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .header(header::ORIGIN, &self.origin)
@@ -329,6 +341,11 @@ impl Browser {
         let page = self.post("/link/confirm", &[("attempt", attempt), ("decision", "yes"), ("consent", "1:en")]).await;
         assert_eq!(page.location, "/account?done=linked", "{} {}", page.status, page.body);
     }
+}
+
+fn form(fields: &[(&str, &str)], token: &str) -> String {
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.extend_pairs(fields).append_pair("csrf", token).finish()
 }
 
 /// A simulator of LINE, by its control API.
