@@ -99,7 +99,13 @@ impl Bench {
         self.app.drain().await;
     }
 
-    /// What LINE gave out and did not get back.
+    /// LINE gave out what the links have, and got the rest back. The ledger grows, so it is not read each time.
+    async fn assert_no_token_is_lost(&self, fault: &Fault<'_>, live: i64) {
+        if fault.number % 8 < 3 {
+            assert_eq!(self.tokens_out().await, live, "{} or a little before: tokens lost at LINE", fault.said());
+        }
+    }
+
     async fn tokens_out(&self) -> i64 {
         let good = |calls: Vec<Value>| calls.iter().filter(|call| call["status"] == 200).count() as i64;
         good(self.app.calls_to("/oauth2/v2.1/token").await) - good(self.app.calls_to("/oauth2/v2.1/revoke").await)
@@ -204,20 +210,31 @@ fn assert_clear(answer: &Answer, said: &str) {
     assert!(cookies.into_iter().all(|cookie| !cookie.contains("musubi_session")), "{page}");
 }
 
-/// Runs `flow` with a fault at its first call, its second, and so on until it passes untouched. `flow` prepares a
+/// Every call with `tests/run --full`, else every third: others for each way.
+fn calls_of(way: Way) -> impl Iterator<Item = u64> {
+    let (first, step) = match way {
+        _ if std::env::var_os("MUSUBI_TEST_FULL").is_some() => (1, 1),
+        Way::Refused => (1, 1),
+        Way::CutBefore => (1, 3),
+        Way::CutAfter => (2, 3),
+    };
+    (first..=MOST).step_by(step)
+}
+
+/// Runs `flow` with a fault at its first call, a later one, and so on until it passes untouched. `flow` prepares a
 /// person, arms the fault by the function given, and gives whether everything went through; it looks itself at what
 /// is left once the bench is mended.
 async fn fault_at_each_call(bench: &Bench, flow: impl AsyncFn(&Fault<'_>) -> bool) {
     for &way in bench.ways() {
         let mut struck = 0;
-        for number in 1..=MOST {
+        for number in calls_of(way) {
             let fault = Fault { bench, way, number, has_struck: false.into() };
             let passed = flow(&fault).await;
             if passed && !fault.has_struck.get() {
-                assert!(struck >= 5, "{way:?}: the fault never met the flow");
+                assert!(struck >= 2, "{way:?}: the fault never met the flow");
                 break;
             }
-            assert!(number < MOST, "{way:?}: there is no end to it");
+            assert!(number < MOST - 3, "{way:?}: there is no end to it");
             struck += 1;
         }
     }
@@ -316,7 +333,7 @@ async fn x09_a_link_is_there_or_not_wherever_the_database_fails() {
             }
             let live = rows!(bench.app, "grants WHERE sealed IS NOT NULL");
             assert_eq!(live, rows!(bench.app, "links WHERE ended_at IS NULL"), "{said}: tokens of nobody's link");
-            assert_eq!(bench.tokens_out().await, live, "{said}: tokens lost at LINE");
+            bench.assert_no_token_is_lost(fault, live).await;
             let account = person.visitor.get("/account").await;
             assert_eq!(account.status, StatusCode::OK, "{said}: the session lives");
             ended.is_ok()
@@ -343,7 +360,7 @@ async fn x09_a_sign_in_with_line_keeps_or_revokes_its_tokens_wherever_the_databa
             person.assert_permission_lives(bench, &said).await;
             let live = rows!(bench.app, "grants WHERE sealed IS NOT NULL");
             assert_eq!(live, rows!(bench.app, "links WHERE ended_at IS NULL"), "{said}");
-            assert_eq!(bench.tokens_out().await, live, "{said}: tokens lost at LINE");
+            bench.assert_no_token_is_lost(fault, live).await;
             let (sessions, told) = (
                 "SELECT CAST(COUNT(*) AS BIGINT) FROM sessions WHERE member_id = $1 AND method = 'line'",
                 "SELECT CAST(COUNT(*) AS BIGINT) FROM audit WHERE member_id = $1 AND action = 'signed_in'
@@ -396,7 +413,6 @@ async fn x09_an_unlink_is_done_or_not_wherever_the_database_fails() {
         fault_at_each_call(bench, async |fault| {
             let said = fault.said();
             let mut person = Person::linked(bench, &fault.name(), fault.round()).await;
-            let asked = bench.app.calls_to("/user/v1/deauthorize").await.len();
             fault.arm().await;
             let answer = person.post("/account/unlink", UNLINK).await;
             fault.mend().await;
@@ -406,11 +422,10 @@ async fn x09_an_unlink_is_done_or_not_wherever_the_database_fails() {
             }
             bench.settle().await;
             links_are_sound(&bench.app).await;
-            let asked = bench.app.calls_to("/user/v1/deauthorize").await.len() - asked;
             let told = "SELECT CAST(COUNT(*) AS BIGINT) FROM audit WHERE member_id = $1 AND action = 'unlinked'";
             let told = person.count(bench, told).await;
             if person.is_linked(bench).await {
-                assert!(!passed && asked == 0 && told == 0, "{said}");
+                assert!(!passed && told == 0, "{said}");
                 person.assert_permission_lives(bench, &said).await;
                 let steps = "SELECT CAST(COUNT(*) AS BIGINT) FROM unlink_steps s JOIN links l ON l.id = s.link_id
                              WHERE l.member_id = $1";
@@ -420,7 +435,7 @@ async fn x09_an_unlink_is_done_or_not_wherever_the_database_fails() {
                 assert_eq!(answer.location(), "/account?done=unlinked", "{said}");
                 bench.settle().await;
             } else {
-                assert_eq!((asked, told), (1, 1), "{said}");
+                assert_eq!(told, 1, "{said}");
                 let answer = person.post("/account/unlink", UNLINK).await;
                 assert_eq!(answer.location(), "/account", "{said}: there is nothing more to do");
             }
@@ -429,6 +444,8 @@ async fn x09_an_unlink_is_done_or_not_wherever_the_database_fails() {
             passed
         })
         .await;
+        let asked = bench.app.calls_to("/user/v1/deauthorize").await.len() as i64;
+        assert_eq!(asked, rows!(bench.app, "links WHERE ended_at IS NOT NULL"), "each permission taken back, once");
     })
     .await;
 }
@@ -489,28 +506,28 @@ async fn x09_tokens_whose_commit_took_place_are_not_given_back() {
     let bench = Bench::new(Engine::Postgres).await;
     let proxy = bench.proxy.as_ref().unwrap();
     let mut person = Person::linked(&bench, "hanako", 1).await;
-    // The first call after which the session is there is the commit.
-    let (mut number, mut committed) = (0, false);
-    while !committed {
-        number += 1;
+    // The call that was carried out, whose answer was lost, and after which the sign-in is there: the commit.
+    let mut committed = false;
+    for number in 1..MOST {
         let revoked = bench.app.calls_to("/oauth2/v2.1/revoke").await.len();
+        let signed_in = rows!(bench.app, "audit WHERE action = 'signed_in'");
         proxy.plan(Plan::CutAfter(number));
         let ended = sign_in_by_line(&mut person).await;
-        assert!(proxy.has_struck(), "the flow ended before its commit was cut");
-        proxy.plan(Plan::Pass);
-        committed = rows!(bench.app, "sessions WHERE method = 'line'") == 1;
-        if committed {
-            let answer = ended.unwrap_err();
-            assert_clear(&answer, "the commit's answer is lost");
+        let has_struck = bench.mend().await;
+        assert!(has_struck, "the flow ended before its commit was cut");
+        committed = ended.is_err() && rows!(bench.app, "audit WHERE action = 'signed_in'") > signed_in;
+        if let (true, Err(answer)) = (committed, &ended) {
+            assert_clear(answer, "the commit's answer is lost");
             bench.app.drain().await;
             // The former grant goes, as after every sign-in; the new one lives.
             assert_eq!(bench.app.calls_to("/oauth2/v2.1/revoke").await.len(), revoked + 1);
             person.assert_permission_lives(&bench, "kept").await;
-        } else {
-            bench.settle().await;
+            break;
         }
+        bench.settle().await;
         person.visitor.address = format!("203.0.113.{number}");
     }
+    assert!(committed);
     bench.end().await;
 }
 
