@@ -56,10 +56,11 @@ CREATE INDEX tokens_by_expiry ON tokens (expires_at);
 
 -- Browsers in which a member signed in before: a flood of guesses from elsewhere does not lock them out.
 CREATE TABLE devices (
-  token_hash   TEXT PRIMARY KEY,
+  token_hash   TEXT NOT NULL,               -- of the browser's cookie
   member_id    TEXT NOT NULL REFERENCES members (id),
   created_at   BIGINT NOT NULL,
-  last_used_at BIGINT NOT NULL
+  last_used_at BIGINT NOT NULL,
+  PRIMARY KEY (token_hash, member_id)
 );
 CREATE INDEX devices_by_member ON devices (member_id);
 CREATE INDEX devices_by_use ON devices (last_used_at);
@@ -85,3 +86,6 @@ CREATE TABLE consents (
 CREATE INDEX consents_by_link ON consents (link_id, accepted_at);
 INSERT INTO consents (id, link_id, version, locale, accepted_at)
   SELECT id, id, consent_version, consent_locale, created_at FROM links;
+
+-- The LINE account's name when the link ended: later names may be given to whoever links it next.
+ALTER TABLE links ADD COLUMN line_name TEXT;

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,6 +18,7 @@ use crate::{
     line::{self, Line},
     seal::{self, Sealer},
     smtp::{Post, PostError},
+    web::limit::Limiter,
 };
 
 /// Shared by all handlers and jobs of a process. A clone is a handle.
@@ -37,8 +38,12 @@ pub struct Inner {
     pub clock: Clock,
     /// Counts the commits that left work to do, so that it starts at once on this node.
     wake: watch::Sender<u64>,
+    /// What each address may ask of costly routes, on this node.
+    pub limiter: Limiter,
     /// Bounds the memory of password hashing.
     pub hashing: Arc<Semaphore>,
+    /// Passwords hashed or compared since the start.
+    pub hashed: AtomicU64,
     random: SystemRandom,
 }
 
@@ -69,6 +74,7 @@ impl App {
             api: hosts.api.clone(),
             api_data: hosts.api_data.clone(),
         })?;
+        let limiter = Limiter::new(config.security.requests_per_minute);
         let sealer = Sealer::new(&config.security)?;
         let post = Post::new(&config)?;
         let hashing = Arc::new(Semaphore::new(config.security.password_hash.at_once));
@@ -81,7 +87,9 @@ impl App {
             post,
             clock,
             wake: watch::Sender::new(0),
+            limiter,
             hashing,
+            hashed: AtomicU64::new(0),
             random: SystemRandom::new(),
         })))
     }

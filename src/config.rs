@@ -96,12 +96,16 @@ pub struct PasswordHash {
     pub at_once: usize,
 }
 
-/// The text a person agrees to when linking, in each language, and its version.
+/// The text a person agrees to when linking, in each language, and its version. Who changes a text gives it a new
+/// version, and everybody is asked again.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Consent {
     pub version: String,
     pub text: BTreeMap<String, String>,
+    /// Told beside the text: what comes from LINE, what it is for, and that the link can be ended. LINE's guidelines
+    /// ask for it.
+    pub notice: BTreeMap<String, String>,
 }
 
 /// LINE's base URLs, so that the simulator can take LINE's place. The issuer is LINE's, always.
@@ -227,7 +231,22 @@ impl Default for Consent {
                  連携はアカウントページからいつでも解除できます。",
             ),
         ];
-        Self { version: "1".to_owned(), text: text.map(|(locale, text)| (locale.to_owned(), text.to_owned())).into() }
+        let notice = [
+            (
+                "en",
+                "From LINE we receive your user ID, your display name and your picture. We use them to know you when \
+                 you sign in with LINE, to show which LINE account is linked, and to send you messages in LINE. An \
+                 e-mail address that you let LINE pass on is neither kept nor used.",
+            ),
+            (
+                "ja",
+                "LINEからは、ユーザーID、表示名、プロフィール画像を受け取ります。LINEでログインされた方の確認、\
+                 連携中のLINEアカウントの表示、LINEでのメッセージの送信に利用します。LINEでメールアドレスの提供を\
+                 許可された場合も、そのメールアドレスは保存も利用もいたしません。",
+            ),
+        ];
+        let owned = |texts: [(&str, &str); 2]| texts.map(|(locale, text)| (locale.to_owned(), text.to_owned())).into();
+        Self { version: "1".to_owned(), text: owned(text), notice: owned(notice) }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     app::App,
     channel::{self, Kind},
     config::LineHosts,
-    line,
+    line, link,
 };
 
 /// One thing looked at.
@@ -47,6 +47,9 @@ pub async fn examine(app: &App) -> Vec<Finding> {
         Finding::new("mail", mail(app).await),
         Finding::new("LINE hosts", line_hosts(app)),
     ];
+    if readable {
+        findings.push(Finding::new("consent texts", consent_texts(app).await));
+    }
     for (name, provider) in app.config.provider.iter().filter(|(_, provider)| provider.login.is_some()) {
         findings.push(Finding::new(format!("LINE Login channel of {name}"), login(app, name).await));
         let callback = format!("register {} in LINE's console", app.config.callback_url(name));
@@ -74,6 +77,15 @@ fn sealing(app: &App) -> Result<String, String> {
     } else {
         Err("what was sealed did not open".into())
     }
+}
+
+/// Whether the texts are those that people agreed to under the same version.
+async fn consent_texts(app: &App) -> Result<String, String> {
+    let changed = link::consent::list_changed(app).await.map_err(|error| error.to_string())?;
+    if changed.is_empty() {
+        return Ok(format!("version {:?}", app.config.consent.version));
+    }
+    Err(changed.join("; "))
 }
 
 fn public_url(app: &App) -> Result<String, String> {

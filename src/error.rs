@@ -28,8 +28,16 @@ pub enum Error {
     /// Somebody is signed in, but the password was not asked lately.
     #[error("fresh sign-in required")]
     Reauth { return_to: String },
-    #[error("too many requests")]
-    TooMany,
+    /// Too many requests or tries; they count again after so many seconds.
+    #[error("too many requests, to wait for {seconds} s")]
+    TooMany { seconds: u64 },
+    /// What was sent did not come in time.
+    #[error("too slow")]
+    TooSlow,
+    #[error("the body is too large")]
+    TooLarge,
+    #[error("the head is too large")]
+    HeadTooLarge,
     /// All places for costly work are taken: nothing was changed, try again in a moment.
     #[error("busy")]
     Busy,
@@ -71,7 +79,7 @@ impl Error {
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Busy | Self::Unavailable(_) => Some(5),
-            Self::TooMany => Some(600),
+            Self::TooMany { seconds } => Some(*seconds),
             _ => None,
         }
     }
@@ -82,7 +90,10 @@ impl Error {
             Self::Csrf => StatusCode::FORBIDDEN,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::SignIn { .. } | Self::Reauth { .. } => StatusCode::UNAUTHORIZED,
-            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Busy | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused(refusal) => refusal.status,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -4,12 +4,13 @@
 //!
 //! | rank | rooms |
 //! |---|---|
-//! | 0 | [`config`] what an installation is told · [`line`] the LINE Platform as a client library · [`flex`] message templates · [`kill`] places where a test ends the process |
+//! | 0 | [`config`] what an installation is told · [`line`] the LINE Platform as a client library · [`flex`] message templates · [`log`] one line an event · [`kill`] places where a test ends the process |
 //! | 1 | [`db`] database · [`seal`] secrets at rest · [`smtp`] the way to the mail server · [`error`] what can be answered |
 //! | 2 | [`app`] what everything is given · [`web`] what every page shares |
 //! | 3 | [`audit`] who did what · [`queue`] jobs and leases · [`mail`] letters to members · [`channel`] channel tokens · [`line_user`] LINE users · [`member`] accounts, sessions, the door of every route |
 //! | 4 | [`message`] what is sent, and what became of it · [`rich_menu`] who sees which menu |
 //! | 5 | [`link`] the tie itself: attempt, confirm, unlink |
+//! | 6 | [`privacy`] a person's own data: a copy of it, and its end |
 //! | 8 | [`worker`] what commits left to do · [`routes`] every route, with who may call it · [`doctor`] what going live needs · [`key`] sealing keys, and their change |
 //! | 9 | [`serve`] one process of the application · [`demo`] application, simulator and some people |
 //! | aside | [`simulator`] the other side of the wire: imports nothing of ours |
@@ -28,9 +29,11 @@ pub mod kill;
 pub mod line;
 pub mod line_user;
 pub mod link;
+pub mod log;
 pub mod mail;
 pub mod member;
 pub mod message;
+pub mod privacy;
 pub mod queue;
 pub mod rich_menu;
 pub mod routes;

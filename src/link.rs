@@ -1,9 +1,10 @@
 //! Links (table `links`): the tie between one LINE user and one member, from the first click to the last
 //! trace at LINE.
 //!
-//! - [`start`] → LINE → [`callback`] → `proof` → `follow` → [`confirm`]: every way in proves both accounts and asks
-//!   the person
-//! - [`account`] shows the links, [`unlink`] ends one at once, [`cleanup`] carries the end out at LINE
+//! - [`start`] → LINE → [`callback`] → `proof` → `follow` → [`confirm`] → `yes`: every way in proves both accounts and
+//!   asks the person
+//! - [`account`] shows the links, [`history`] those of the past; [`consent`] keeps what people agreed to
+//! - [`unlink`] and [`undo`] [`end`](mod@end) a link at once, [`cleanup`] carries the end out at LINE
 //! - [`attempt`] and [`grant`] are the tables in between; [`refusal`] is the closed list of what can go wrong
 
 pub mod account;
@@ -11,12 +12,18 @@ pub mod attempt;
 pub mod callback;
 pub mod cleanup;
 pub mod confirm;
+pub mod consent;
+pub mod end;
 mod follow;
 pub mod grant;
+pub mod history;
 mod proof;
 pub mod refusal;
 pub mod start;
+mod tell;
+pub mod undo;
 pub mod unlink;
+mod yes;
 
 use crate::{
     db::{Conn, Db, Locking, Millis, with_lock},
@@ -61,7 +68,7 @@ pub enum Decision {
     /// Nobody's LINE account, seen by a signed-in member who only wanted to sign in.
     OfferToLink,
     OfferToSignUp,
-    /// Both accounts are proven and free: ask the person.
+    /// Both accounts are proven, and free or tied to each other by a suspended link: ask the person.
     Confirm,
     AlreadyYours,
     OwnedByAnother(Owner),
@@ -78,7 +85,13 @@ pub fn decide(purpose: Purpose, member: Option<&str>, owner: Option<Owner>, has_
         }
         (Purpose::SignIn, Some(_), None) => Decision::OfferToLink,
         (_, None, None) => Decision::OfferToSignUp,
-        (Purpose::Link, Some(member), Some(owner)) if owner.member_id == member => Decision::AlreadyYours,
+        (Purpose::Link, Some(member), Some(owner)) if owner.member_id == member => {
+            if owner.suspended_at.is_some() {
+                Decision::Confirm
+            } else {
+                Decision::AlreadyYours
+            }
+        }
         (Purpose::Link, _, Some(owner)) => Decision::OwnedByAnother(owner),
         (Purpose::Link, Some(_), None) if has_other => Decision::MemberHasAnother,
         (Purpose::Link, Some(_), None) => Decision::Confirm,
@@ -141,24 +154,47 @@ const OWNER: Locking = with_lock!(
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Active {
     pub link_id: String,
+    pub provider: String,
+    pub member_id: String,
     pub line_user_id: String,
     pub display_name: String,
     pub picture_url: Option<String>,
+    pub consent_version: String,
     pub created_at: Millis,
     pub suspended_at: Option<Millis>,
 }
 
+macro_rules! select_active {
+    ($which:literal) => {
+        concat!(
+            "SELECT l.id AS link_id, l.provider, l.member_id, l.line_user_id, u.display_name, u.picture_url,
+               l.consent_version, l.created_at, l.suspended_at
+             FROM links l JOIN line_users u ON u.id = l.line_user_id
+             WHERE l.ended_at IS NULL AND ",
+            $which
+        )
+    };
+}
+
 /// A member's active link at a provider.
 pub async fn find_active(conn: &mut Conn, member_id: &str, provider: &str) -> Result<Option<Active>> {
-    let found = sqlx::query_as(
-        "SELECT l.id AS link_id, l.line_user_id, u.display_name, u.picture_url, l.created_at, l.suspended_at
-         FROM links l JOIN line_users u ON u.id = l.line_user_id
-         WHERE l.member_id = $1 AND l.provider = $2 AND l.ended_at IS NULL",
-    )
-    .bind(member_id)
-    .bind(provider)
-    .fetch_optional(conn)
-    .await?;
+    let found = sqlx::query_as(select_active!("l.member_id = $1 AND l.provider = $2"))
+        .bind(member_id)
+        .bind(provider)
+        .fetch_optional(conn)
+        .await?;
+    Ok(found)
+}
+
+/// The active link of this id.
+pub async fn find_active_by_id(conn: &mut Conn, link_id: &str) -> Result<Option<Active>> {
+    Ok(sqlx::query_as(select_active!("l.id = $1")).bind(link_id).fetch_optional(conn).await?)
+}
+
+/// A member's active links, in the order of their making.
+pub async fn list_active(conn: &mut Conn, member_id: &str) -> Result<Vec<Active>> {
+    let found =
+        sqlx::query_as(select_active!("l.member_id = $1 ORDER BY l.id")).bind(member_id).fetch_all(conn).await?;
     Ok(found)
 }
 
@@ -192,7 +228,15 @@ mod tests {
             (Link, Some("m1"), None, false, Decision::Confirm),
             (Link, Some("m1"), None, true, Decision::MemberHasAnother),
             (Link, Some("m1"), free(), true, Decision::AlreadyYours),
-            (Link, Some("m1"), owner("m1", true, false), true, Decision::AlreadyYours),
+            // K17: what a reset suspended is resumed by a yes of its owner, and of nobody else.
+            (Link, Some("m1"), owner("m1", true, false), true, Decision::Confirm),
+            (
+                Link,
+                Some("m2"),
+                owner("m1", true, false),
+                false,
+                Decision::OwnedByAnother(owner("m1", true, false).unwrap()),
+            ),
             (Link, Some("m2"), free(), false, Decision::OwnedByAnother(free().unwrap())),
             (
                 Link,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     app::App,
     audit,
-    db::{Conn, Millis, new_id},
+    db::{Conn, Db, Locking, Millis, new_id, with_lock},
     error::Result,
     queue::{self, Job, Outcome},
 };
@@ -157,7 +157,7 @@ struct Waiting {
 /// newest mail is the one that works.
 pub async fn send(app: &App, mail_id: &str) -> Result<Outcome> {
     let mut tx = app.db.begin().await?;
-    let Some(waiting) = find_waiting(&mut tx, mail_id).await? else { return Ok(Outcome::Done) };
+    let Some(waiting) = find_waiting(&mut tx, &app.db, mail_id).await? else { return Ok(Outcome::Done) };
     let Some(post) = &app.post else { return Ok(Outcome::Done) };
     let composed =
         if app.now() >= waiting.drop_at { Err("late") } else { compose::compose(&mut tx, app, &waiting).await? };
@@ -188,15 +188,30 @@ pub async fn send(app: &App, mail_id: &str) -> Result<Outcome> {
     Ok(Outcome::retry(&error))
 }
 
-async fn find_waiting(conn: &mut Conn, mail_id: &str) -> Result<Option<Waiting>> {
-    let found = sqlx::query_as(
-        "SELECT id, mail, recipient, recipient_key, member_id, locale, drop_at FROM mails
-         WHERE id = $1 AND state = 'waiting'",
-    )
-    .bind(mail_id)
-    .fetch_optional(conn)
-    .await?;
+/// Held until its token is made, so that whoever calls it off voids the token too.
+async fn find_waiting(conn: &mut Conn, db: &Db, mail_id: &str) -> Result<Option<Waiting>> {
+    let found = sqlx::query_as(db.locking(WAITING)).bind(mail_id).fetch_optional(conn).await?;
     Ok(found)
+}
+
+const WAITING: Locking = with_lock!(
+    "SELECT id, mail, recipient, recipient_key, member_id, locale, drop_at FROM mails
+     WHERE id = $1 AND state = 'waiting'",
+    "FOR UPDATE"
+);
+
+/// Drops what a member's former password or address asked for and what is not sent yet. Void their tokens after it:
+/// a mail that was just being written has one by then.
+pub async fn call_off(conn: &mut Conn, now: Millis, member_id: &str) -> Result<()> {
+    sqlx::query(
+        "UPDATE mails SET state = 'dropped', note = 'called_off', ended_at = $1
+         WHERE member_id = $2 AND state = 'waiting' AND kind IN ('change_email', 'code')",
+    )
+    .bind(now)
+    .bind(member_id)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 async fn set_state(conn: &mut Conn, now: Millis, id: &str, state: &str, note: Option<&str>) -> Result<()> {

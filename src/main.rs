@@ -1,16 +1,17 @@
 //! The command line: one short function per command.
 
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use musubi::{
     app::{App, Clock},
     config::Config,
     db::Db,
-    demo, doctor, key, seal, serve,
+    demo, doctor, key, log,
+    member::disabling::{self, Outcome},
+    seal, serve,
 };
 use secrecy::ExposeSecret;
-use tracing_subscriber::EnvFilter;
 
 /// Ties people's LINE accounts to the member accounts they hold with a company.
 #[derive(Parser)]
@@ -18,15 +19,9 @@ use tracing_subscriber::EnvFilter;
 struct Cli {
     /// Log format: text for people, json for machines
     #[arg(long, global = true, value_enum, default_value = "text")]
-    log: LogFormat,
+    log: log::Format,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
 }
 
 #[derive(Subcommand)]
@@ -60,6 +55,11 @@ enum Command {
         #[command(flatten)]
         config: ConfigPath,
     },
+    /// Cuts a member off, or lets them in again
+    Member {
+        #[command(subcommand)]
+        command: MemberCommand,
+    },
     /// Checks what going live needs, and says what to mend
     Doctor {
         #[command(flatten)]
@@ -87,6 +87,24 @@ enum KeyCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum MemberCommand {
+    /// Ends every session of a member and lets them sign in no more; their links stay
+    Disable {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// The member's e-mail address
+        email: String,
+    },
+    /// Lets a disabled member sign in again
+    Enable {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// The member's e-mail address
+        email: String,
+    },
+}
+
 #[derive(clap::Args)]
 struct ConfigPath {
     /// The configuration file; every key can be overridden by MUSUBI__SECTION__KEY
@@ -99,7 +117,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(cli.log);
+    log::start(cli.log);
     match run(cli.command).await {
         Ok(code) => code,
         Err(error) => {
@@ -120,6 +138,8 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
             demo::run_simulator(&config, listen, mail_listen, data).await.map(|()| ExitCode::SUCCESS)
         }
         Command::Migrate { config } => migrate(&Config::load(config.path.as_deref())?).await,
+        Command::Member { command: MemberCommand::Disable { config, email } } => disable(config, &email).await,
+        Command::Member { command: MemberCommand::Enable { config, email } } => enable(config, &email).await,
         Command::Doctor { config } => doctor(config).await,
         Command::Key { command: KeyCommand::New } => new_key(),
         Command::Key { command: KeyCommand::Rotate { config } } => rotate_keys(config).await,
@@ -131,6 +151,32 @@ async fn migrate(config: &Config) -> Result<ExitCode, Failure> {
     db.migrate().await?;
     say("the schema is up to date");
     Ok(ExitCode::SUCCESS)
+}
+
+async fn disable(path: ConfigPath, email: &str) -> Result<ExitCode, Failure> {
+    match disabling::disable(&open(path).await?, email).await? {
+        Outcome::Changed { sessions } => say(&format!("{email} is disabled; sessions ended: {sessions}")),
+        Outcome::AsBefore => say(&format!("{email} was disabled already")),
+        Outcome::Unknown => return Err(format!("there is no member with the address {email:?}").into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn enable(path: ConfigPath, email: &str) -> Result<ExitCode, Failure> {
+    match disabling::enable(&open(path).await?, email).await? {
+        Outcome::Changed { .. } => say(&format!("{email} can sign in again")),
+        Outcome::AsBefore => say(&format!("{email} was not disabled")),
+        Outcome::Unknown => return Err(format!("there is no member with the address {email:?}").into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The application, beside a server that may be running.
+async fn open(path: ConfigPath) -> Result<App, Failure> {
+    let config = Config::load(path.path.as_deref())?;
+    let db = Db::connect(config.database_url.expose_secret()).await?;
+    db.check_schema().await?;
+    Ok(App::new(config, db, Clock::default())?)
 }
 
 async fn doctor(path: ConfigPath) -> Result<ExitCode, Failure> {
@@ -158,17 +204,6 @@ async fn rotate_keys(path: ConfigPath) -> Result<ExitCode, Failure> {
     let report = key::rotate(&App::new(config, db, Clock::default())?).await?;
     report.lines.iter().for_each(|line| say(line));
     Ok(if report.is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// `RUST_LOG` chooses what is logged; standard error, so that a command's own output stays clean.
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
-    let colours = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
-    match format {
-        LogFormat::Text => builder.compact().init(),
-        LogFormat::Json => builder.json().init(),
-    }
 }
 
 #[expect(clippy::print_stdout, reason = "a command's answer")]

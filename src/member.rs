@@ -1,16 +1,31 @@
-//! Members (table `members`): the company's accounts, by password for now.
+//! Members (table `members`): the company's accounts, their passwords, sessions and addresses.
+//!
+//! - [`sign_up`] → mail → its confirmation makes a member; [`sign_in`] starts a [`session`]
+//! - [`reset`], [`change_password`] and [`email`] replace what a member proves to be one with; [`code`] proves those
+//!   who have no password
+//! - [`throttle`] stands before each of these, and knows a [`device`]; [`token`] is what mails carry
 
+pub mod change_password;
+pub mod code;
+pub mod device;
+pub mod disabling;
+pub mod email;
 pub mod guard;
 pub mod password;
+pub mod reset;
 pub mod session;
+pub mod session_list;
 pub mod sign_in;
 pub mod sign_up;
 pub mod step_up;
+pub mod throttle;
 pub mod token;
+mod user_agent;
 
 use crate::{
-    db::{Conn, Millis, new_id},
-    error::Result,
+    app::App,
+    db::{Conn, Db, Locking, Millis, new_id, with_lock},
+    error::{Error, Result},
 };
 
 /// What signing in needs of a member.
@@ -51,6 +66,64 @@ pub async fn find_by_email_key(conn: &mut Conn, email_key: &str) -> Result<Optio
             .fetch_optional(conn)
             .await?;
     Ok(found)
+}
+
+/// A member who may act, held until the transaction ends: who signs in or links meanwhile comes wholly before or
+/// wholly after, and what comes before is seen by the statements that follow.
+pub async fn hold(conn: &mut Conn, db: &Db, id: &str) -> Result<Option<Member>> {
+    let held = sqlx::query_as(db.locking(HOLD)).bind(id).fetch_optional(conn).await?;
+    Ok(held)
+}
+
+const HOLD: Locking = with_lock!(
+    "SELECT id, email, name, password_hash, locale, disabled_at FROM members
+     WHERE id = $1 AND disabled_at IS NULL AND deleted_at IS NULL",
+    "FOR UPDATE"
+);
+
+/// Whether a member may act and still has the password that was just compared; held as by [`hold`], so that nobody
+/// signs in with a password while it is replaced.
+pub async fn hold_by_password(conn: &mut Conn, db: &Db, id: &str, password_hash: Option<&str>) -> Result<bool> {
+    let held: Option<String> =
+        sqlx::query_scalar(db.locking(HOLD_BY_PASSWORD)).bind(id).bind(password_hash).fetch_optional(conn).await?;
+    Ok(held.is_some())
+}
+
+const HOLD_BY_PASSWORD: Locking = with_lock!(
+    "SELECT id FROM members
+     WHERE id = $1 AND password_hash = $2 AND disabled_at IS NULL AND deleted_at IS NULL",
+    "FOR NO KEY UPDATE"
+);
+
+/// Gives a member this password from now on.
+pub async fn set_password(conn: &mut Conn, now: Millis, id: &str, password_hash: &str) -> Result<()> {
+    sqlx::query("UPDATE members SET password_hash = $1, password_changed_at = $2 WHERE id = $3")
+        .bind(password_hash)
+        .bind(now)
+        .bind(id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Notes that the member reads the mailbox of their address.
+pub async fn verify_email(conn: &mut Conn, now: Millis, id: &str) -> Result<()> {
+    sqlx::query("UPDATE members SET email_verified_at = $1 WHERE id = $2").bind(now).bind(id).execute(conn).await?;
+    Ok(())
+}
+
+/// Without mail there is no sign-up and no reset: their routes are not there.
+pub fn needs_mail(app: &App) -> Result<()> {
+    if app.config.mail.is_some() { Ok(()) } else { Err(Error::NotFound) }
+}
+
+/// Deletes what is past its time in the tables of sign-ups, tokens, browsers and guesses, some at a time.
+pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
+    let mut deleted = sign_up::prune(conn, now).await?;
+    deleted += token::prune(conn, now).await?;
+    deleted += device::prune(conn, now).await?;
+    deleted += throttle::prune(conn, now).await?;
+    Ok(deleted)
 }
 
 /// Adds a member; `None` where the address is taken.

@@ -47,6 +47,17 @@ pub enum Job {
     SendMail {
         mail_id: String,
     },
+    /// Erases what a deleted account's clean-up still needed, once that is over.
+    EraseMember {
+        member_id: String,
+    },
+}
+
+/// Jobs that wait for one kind of server; a slow one holds up its own lane only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    Line,
+    Mail,
 }
 
 /// A claimed job. `fence` proves the claim when its end is recorded.
@@ -73,6 +84,17 @@ pub enum Outcome {
     },
 }
 
+impl Lane {
+    pub const ALL: [Self; 2] = [Self::Line, Self::Mail];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Line => "line",
+            Self::Mail => "mail",
+        }
+    }
+}
+
 impl Outcome {
     pub fn retry(why: &impl ToString) -> Self {
         Self::Retry { why: why.to_string(), after: None }
@@ -89,6 +111,7 @@ impl Job {
             Self::UserMenu { line_user_id, .. } => ("user_menu", line_user_id),
             Self::EnsureMenus { channel } => ("ensure_menus", channel),
             Self::SendMail { mail_id } => ("send_mail", mail_id),
+            Self::EraseMember { member_id } => ("erase_member", member_id),
         }
     }
 
@@ -99,6 +122,7 @@ impl Job {
             | Self::RevokeGrant { .. }
             | Self::UserMenu { .. }
             | Self::AbandonAttempt { .. }
+            | Self::EraseMember { .. }
             // It ends when it is late.
             | Self::SendMail { .. } => None,
             Self::EnsureMenus { .. } => Some(20),
@@ -137,12 +161,17 @@ pub async fn enqueue_once(conn: &mut Conn, now: Millis, due_at: Millis, job: &Jo
     if waiting.is_none() { enqueue(conn, now, due_at, job).await } else { Ok(()) }
 }
 
-/// Takes up to `limit` due jobs.
-pub async fn claim(app: &App, limit: i64) -> Result<Vec<Claimed>> {
+/// Takes up to `limit` due jobs of a lane.
+pub async fn claim(app: &App, lane: Lane, limit: i64) -> Result<Vec<Claimed>> {
     let mut tx = app.db.begin().await?;
     let leases_now = app.db.now(&mut tx).await?;
-    let rows: Vec<(String, String, i64, i64)> =
-        sqlx::query_as(app.db.locking(CLAIM)).bind(app.now()).bind(leases_now).bind(limit).fetch_all(&mut *tx).await?;
+    let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(app.db.locking(CLAIM))
+        .bind(app.now())
+        .bind(leases_now)
+        .bind(limit)
+        .bind(lane.word())
+        .fetch_all(&mut *tx)
+        .await?;
     let mut claimed = Vec::new();
     for (id, job, attempts, fence) in rows {
         sqlx::query("UPDATE jobs SET leased_until = $1, attempts = attempts + 1, fence = fence + 1 WHERE id = $2")
@@ -163,6 +192,7 @@ const CLAIM: Locking = with_lock!(
     "SELECT id, job, attempts, fence FROM jobs
      WHERE ended_at IS NULL AND parked_at IS NULL AND due_at <= $1
        AND (leased_until IS NULL OR leased_until < $2)
+       AND CASE WHEN kind = 'send_mail' THEN 'mail' ELSE 'line' END = $4
      ORDER BY due_at LIMIT $3",
     "FOR UPDATE SKIP LOCKED"
 );

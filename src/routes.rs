@@ -20,12 +20,14 @@ use tracing::Instrument;
 use crate::{
     app::App,
     error::Error,
-    link::{account, callback, confirm, start, unlink},
+    link::{account, callback, confirm, consent, history, start, undo, unlink},
     member::{
-        guard::{self, Who},
-        sign_in, sign_up,
+        change_password, code, email,
+        guard::{self, Entry, Who},
+        reset, session_list, sign_in, sign_up,
     },
-    web::{assets, headers, home, locale},
+    privacy::{delete, export},
+    web::{assets, body, headers, home, locale, security_txt},
 };
 
 /// One route. Made by [`get`] and [`post`] only, so that none lacks its `who`.
@@ -33,7 +35,16 @@ pub struct Route {
     pub method: Method,
     pub path: &'static str,
     pub who: Who,
+    /// Checks a password, mails, or asks LINE: an address has only so many of these in a minute. Never for machines
+    /// that must get through, such as LINE's webhook: what they send would be lost.
+    pub is_costly: bool,
     handler: MethodRouter<App>,
+}
+
+impl Route {
+    fn costly(self) -> Self {
+        Self { is_costly: true, ..self }
+    }
 }
 
 /// All routes.
@@ -45,23 +56,51 @@ pub fn all() -> Vec<Route> {
         get("/healthz", Anyone, home::alive),
         get("/readyz", Anyone, home::ready),
         get("/static/{name}", Anyone, assets::show),
+        get("/.well-known/security.txt", Anyone, security_txt::show),
         post("/locale", Visitor, locale::switch),
 
         get("/sign-up", Visitor, sign_up::show),
-        post("/sign-up", Visitor, sign_up::submit),
+        post("/sign-up", Visitor, sign_up::submit).costly(),
+        get("/sign-up/confirm", Visitor, sign_up::confirm::show),
+        post("/sign-up/confirm", Visitor, sign_up::confirm::submit).costly(),
         get("/sign-in", Visitor, sign_in::show),
-        post("/sign-in", Visitor, sign_in::submit),
+        post("/sign-in", Visitor, sign_in::submit).costly(),
         post("/sign-out", Member, sign_in::out),
+        get("/password/forgot", Visitor, reset::show_forgot),
+        post("/password/forgot", Visitor, reset::forgot).costly(),
+        get("/password/reset", Visitor, reset::show),
+        post("/password/reset", Visitor, reset::submit).costly(),
+        get("/password/change", Member, change_password::show),
+        post("/password/change", Member, change_password::submit).costly(),
+        get("/account/email", Member, email::show),
+        post("/account/email", Member, email::submit).costly(),
+        get("/account/email/confirm", Visitor, email::show_confirm),
+        post("/account/email/confirm", Visitor, email::confirm).costly(),
+        post("/account/code", Member, code::send).costly(),
+        post("/account/code/check", Member, code::check).costly(),
 
         // A link started without a session leads to the sign-in; the confirm page needs one.
-        post("/line/start", Visitor, start::submit),
-        get("/line/callback/{provider}", Visitor, callback::arrive),
+        post("/line/start", Visitor, start::submit).costly(),
+        get("/line/callback/{provider}", Visitor, callback::arrive).costly(),
         get("/line/not-linked", Visitor, account::not_linked),
         get("/link/confirm", Member, confirm::show),
-        post("/link/confirm", Member, confirm::submit),
+        post("/link/confirm", Member, confirm::submit).costly(),
         get("/account", Member, account::show),
+        get("/account/sessions", Member, session_list::show),
+        post("/account/sessions/end", Member, session_list::end),
+        post("/account/sessions/end-others", Member, session_list::end_others),
         get("/account/unlink", Member, unlink::show),
-        post("/account/unlink", Member, unlink::submit),
+        post("/account/unlink", Member, unlink::submit).costly(),
+        post("/account/consent", Member, consent::submit),
+        get("/account/history", Member, history::show),
+        // By the token in a mail: whoever linked may hold the only session.
+        get("/link/undo", Visitor, undo::show),
+        post("/link/undo", Visitor, undo::submit).costly(),
+
+        get("/account/data", Member, export::show),
+        post("/account/data", Member, export::submit).costly(),
+        get("/account/delete", Member, delete::show),
+        post("/account/delete", Member, delete::submit).costly(),
     ]
 }
 
@@ -72,19 +111,19 @@ pub fn router(app: &App) -> Router {
 
 /// An application of these routes.
 pub fn router_of(app: &App, routes: Vec<Route>) -> Router {
-    let door = |who| middleware::from_fn_with_state((app.clone(), who), guard::door);
+    let door = |entry| middleware::from_fn_with_state((app.clone(), entry), guard::door);
     let mut router = Router::new();
     for route in routes {
         let handler = route.handler.layer(CatchPanicLayer::custom(panicked)).layer(middleware::from_fn(limit_time));
-        let handler = handler.layer(door(route.who));
+        let handler = handler.layer(door(Entry { who: route.who, is_costly: route.is_costly }));
         router = router.route(route.path, handler);
     }
     let request_id = HeaderName::from_static("x-request-id");
-    let nowhere = routing::any(|| async { Error::NotFound }).layer(door(Who::Visitor));
+    let nowhere = routing::any(|| async { Error::NotFound }).layer(door(Entry { who: Who::Visitor, is_costly: false }));
     router
         .fallback_service(nowhere.with_state(app.clone()))
         .with_state(app.clone())
-        .layer(DefaultBodyLimit::max(64 * 1024))
+        .layer(DefaultBodyLimit::max(body::LONGEST))
         .layer(middleware::from_fn_with_state(app.clone(), headers::add))
         .layer(middleware::from_fn(log))
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
@@ -124,9 +163,9 @@ async fn log(request: Request, next: middleware::Next) -> Response {
 }
 
 pub fn get<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
-    Route { method: Method::GET, path, who, handler: routing::get(handler) }
+    Route { method: Method::GET, path, who, is_costly: false, handler: routing::get(handler) }
 }
 
 pub fn post<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
-    Route { method: Method::POST, path, who, handler: routing::post(handler) }
+    Route { method: Method::POST, path, who, is_costly: false, handler: routing::post(handler) }
 }

@@ -1,6 +1,9 @@
 //! `musubi serve`: opens the database, listens, works, and stops in order.
 
-use std::{future::IntoFuture, net::SocketAddr, time::Duration};
+pub mod listener;
+mod pulse;
+
+use std::{net::SocketAddr, time::Duration};
 
 use clap::ValueEnum;
 use secrecy::ExposeSecret;
@@ -10,11 +13,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::listener::Limits;
 use crate::{
     app::{App, Clock},
     config::Config,
     db::Db,
-    routes, worker,
+    link, routes, worker,
 };
 
 /// How long open requests and jobs may take to end after the first signal.
@@ -64,6 +68,11 @@ pub async fn run_until(
     listener: Option<TcpListener>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
+    // What people agreed to is evidence, and means what they read.
+    let changed = link::consent::list_changed(app).await?;
+    if !changed.is_empty() {
+        return Err(changed.join("; ").into());
+    }
     let tasks = TaskTracker::new();
     if role != Role::Web {
         worker::prepare(app).await?;
@@ -72,9 +81,7 @@ pub async fn run_until(
     }
     if let Some(listener) = listener {
         tracing::info!(listen = %listener.local_addr()?, public_url = %app.config.public_url, "serving");
-        let service = routes::router(app).into_make_service_with_connect_info::<SocketAddr>();
-        let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
-        tasks.spawn(serving.into_future());
+        tasks.spawn(listener::serve(listener, routes::router(app), Limits::default(), stop.clone()));
     }
     tasks.close();
     stop.cancelled().await;

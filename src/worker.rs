@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::App,
     error::Result,
-    link, mail, member, message,
-    queue::{self, Claimed, Job, Outcome},
+    link, mail, member, message, privacy,
+    queue::{self, Claimed, Job, Lane, Outcome},
     rich_menu,
 };
 
-/// Jobs run at one time on this node.
+/// Jobs of a lane run at one time on this node.
 const AT_ONCE: i64 = 8;
 /// How long the loops rest when nothing wakes them; work of other nodes is found after it at the latest.
 const REST: Duration = Duration::from_secs(1);
@@ -30,13 +30,13 @@ pub async fn run(app: App, stop: CancellationToken) {
             async move { message::deliver(&app, &channel, &holder).await }
         }));
     }
-    loops.spawn(repeat(app.clone(), stop.clone(), {
-        let app = app.clone();
-        move || {
-            let app = app.clone();
-            async move { run_due(&app).await }
-        }
-    }));
+    for lane in Lane::ALL {
+        let worker = app.clone();
+        loops.spawn(repeat(app.clone(), stop.clone(), move || {
+            let app = worker.clone();
+            async move { run_due(&app, lane).await }
+        }));
+    }
     loops.spawn(prune_hourly(app, holder, stop));
     while loops.join_next().await.is_some() {}
 }
@@ -55,7 +55,10 @@ pub async fn prepare(app: &App) -> Result<()> {
 /// Does all that is due, jobs and deliveries, until nothing is: for tests and for commands. Never waits.
 pub async fn drain(app: &App) -> Result<()> {
     loop {
-        let mut done = run_due(app).await?;
+        let mut done = 0;
+        for lane in Lane::ALL {
+            done += run_due(app, lane).await?;
+        }
         for channel in app.config.channel.keys() {
             done += message::deliver(app, channel, "drain").await?;
         }
@@ -86,9 +89,9 @@ where
     }
 }
 
-/// Runs the jobs that are due, side by side; gives their number.
-async fn run_due(app: &App) -> Result<usize> {
-    let claimed = queue::claim(app, AT_ONCE).await?;
+/// Runs the jobs of a lane that are due, side by side; gives their number.
+async fn run_due(app: &App, lane: Lane) -> Result<usize> {
+    let claimed = queue::claim(app, lane, AT_ONCE).await?;
     let found = claimed.len();
     let mut running = JoinSet::new();
     for claimed in claimed {
@@ -133,6 +136,7 @@ async fn perform(app: &App, job: &Job) -> Result<Outcome> {
         Job::UserMenu { line_user_id, channel } => Ok(rich_menu::apply(app, line_user_id, channel).await),
         Job::EnsureMenus { channel } => Ok(rich_menu::ensure(app, channel).await),
         Job::SendMail { mail_id } => mail::send(app, mail_id).await,
+        Job::EraseMember { member_id } => privacy::erase::run(app, member_id).await,
     }
 }
 
@@ -160,6 +164,7 @@ async fn prune(app: &App, holder: &str) -> Result<u64> {
     let now = app.now();
     let mut conn = app.db.conn().await?;
     let mut deleted = member::session::prune(&mut conn, now).await?;
+    deleted += member::prune(&mut conn, now).await?;
     deleted += link::attempt::prune(&mut conn, now).await?;
     deleted += mail::prune(&mut conn, now).await?;
     deleted += queue::prune(&mut conn, now).await?;

@@ -44,6 +44,9 @@ impl Config {
         for (name, url) in [("privacy_url", &self.privacy_url), ("terms_url", &self.terms_url)] {
             url.iter().for_each(|url| check_https(name, url, mistakes));
         }
+        if self.security_contact.as_ref().is_some_and(|url| !["mailto", "https"].contains(&url.scheme())) {
+            mistakes.push("security_contact: must begin with mailto: or https:".into());
+        }
     }
 
     fn check_database(&self, mistakes: &mut Vec<String>) {
@@ -71,6 +74,9 @@ impl Config {
                     "security.sealing_keys.{id}: must be 32 random bytes in base64; make one with: musubi key new"
                 ));
             }
+        }
+        if !(8..=64).contains(&security.password_length) {
+            mistakes.push("security.password_length: must be 8 to 64 characters".into());
         }
         let cost = &security.password_hash;
         if cost.memory_kib < 8 || cost.passes < 1 || cost.at_once < 1 {
@@ -147,6 +153,9 @@ impl Config {
         }
         if !self.consent.text.contains_key(&self.default_locale) {
             mistakes.push(format!("consent.text.{}: is missing", self.default_locale));
+        }
+        if !self.consent.notice.contains_key(&self.default_locale) {
+            mistakes.push(format!("consent.notice.{}: is missing", self.default_locale));
         }
         if self.consent.version.trim().is_empty() {
             mistakes.push("consent.version: must name the text's version".into());

@@ -55,11 +55,13 @@ impl std::fmt::Debug for UserTokens {
     }
 }
 
-/// What the token endpoint gave for a code. The ID token is not verified yet.
+/// What the token endpoint gave for a code.
 pub struct TokenReply {
     pub tokens: UserTokens,
     pub expires_in: Duration,
-    pub id_token: String,
+    /// Not verified yet. Where it is missing, or cannot be of use, the tokens are there all the same, and somebody
+    /// must give them back.
+    pub id_token: Result<String, Error>,
 }
 
 /// `GET /v2/profile`.
@@ -122,17 +124,7 @@ impl Line {
             .request_async(&caller)
             .await
             .map_err(token_error)?;
-        // Tokens of other kinds would have to be used in other ways; LINE gives none.
-        if !matches!(reply.token_type(), BasicTokenType::Bearer) {
-            return Err(Error::Malformed("the token type is not Bearer".into()));
-        }
-        let granted = reply.scopes().is_some_and(|scopes| scopes.iter().any(|scope| scope.as_str() == "openid"));
-        if !granted {
-            return Err(Error::Malformed("the scope lacks openid".into()));
-        }
-        let id_token = reply.extra_fields().id_token.clone();
-        let id_token = id_token.ok_or_else(|| Error::Malformed("no id_token".into()))?;
-        Ok(TokenReply { tokens: tokens(&reply), expires_in: expires_in(&reply), id_token })
+        Ok(TokenReply { tokens: tokens(&reply), expires_in: expires_in(&reply), id_token: id_token(&reply) })
     }
 
     /// A new access token for a refresh token, which stays the same and is not extended.
@@ -226,6 +218,19 @@ fn tokens(reply: &Reply) -> UserTokens {
         access_token: reply.access_token().secret().clone(),
         refresh_token: reply.refresh_token().map(|token| token.secret().clone()),
     }
+}
+
+/// The ID token of a reply that is as we asked for it.
+fn id_token(reply: &Reply) -> Result<String, Error> {
+    // Tokens of other kinds would have to be used in other ways; LINE gives none.
+    if !matches!(reply.token_type(), BasicTokenType::Bearer) {
+        return Err(Error::Malformed("the token type is not Bearer".into()));
+    }
+    let granted = reply.scopes().is_some_and(|scopes| scopes.iter().any(|scope| scope.as_str() == "openid"));
+    if !granted {
+        return Err(Error::Malformed("the scope lacks openid".into()));
+    }
+    reply.extra_fields().id_token.clone().ok_or_else(|| Error::Malformed("no id_token".into()))
 }
 
 /// Thirty days as LINE documents, where the answer does not say.

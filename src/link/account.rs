@@ -7,7 +7,11 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{Active, find_active};
+use super::{
+    Active,
+    consent::{self, Shown},
+    find_active,
+};
 use crate::{
     app::App,
     config::Provider,
@@ -30,7 +34,15 @@ struct Account {
     name: String,
     email: String,
     done: Option<String>,
+    /// The text that holds now, and the links whose members have not answered to it.
+    consent: Shown,
+    asks: Vec<Ask>,
     cards: Vec<Card>,
+}
+
+struct Ask {
+    provider: String,
+    line_name: String,
 }
 
 struct Card {
@@ -57,10 +69,11 @@ enum CardState {
     },
 }
 
-struct Step {
-    label: String,
-    state: String,
-    note: String,
+/// A step of a clean-up, as `templates/link/steps.html` shows it.
+pub struct Step {
+    pub label: String,
+    pub state: String,
+    pub note: String,
 }
 
 #[derive(Template)]
@@ -91,10 +104,15 @@ pub async fn show(
 ) -> Result<Response> {
     let page = Page::new(&app, &visit);
     let mut conn = app.db.conn().await?;
-    let mut cards = Vec::new();
+    let (mut cards, mut asks) = (Vec::new(), Vec::new());
     for (provider, found) in app.config.provider.iter().filter(|(_, provider)| provider.login.is_some()) {
         let state = match find_active(&mut conn, &session.member_id, provider).await? {
-            Some(active) => linked(&mut conn, &app, visit.locale, found, active).await?,
+            Some(active) => {
+                if consent::is_asked(&app, &active) {
+                    asks.push(Ask { provider: provider.clone(), line_name: active.display_name.clone() });
+                }
+                linked(&mut conn, &app, visit.locale, found, active).await?
+            }
             None => unlinked(&mut conn, &app, &page, &session.member_id, provider).await?,
         };
         cards.push(Card { provider: provider.clone(), label: found.label(provider).to_owned(), state });
@@ -106,11 +124,15 @@ pub async fn show(
         Some("unlinked") if cards.iter().any(|card| !matches!(card.state, CardState::Linked { .. })) => {
             Some("done.unlinked")
         }
+        Some("consented") if is_linked && asks.is_empty() => Some("done.consented"),
         Some("signed_up") => Some("done.signed_up"),
+        Some("password_changed") => Some("done.password_changed"),
+        Some("email_changed") => Some("done.email_changed"),
         _ => None,
     };
     let done = done.map(|key| page.t(key).to_owned());
-    html(&Account { page, name: session.name, email: session.email, done, cards })
+    let consent = Shown::new(&app, &visit);
+    html(&Account { page, name: session.name, email: session.email, done, consent, asks, cards })
 }
 
 /// `GET /line/not-linked`: a LINE account proved itself, and belongs to nobody here.
@@ -148,7 +170,7 @@ async fn linked(conn: &mut Conn, app: &App, locale: Locale, provider: &Provider,
 /// How far the clean-up is of the last link of which something is still open.
 async fn unlinked(conn: &mut Conn, app: &App, page: &Page, member_id: &str, provider: &str) -> Result<CardState> {
     let rows: Vec<(String, String, String, String)> = sqlx::query_as(
-        "SELECT l.id, u.display_name, s.step, s.state
+        "SELECT l.id, COALESCE(l.line_name, u.display_name), s.step, s.state
          FROM links l JOIN line_users u ON u.id = l.line_user_id JOIN unlink_steps s ON s.link_id = l.id
          WHERE l.member_id = $1 AND l.provider = $2 AND l.ended_at > $3
          ORDER BY l.created_at DESC, s.step",
@@ -162,19 +184,23 @@ async fn unlinked(conn: &mut Conn, app: &App, page: &Page, member_id: &str, prov
     let open = rows.iter().find(|(.., state)| is_open(state)).cloned();
     let Some((link_id, line_name, ..)) = open else { return Ok(CardState::Unlinked) };
     let last: Vec<_> = rows.into_iter().filter(|(id, ..)| *id == link_id).collect();
-    let step = |(_, _, step, state): (String, String, String, String)| Step {
-        label: page.t(&format!("step.{step}")).to_owned(),
-        note: page.t(&format!("step_state.{state}")).to_owned(),
-        state,
-    };
-    Ok(CardState::Unlinking {
-        line_name,
-        steps: last.into_iter().filter(|(.., s)| s != "cancelled").map(step).collect(),
-    })
+    let shown = last.iter().filter(|(.., state)| state != "cancelled");
+    let steps = shown.map(|(_, _, step, state)| Step::new(page, step, state)).collect();
+    Ok(CardState::Unlinking { line_name, steps })
+}
+
+impl Step {
+    pub fn new(page: &Page, step: &str, state: &str) -> Self {
+        Self {
+            label: page.t(&format!("step.{step}")).to_owned(),
+            note: page.t(&format!("step_state.{state}")).to_owned(),
+            state: state.to_owned(),
+        }
+    }
 }
 
 /// A day in the company's zone: for people, and for machines.
-fn date(app: &App, locale: Locale, at: Millis) -> (String, String) {
+pub fn date(app: &App, locale: Locale, at: Millis) -> (String, String) {
     let zone = jiff::tz::TimeZone::get(&app.config.time_zone).unwrap_or(jiff::tz::TimeZone::UTC);
     let day = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default().to_zoned(zone);
     let shape = match locale {

@@ -5,7 +5,7 @@
 //!
 //! Anybody may start one, so they are counted: per address, and those without an answer in all.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use super::{Purpose, refusal::Cause};
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     error::{Error, Result},
     member::session::Session,
     seal,
+    web::visit::network,
 };
 
 /// From the start to the callback, and again from the callback to the yes.
@@ -77,7 +78,7 @@ pub async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<Secrets
     let secrets = Secrets { state: app.random_token()?, nonce: app.random_token()?, verifier: app.random_token()? };
     let (id, now, address) = (app.new_id(), app.now(), network(new.address));
     if count_of_address(conn, now, &address).await? >= PER_ADDRESS {
-        return Err(Error::TooMany);
+        return Err(Error::TooMany { seconds: LIFE.as_secs() });
     }
     make_room(conn, now).await?;
     sqlx::query(
@@ -135,18 +136,6 @@ async fn make_room(conn: &mut Conn, now: Millis) -> Result<()> {
     .execute(conn)
     .await?;
     Ok(())
-}
-
-/// What is counted as one address: an IPv4 address, or the /64 that one holder of IPv6 has to himself.
-fn network(address: &str) -> String {
-    match address.parse::<IpAddr>().map(|address| address.to_canonical()) {
-        Ok(IpAddr::V6(address)) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-        }
-        Ok(IpAddr::V4(address)) => address.to_string(),
-        Err(_) => String::new(),
-    }
 }
 
 /// Takes the attempt of a state: the first caller gets it, everyone after is told that it was used.

@@ -190,8 +190,8 @@ async fn take_back(app: &App, login: &LoginChannel, provider: &str, mut grant: G
             Err(refusal) => refusal,
         };
         match &refusal {
-            line::Error::Refused { status: 400, .. } if refreshed => return Ok(Deauthorized::Done),
-            line::Error::Refused { status: 400, .. } => match refresh(app, login, &mut grant).await? {
+            _ if is_dead_token(&refusal) && refreshed => return Ok(Deauthorized::Done),
+            _ if is_dead_token(&refusal) => match refresh(app, login, &mut grant).await? {
                 Refreshed::Yes => refreshed = true,
                 // Neither token lives: the person took the permission back in LINE already.
                 Refreshed::Refused => return Ok(Deauthorized::Done),
@@ -207,6 +207,11 @@ async fn take_back(app: &App, login: &LoginChannel, provider: &str, mut grant: G
             _ => return Ok(Deauthorized::Not(outcome_of(&refusal))),
         }
     }
+}
+
+/// LINE does not know the person's token, or not any more. Any other 400 is about us, and proves nothing.
+fn is_dead_token(refusal: &line::Error) -> bool {
+    matches!(refusal, line::Error::Refused { status: 400, message, .. } if message.contains("invalid token"))
 }
 
 enum Refreshed {

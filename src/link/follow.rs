@@ -6,11 +6,12 @@ use super::{
     Decision, Owner,
     attempt::{self, Attempt},
     callback::Arrival,
-    confirm, decide, find_active,
+    decide, find_active, find_owner,
     grant::{self, Holder},
     hold_owner,
     proof::Proof,
     refusal::{Cause, Restart},
+    tell,
 };
 use crate::{
     app::App,
@@ -18,7 +19,10 @@ use crate::{
     db::{Conn, Millis, Tx},
     error::Result,
     line_user::{self, Friend, Profile},
-    member::session::{self, Method},
+    member::{
+        self,
+        session::{self, Method},
+    },
     queue::{self, Job},
     web::cookie,
 };
@@ -34,6 +38,10 @@ pub async fn follow(
     let provider = restart.provider.as_str();
     let mut tx = app.db.begin().await?;
     let line_user_id = keep_line_user(&mut tx, app, now, provider, proof).await?;
+    if let Some(owner) = find_owner(&mut tx, &line_user_id).await? {
+        // The member before the link, as everybody does who ends links.
+        member::hold(&mut tx, &app.db, &owner.member_id).await?;
+    }
     let owner = hold_owner(&mut tx, &app.db, &line_user_id).await?;
     let member_id = arrival.session.as_ref().map(|session| session.member_id.as_str());
     let has_other = match member_id {
@@ -56,7 +64,7 @@ pub async fn follow(
         Decision::AlreadyYours => Err(Cause::AlreadyYours),
         Decision::MemberHasAnother => Err(Cause::ConflictMember),
         Decision::OwnedByAnother(owner) => {
-            confirm::tell_owner(&mut tx, app, provider, &line_user_id, owner).await?;
+            tell::owner(&mut tx, app, provider, &line_user_id, owner).await?;
             Err(Cause::ConflictLine)
         }
     };
@@ -136,11 +144,9 @@ async fn sign_in(
     grant: &str,
 ) -> Result<Response> {
     let (app, now) = (&arrival.app, arrival.app.now());
-    if let Some(old) = &arrival.session {
-        session::end(conn, &old.id_hash).await?;
-    }
     let method = Method::Line { link_id: owner.link_id.clone() };
-    let token = session::start(conn, app, &arrival.visit, &owner.member_id, &method).await?;
+    let token =
+        session::replace(conn, app, &arrival.visit, arrival.session.as_ref(), &owner.member_id, &method).await?;
     for former in grant::list_of_link(conn, &owner.link_id).await? {
         if former != grant {
             queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id: former }).await?;

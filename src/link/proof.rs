@@ -65,12 +65,22 @@ async fn check(
     attempt: &Attempt,
     reply: &TokenReply,
 ) -> Result<(Identity, Friend), Cause> {
-    let identity = verify(app, channel, attempt, reply)?;
+    let id_token = reply.id_token.as_ref().map_err(|error| {
+        tracing::warn!(%error, "LINE's token reply is of no use");
+        Cause::ProviderFault
+    })?;
+    let identity = verify(app, channel, attempt, id_token, &reply.tokens)?;
     let (identity, friend) = tokio::join!(complete(app, identity, &reply.tokens), friend(app, &reply.tokens));
     Ok((identity?, friend))
 }
 
-fn verify(app: &App, channel: &LoginChannel, attempt: &Attempt, reply: &TokenReply) -> Result<Identity, Cause> {
+fn verify(
+    app: &App,
+    channel: &LoginChannel,
+    attempt: &Attempt,
+    id_token: &str,
+    tokens: &UserTokens,
+) -> Result<Identity, Cause> {
     let expected = Expected {
         channel_id: &channel.channel_id,
         secret: &channel.secret,
@@ -78,9 +88,9 @@ fn verify(app: &App, channel: &LoginChannel, attempt: &Attempt, reply: &TokenRep
         nonce: &|nonce| seal::equal(&seal::hash(nonce), &attempt.nonce_hash),
         now: app.now().seconds(),
         started: attempt.created_at.seconds(),
-        access_token: &reply.tokens.access_token,
+        access_token: &tokens.access_token,
     };
-    id_token::verify_web(&reply.id_token, &expected).map_err(|rejection| {
+    id_token::verify_web(id_token, &expected).map_err(|rejection| {
         match rejection {
             Rejection::IssuedAt => {
                 tracing::error!("alarm: clock: LINE's ID token is from another time; check this machine's clock");

@@ -1,31 +1,33 @@
-//! Unlinking: at once here, then step by step at LINE ([`cleanup`]).
+//! Unlinking by the member: the page, the proof, and [`end`](mod@super::end).
 
 use askama::Template;
 use axum::{
-    Form,
     extract::{Query, State},
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
 
-use super::{Active, cleanup, find_active};
+use super::{
+    Active,
+    end::{self, Ending},
+    find_active,
+};
 use crate::{
     app::App,
     audit,
-    db::{Conn, Millis},
-    error::{Error, Result},
+    db::{Conn, Tx},
+    error::{Error, NextStep, Refusal, Result},
     kill,
     member::{
         self,
         guard::SignedIn,
-        password::{self, Verdict},
         session::{self, Method, Session},
+        step_up::{self, Proof},
     },
-    message,
-    queue::{self, Job},
     web::{
         cookie,
+        form::Form,
         page::{Page, html},
         picture,
         visit::Visit,
@@ -40,6 +42,7 @@ struct Unlink {
     label: String,
     line_name: String,
     picture: Option<String>,
+    has_password: bool,
     problem: Option<String>,
 }
 
@@ -51,6 +54,8 @@ pub struct Asked {
 #[derive(Deserialize)]
 pub struct Fields {
     provider: String,
+    /// Not asked of a member who has none.
+    #[serde(default)]
     password: String,
 }
 
@@ -66,11 +71,14 @@ pub async fn show(
         return Ok(Redirect::to("/account").into_response());
     };
     check_provider(&app, &provider)?;
-    let active = find_active(&mut *app.db.conn().await?, &session.member_id, &provider).await?;
-    match active {
-        Some(active) => html(&form(&app, &visit, provider, active, None)),
-        None => Ok(Redirect::to("/account").into_response()),
+    let mut conn = app.db.conn().await?;
+    let active = find_active(&mut conn, &session.member_id, &provider).await?;
+    let Some(active) = active else { return Ok(Redirect::to("/account").into_response()) };
+    if is_last_method(&mut conn, &active).await? {
+        return Err(last_method());
     }
+    let has_password = has_password(&mut conn, &app, &session, &here(&provider)).await?;
+    html(&form(&app, &visit, active, has_password, None))
 }
 
 /// `POST /account/unlink`. Repeating it changes nothing more.
@@ -84,23 +92,26 @@ pub async fn submit(
     let mut conn = app.db.conn().await?;
     let active = find_active(&mut conn, &session.member_id, &fields.provider).await?;
     let Some(active) = active else { return Ok(Redirect::to("/account").into_response()) };
-    let member = member::find(&mut conn, &session.member_id).await?.ok_or(Error::NotFound)?;
+    if is_last_method(&mut conn, &active).await? {
+        record_refusal(&mut conn, &app, &visit, &active, "last_method").await?;
+        return Err(last_method());
+    }
     drop(conn);
-    let verdict = password::verify(&app, member.password_hash.as_deref(), &fields.password).await?;
-    if verdict == Verdict::Wrong {
-        record_wrong_password(&app, &visit, &session, &active).await?;
-        let page = html(&form(&app, &visit, fields.provider, active, Some("problem.wrong_password")))?;
+    let proof = step_up::prove(&app, &visit, &session, &fields.password, &here(&fields.provider)).await?;
+    if proof != Proof::Given {
+        record_refusal(&mut *app.db.conn().await?, &app, &visit, &active, "credentials").await?;
+        let page = html(&form(&app, &visit, active, true, Some("problem.wrong_password")))?;
         return Ok((StatusCode::UNAUTHORIZED, page).into_response());
     }
 
     let mut tx = app.db.begin().await?;
-    end(&mut tx, &app, &visit, &session, &fields.provider, &active).await?;
-    // A session that came by this link ends with it; the password just given makes a new one of it, if it lives still.
-    let token = match session.method.as_str() {
-        "line" => session::rotate(&mut tx, &app, &visit, &session, &Method::Password).await?,
-        _ => None,
-    };
-    session::end_by_link(&mut tx, &active.link_id).await?;
+    // One unlink of a member after the other: two at once would each leave the other link as the last way in.
+    let held = member::hold(&mut tx, &app.db, &session.member_id).await?;
+    held.ok_or_else(|| Error::SignIn { return_to: here(&active.provider) })?;
+    if is_last_method(&mut tx, &active).await? {
+        return Err(last_method());
+    }
+    let token = unlink(&mut tx, &app, &visit, &session, &active).await?;
     kill::point("unlink.recorded");
     tx.commit().await?;
     kill::point("unlink.committed");
@@ -113,71 +124,78 @@ pub async fn submit(
     })
 }
 
+/// Ends the link and the sessions that came by it; gives the new value of this session's cookie, where it changes.
+async fn unlink(tx: &mut Tx, app: &App, visit: &Visit, session: &Session, active: &Active) -> Result<Option<String>> {
+    let ending = Ending { reason: "member", action: "unlinked", address: Some(&visit.address) };
+    end::end(tx, app, active, ending).await?;
+    // What this browser may do has changed, so its session gets a new id, if it lives still. One that came by this
+    // link ends with it; the password just given makes a new one of it.
+    let token = match session.method.as_str() {
+        "line" => session::rotate(tx, app, visit, session, &Method::Password).await?,
+        _ => session::renew(tx, app, session).await?,
+    };
+    session::end_by_link(tx, &active.link_id).await?;
+    Ok(token)
+}
+
 /// A name from outside reaches the database only where it is one of ours.
 fn check_provider(app: &App, provider: &str) -> Result<()> {
     if app.config.provider.contains_key(provider) { Ok(()) } else { Err(Error::NotFound) }
 }
 
-/// Ends the link with all that hangs on it but its sessions, unless somebody was quicker.
-async fn end(
-    conn: &mut Conn,
-    app: &App,
-    visit: &Visit,
-    session: &Session,
-    provider: &str,
-    active: &Active,
-) -> Result<()> {
-    let now = app.now();
-    if !end_link(conn, now, &active.link_id, "member").await? {
-        return Ok(());
-    }
-    message::cancel_waiting(conn, now, &active.link_id).await?;
-    let has_menu = app.config.channels_of(provider).next().is_some();
-    cleanup::begin(conn, now, &active.link_id, has_menu).await?;
-    for channel in app.config.channels_of(provider) {
-        let menu = Job::UserMenu { line_user_id: active.line_user_id.clone(), channel: channel.clone() };
-        queue::enqueue(conn, now, now, &menu).await?;
-    }
-    let entry = audit::Entry {
-        action: "unlinked",
-        member_id: Some(&session.member_id),
-        subject: Some(&active.link_id),
-        provider: Some(provider),
-        address: Some(&visit.address),
-        ..Default::default()
-    };
-    audit::insert(conn, now, entry).await
+/// Whether the link is the only way in that its member has: no password, and no other link that signs in.
+async fn is_last_method(conn: &mut Conn, active: &Active) -> Result<bool> {
+    let last: Option<String> = sqlx::query_scalar(
+        "SELECT m.id FROM members m WHERE m.id = $1 AND m.password_hash IS NULL AND NOT EXISTS (
+           SELECT 1 FROM links l
+           WHERE l.member_id = m.id AND l.id <> $2 AND l.ended_at IS NULL AND l.suspended_at IS NULL)",
+    )
+    .bind(&active.member_id)
+    .bind(&active.link_id)
+    .fetch_optional(conn)
+    .await?;
+    Ok(last.is_some())
 }
 
-async fn end_link(conn: &mut Conn, now: Millis, link_id: &str, reason: &str) -> Result<bool> {
-    let ended = sqlx::query("UPDATE links SET ended_at = $1, end_reason = $2 WHERE id = $3 AND ended_at IS NULL")
-        .bind(now)
-        .bind(reason)
-        .bind(link_id)
-        .execute(conn)
-        .await?;
-    Ok(ended.rows_affected() == 1)
+/// Whether the form asks for a password. Without one to ask for, a code by mail must have been given lately.
+pub async fn has_password(conn: &mut Conn, app: &App, session: &Session, return_to: &str) -> Result<bool> {
+    let member = member::find(conn, &session.member_id).await?.ok_or(Error::NotFound)?;
+    if member.password_hash.is_none() && !session.is_fresh(app.now()) {
+        return Err(Error::Reauth { return_to: return_to.to_owned() });
+    }
+    Ok(member.password_hash.is_some())
 }
 
-async fn record_wrong_password(app: &App, visit: &Visit, session: &Session, active: &Active) -> Result<()> {
+fn last_method() -> Error {
+    let next = NextStep::Link("/password/change".into());
+    let refusal = Refusal { status: StatusCode::CONFLICT, key: "last_method", reason: "last_method", next };
+    Error::Refused(Box::new(refusal))
+}
+
+async fn record_refusal(conn: &mut Conn, app: &App, visit: &Visit, active: &Active, reason: &str) -> Result<()> {
     let entry = audit::Entry {
         action: "unlink_refused",
-        reason: Some("credentials"),
-        member_id: Some(&session.member_id),
+        reason: Some(reason),
+        member_id: Some(&active.member_id),
         subject: Some(&active.link_id),
         address: Some(&visit.address),
         ..Default::default()
     };
-    audit::insert(&mut *app.db.conn().await?, app.now(), entry).await
+    audit::insert(conn, app.now(), entry).await
 }
 
-fn form(app: &App, visit: &Visit, provider: String, active: Active, problem: Option<&str>) -> Unlink {
+fn here(provider: &str) -> String {
+    format!("/account/unlink?provider={provider}")
+}
+
+fn form(app: &App, visit: &Visit, active: Active, has_password: bool, problem: Option<&str>) -> Unlink {
     let page = Page::new(app, visit);
     Unlink {
-        label: app.config.label_of(&provider),
-        provider,
+        label: app.config.label_of(&active.provider),
+        provider: active.provider,
         line_name: active.display_name,
         picture: picture::allowed(app, active.picture_url.as_deref()),
+        has_password,
         problem: problem.map(|key| page.t(key).to_owned()),
         page,
     }

@@ -32,6 +32,17 @@ pub enum Who {
     Member,
 }
 
+/// What the door asks of a route.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    pub who: Who,
+    /// Counted by address.
+    pub is_costly: bool,
+}
+
+/// Most bytes of header names and values; ours and those of browsers are far shorter.
+const LONGEST_HEAD: usize = 16 * 1024;
+
 /// A signed-in member's session, as a handler's argument.
 #[derive(Debug, Clone)]
 pub struct SignedIn(pub Session);
@@ -41,8 +52,8 @@ pub struct SignedIn(pub Session);
 pub struct MaybeSession(pub Option<Session>);
 
 /// Runs before each handler of a page.
-pub async fn door(State((app, who)): State<(App, Who)>, request: Request, next: Next) -> Response {
-    if who == Who::Anyone {
+pub async fn door(State((app, entry)): State<(App, Entry)>, request: Request, next: Next) -> Response {
+    if entry.who == Who::Anyone {
         return next.run(request).await;
     }
     let request_id = request_id(&request);
@@ -57,7 +68,7 @@ pub async fn door(State((app, who)): State<(App, Who)>, request: Request, next: 
         Ok(visit) => visit,
         Err(error) => return error.into_response(),
     };
-    let answer = match enter(&app, who, &visit, found, request).await {
+    let answer = match enter(&app, entry, &visit, found, request).await {
         Ok(request) => next.run(request).await,
         Err(error) => error.into_response(),
     };
@@ -67,15 +78,23 @@ pub async fn door(State((app, who)): State<(App, Who)>, request: Request, next: 
 /// Lets a request in, with its visit and session, or says why not.
 async fn enter(
     app: &App,
-    who: Who,
+    entry: Entry,
     visit: &Visit,
     found: Result<Option<Session>>,
     request: Request<Body>,
 ) -> Result<Request<Body>> {
     check_host(app, &request)?;
+    check_head(request.headers())?;
+    if !matches!(*request.method(), Method::GET | Method::HEAD | Method::POST) {
+        // No route has it, and the router names those that are. Without a visit no handler could run.
+        return Ok(request);
+    }
+    if entry.is_costly {
+        check_rate(app, &visit.address)?;
+    }
     let session = found?;
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    if who == Who::Member && session.is_none() {
+    if entry.who == Who::Member && session.is_none() {
         // A form is not replayed after the sign-in: the person returns to the account page instead.
         let return_to = if reads { visit.here.clone() } else { "/account".to_owned() };
         return Err(Error::SignIn { return_to });
@@ -136,6 +155,16 @@ fn check_host(app: &App, request: &Request) -> Result<()> {
         None => request.uri().authority().map(|authority| authority.as_str()).unwrap_or_default(),
     };
     if asked.eq_ignore_ascii_case(&ours) { Ok(()) } else { Err(Error::BadRequest("foreign Host")) }
+}
+
+fn check_head(headers: &HeaderMap) -> Result<()> {
+    let length: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if length > LONGEST_HEAD { Err(Error::HeadTooLarge) } else { Ok(()) }
+}
+
+/// Counts a costly request of an address.
+fn check_rate(app: &App, address: &str) -> Result<()> {
+    app.limiter.check(address).map_err(|wait| Error::TooMany { seconds: wait.as_secs() + 1 })
 }
 
 /// Whose request it is: the peer's or, where that is a listed proxy, the last one named by a listed proxy.

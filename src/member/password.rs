@@ -1,18 +1,22 @@
 //! Passwords: argon2id, a bounded number at one time, and one path whatever the account is.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash};
+use axum::http::StatusCode;
 use tokio::task::spawn_blocking;
 
 use crate::{
     app::App,
     config,
     error::{Error, Result},
+    web::page::Page,
 };
 
-pub const SHORTEST: usize = 8;
+/// Longest password in bytes: more is neither cut nor hashed.
 pub const LONGEST: usize = 1024;
+/// A password that zxcvbn guesses in fewer tries is known to those who guess.
+const FEWEST_GUESSES: u64 = 1_000_000;
 /// How long a caller waits for its turn before being told to try again.
 const WAIT: Duration = Duration::from_secs(3);
 /// Verified where there is no password, so that the answer takes as long.
@@ -33,15 +37,67 @@ pub enum Verdict {
 pub enum Problem {
     Short,
     Long,
+    /// It holds a NUL, which no person types.
+    Unreadable,
+    /// Known, or easily guessed from what everybody knows of its owner.
+    Weak,
 }
 
-/// Length in bytes, verbatim: nothing is trimmed or cut.
-pub fn check_new(password: &str) -> Result<(), Problem> {
-    match password.len() {
-        ..SHORTEST => Err(Problem::Short),
-        SHORTEST..=LONGEST => Ok(()),
-        _ => Err(Problem::Long),
+impl Problem {
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Short | Self::Weak => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Long | Self::Unreadable => StatusCode::BAD_REQUEST,
+        }
     }
+
+    /// What the person is told.
+    pub fn words(self, app: &App, page: &Page) -> String {
+        match self {
+            Self::Short => page.with("problem.password_short", &[&app.config.security.password_length.to_string()]),
+            Self::Long => page.t("problem.password_long").to_owned(),
+            Self::Unreadable => page.t("problem.password_unreadable").to_owned(),
+            Self::Weak => page.t("problem.password_weak").to_owned(),
+        }
+    }
+}
+
+/// Hashes a new password, or says why it is not taken. `about` is what is known of its owner.
+pub async fn hash_new(app: &App, password: &str, about: &[&str]) -> Result<Result<String, Problem>> {
+    if let Err(problem) = check_shape(password, app.config.security.password_length) {
+        return Ok(Err(problem));
+    }
+    let known = words_of(&[about, &[app.config.company.as_str(), "musubi", "line"]].concat());
+    let (cost, password) = (app.config.security.password_hash.clone(), password.to_owned());
+    run(
+        app,
+        move || if is_weak(&password, &known) { Ok(Err(Problem::Weak)) } else { hash_now(&cost, &password).map(Ok) },
+    )
+    .await?
+}
+
+/// Verbatim: nothing is trimmed, cut, or asked to be of several kinds.
+fn check_shape(password: &str, shortest: usize) -> Result<(), Problem> {
+    match password {
+        _ if password.len() > LONGEST => Err(Problem::Long),
+        _ if password.contains('\0') => Err(Problem::Unreadable),
+        _ if password.chars().count() < shortest => Err(Problem::Short),
+        _ => Ok(()),
+    }
+}
+
+fn is_weak(password: &str, known: &[String]) -> bool {
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    zxcvbn::zxcvbn(password, &known).guesses() < FEWEST_GUESSES
+}
+
+/// Texts about somebody, whole and word by word.
+fn words_of(texts: &[&str]) -> Vec<String> {
+    let words = texts.iter().flat_map(|text| {
+        let parts = text.split(|c: char| !c.is_alphanumeric()).filter(|part| part.chars().count() > 1);
+        [text.trim().to_owned(), text.split_whitespace().collect()].into_iter().chain(parts.map(str::to_owned))
+    });
+    words.take(100).collect()
 }
 
 /// Hashes with today's cost, as a PHC string.
@@ -76,6 +132,7 @@ pub async fn verify(app: &App, stored: Option<&str>, password: &str) -> Result<V
 async fn run<T: Send + 'static>(app: &App, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let turn = tokio::time::timeout(WAIT, app.hashing.clone().acquire_owned()).await;
     let turn = turn.map_err(|_| Error::Busy)?.map_err(Error::internal)?;
+    app.hashed.fetch_add(1, Ordering::Relaxed);
     let done = spawn_blocking(move || {
         let done = work();
         drop(turn);
@@ -117,16 +174,119 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_bytes_and_verbatim() {
+    fn p05_lengths_are_characters_up_to_a_number_of_bytes() {
         for (password, expected) in [
             ("1234567".to_owned(), Err(Problem::Short)),
             ("12345678".to_owned(), Ok(())),
             ("       ".to_owned() + " ", Ok(())),
-            ("🔑🔑".to_owned(), Ok(())),
+            ("🔑🔑🔑🔑🔑🔑🔑".to_owned(), Err(Problem::Short)),
+            ("🔑🔑🔑🔑🔑🔑🔑🔑".to_owned(), Ok(())),
+            ("x".repeat(64), Ok(())),
             ("x".repeat(1024), Ok(())),
             ("x".repeat(1025), Err(Problem::Long)),
+            ("é".repeat(513), Err(Problem::Long)),
+            ("long enough\0".to_owned(), Err(Problem::Unreadable)),
         ] {
-            assert_eq!(check_new(&password), expected, "{} bytes", password.len());
+            assert_eq!(check_shape(&password, 8), expected, "{} bytes", password.len());
         }
+        assert_eq!(check_shape("fourteen chars", 15), Err(Problem::Short));
+    }
+
+    #[test]
+    fn p13_what_everybody_knows_is_weak() {
+        let known = words_of(&["hanako.yamada@example.jp", "Hanako Yamada", "Example Company", "musubi", "line"]);
+        for password in [
+            "password",
+            "password1",
+            "Password1!",
+            "P@ssw0rd",
+            "12345678",
+            "123456789",
+            "1234567890",
+            "qwertyuiop",
+            "iloveyou",
+            "sunshine",
+            "princess",
+            "football",
+            "baseball",
+            "superman",
+            "trustno1",
+            "letmein1",
+            "welcome1",
+            "abc12345",
+            "1q2w3e4r",
+            "1qaz2wsx",
+            "zaq12wsx",
+            "qwerty123",
+            "asdfghjkl",
+            "zxcvbnm1",
+            "11111111",
+            "00000000",
+            "88888888",
+            "aaaaaaaa",
+            "abababab",
+            "abcdefgh",
+            "87654321",
+            "20261120",
+            "19900101",
+            "sakura123",
+            "passw0rd",
+            "starwars",
+            "whatever",
+            "computer",
+            "michelle",
+            "jennifer",
+            "corvette",
+            "mercedes",
+            "dolphins",
+            "liverpool",
+            "chocolate",
+            "butterfly",
+            "jonathan",
+            "internet",
+            "hello123",
+            "admin123",
+            "changeme",
+            "example company",
+            "examplecompany",
+            "ExampleCompany1",
+            "company1",
+            "musubi123",
+            "musubimusubi",
+            "lineline1",
+            "hanako.yamada@example.jp",
+            "hanakoyamada",
+            "Hanako123",
+            "yamada99",
+            "Yamada2026",
+            "asdfasdf",
+            "qwertyui",
+            "poiuytrewq",
+            "        ",
+        ] {
+            assert!(is_weak(password, &known), "{password}");
+        }
+        for password in [
+            "correct horse battery",
+            "ti7Qz-m2Lk",
+            "さくらのきのしたで",
+            "🔑🚪🪟🛏️🧸📚🎹🧵",
+            "Bx9$kT2vQ",
+            &"x7Lq".repeat(20),
+        ] {
+            assert!(!is_weak(password, &known), "{password}");
+        }
+    }
+
+    /// What it costs to look at the longest that is looked at.
+    #[test]
+    fn p13_a_look_is_cheap() {
+        let known = words_of(&["hanako.yamada@example.jp", &"na me ".repeat(16), "Example Company"]);
+        let start = std::time::Instant::now();
+        for password in ["p4$$w0rd".repeat(128), "é1!a".repeat(200), "1111222233334444".repeat(60), "aB3".repeat(300)]
+        {
+            is_weak(&password, &known);
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     }
 }

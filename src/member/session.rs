@@ -2,13 +2,21 @@
 //!
 //! The cookie holds 256 random bits; the table holds their hash. A row is made at sign-in in the sign-in's
 //! own transaction, is never re-created, and is deleted at its end, so that nothing can bring it back.
+//!
+//! Every change of what a browser may do gives it a new id: the old one is dead from the commit on. What makes or
+//! ends sessions of a member holds the member's row, so that no session slips past an end to all of them. Who holds
+//! a link too took that first.
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
+
 use crate::{
     app::App,
-    db::{Conn, Millis},
-    error::Result,
+    audit,
+    db::{Conn, Db, Millis, with_lock},
+    error::{Error, NextStep, Refusal, Result},
+    mail::{self, Mail},
     seal,
     web::visit::Visit,
 };
@@ -19,6 +27,8 @@ const ABSOLUTE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const FRESH: Duration = Duration::from_secs(10 * 60);
 /// Last-seen is written at most this often.
 const TOUCH: Duration = Duration::from_secs(60);
+/// Live sessions of one member; the next sign-in ends the one that was not seen for longest.
+pub const AT_MOST: i64 = 10;
 
 /// How a session was made. LINE's silent sign-in never counts as a proof of the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +59,17 @@ pub struct Session {
     pub disabled_at: Option<Millis>,
 }
 
+/// A live session as its member sees it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Listed {
+    pub lineage_id: String,
+    pub method: String,
+    pub created_at: Millis,
+    pub last_seen_at: Millis,
+    pub user_agent: String,
+    pub address: String,
+}
+
 impl Session {
     /// Whether the member proved to be there within the last ten minutes, by the password or a code by mail.
     pub fn is_fresh(&self, now: Millis) -> bool {
@@ -58,8 +79,24 @@ impl Session {
 
 /// Makes a session for a member who just proved to be one; gives the cookie's value.
 pub async fn start(conn: &mut Conn, app: &App, visit: &Visit, member_id: &str, method: &Method) -> Result<String> {
-    let lineage_id = app.new_id();
-    insert(conn, app, visit, member_id, &lineage_id, method).await
+    replace(conn, app, visit, None, member_id, method).await
+}
+
+/// [`start`], in a browser that had another session, anybody's: that one ends.
+pub async fn replace(
+    conn: &mut Conn,
+    app: &App,
+    visit: &Visit,
+    old: Option<&Session>,
+    member_id: &str,
+    method: &Method,
+) -> Result<String> {
+    let member = hold(conn, &app.db, member_id).await?.ok_or_else(unavailable)?;
+    if let Some(old) = old {
+        end(conn, &old.id_hash).await?;
+    }
+    make_room(conn, app, visit, &member).await?;
+    insert(conn, app, visit, member_id, &app.new_id(), method).await
 }
 
 /// Replaces a session by one just authenticated by `method`, of the same lineage; none where it ended meanwhile.
@@ -70,15 +107,79 @@ pub async fn rotate(
     old: &Session,
     method: &Method,
 ) -> Result<Option<String>> {
-    if !end(conn, &old.id_hash).await? {
+    if hold(conn, &app.db, &old.member_id).await?.is_none() || !end(conn, &old.id_hash).await? {
         return Ok(None);
     }
     insert(conn, app, visit, &old.member_id, &old.lineage_id, method).await.map(Some)
 }
 
+/// A member who may have sessions.
+#[derive(sqlx::FromRow)]
+struct Holder {
+    id: String,
+    email: String,
+    locale: Option<String>,
+}
+
+/// Holds the row of a member, where they may have sessions, until the end of the transaction: whoever ends all of
+/// them waits and then sees the new one, or was first and is seen here.
+async fn hold(conn: &mut Conn, db: &Db, member_id: &str) -> Result<Option<Holder>> {
+    let statement = with_lock!(
+        "SELECT id, email, locale FROM members WHERE id = $1 AND disabled_at IS NULL AND deleted_at IS NULL",
+        "FOR NO KEY UPDATE"
+    );
+    Ok(sqlx::query_as(db.locking(statement)).bind(member_id).fetch_optional(conn).await?)
+}
+
+/// The member was disabled between the proof and the session.
+fn unavailable() -> Error {
+    Error::Refused(Box::new(Refusal {
+        status: StatusCode::FORBIDDEN,
+        key: "account_unavailable",
+        reason: "unavailable",
+        next: NextStep::Link("/sign-in".into()),
+    }))
+}
+
+/// Ends the sessions that are one too many with the next, and tells the member.
+async fn make_room(conn: &mut Conn, app: &App, visit: &Visit, member: &Holder) -> Result<()> {
+    let now = app.now();
+    let ended: Vec<String> = sqlx::query_scalar(
+        "DELETE FROM sessions WHERE id_hash IN
+           (SELECT id_hash FROM sessions WHERE member_id = $1 AND idle_expires_at > $2 AND expires_at > $2
+            ORDER BY last_seen_at DESC, created_at DESC, lineage_id DESC LIMIT 1000 OFFSET $3)
+         RETURNING lineage_id",
+    )
+    .bind(&member.id)
+    .bind(now)
+    .bind(AT_MOST - 1)
+    .fetch_all(&mut *conn)
+    .await?;
+    for lineage_id in &ended {
+        let entry = audit::Entry {
+            action: "session_ended",
+            reason: Some("too_many"),
+            member_id: Some(&member.id),
+            subject: Some(lineage_id),
+            address: Some(&visit.address),
+            ..Default::default()
+        };
+        audit::insert(conn, now, entry).await?;
+    }
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let locale = member.locale.as_deref().unwrap_or(&app.config.default_locale);
+    let to = mail::To { email: &member.email, member_id: Some(&member.id), locale };
+    mail::queue(conn, app, to, &Mail::SessionEnded).await
+}
+
 /// Gives a session a new id and leaves the rest as it is, for a change of what its member may do; gives the cookie's
 /// new value, none where the session ended meanwhile.
 pub async fn renew(conn: &mut Conn, app: &App, old: &Session) -> Result<Option<String>> {
+    if hold(conn, &app.db, &old.member_id).await?.is_none() {
+        return Ok(None);
+    }
     let token = app.random_token()?;
     let renewed = sqlx::query("UPDATE sessions SET id_hash = $1 WHERE id_hash = $2")
         .bind(seal::hash(&token))
@@ -155,7 +256,43 @@ pub async fn end(conn: &mut Conn, id_hash: &str) -> Result<bool> {
     Ok(ended.rows_affected() == 1)
 }
 
-/// Ends all sessions of a member but the one with the id hash `but`; gives their number.
+/// The live sessions of a member, the newest first.
+pub async fn list(conn: &mut Conn, now: Millis, member_id: &str) -> Result<Vec<Listed>> {
+    let rows = sqlx::query_as(
+        "SELECT lineage_id, method, created_at, last_seen_at, user_agent, address FROM sessions
+         WHERE member_id = $1 AND idle_expires_at > $2 AND expires_at > $2 ORDER BY created_at DESC, lineage_id DESC",
+    )
+    .bind(member_id)
+    .bind(now)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows)
+}
+
+/// Ends the member's own session of this lineage; false where there is none.
+pub async fn end_of_lineage(conn: &mut Conn, db: &Db, member_id: &str, lineage_id: &str) -> Result<bool> {
+    hold(conn, db, member_id).await?;
+    let ended = sqlx::query("DELETE FROM sessions WHERE member_id = $1 AND lineage_id = $2")
+        .bind(member_id)
+        .bind(lineage_id)
+        .execute(conn)
+        .await?;
+    Ok(ended.rows_affected() > 0)
+}
+
+/// Ends the member's sessions of all other lineages; gives their number.
+pub async fn end_others(conn: &mut Conn, db: &Db, session: &Session) -> Result<u64> {
+    hold(conn, db, &session.member_id).await?;
+    let ended = sqlx::query("DELETE FROM sessions WHERE member_id = $1 AND lineage_id <> $2")
+        .bind(&session.member_id)
+        .bind(&session.lineage_id)
+        .execute(conn)
+        .await?;
+    Ok(ended.rows_affected())
+}
+
+/// Ends all sessions of a member but the one with the id hash `but`; gives their number. The caller holds the
+/// member's row by changing it.
 pub async fn end_all(conn: &mut Conn, member_id: &str, but: Option<&str>) -> Result<u64> {
     let ended = sqlx::query("DELETE FROM sessions WHERE member_id = $1 AND id_hash <> $2")
         .bind(member_id)

@@ -2,26 +2,29 @@
 
 use askama::Template;
 use axum::{
-    Form,
     extract::{Query, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
 
 use super::{
-    email_key, find_by_email_key,
+    Member, code, device, email_key, find, find_by_email_key,
     guard::{MaybeSession, SignedIn},
-    password::{self, Verdict},
+    hold_by_password,
+    password::Verdict,
     rehash,
-    session::{self, Method},
+    session::{self, Method, Session},
+    throttle::{self, Guesser},
 };
 use crate::{
     app::App,
     audit,
+    db::Conn,
     error::Result,
     web::{
         cookie,
+        form::Form,
         page::{Page, html},
         return_to,
         visit::Visit,
@@ -34,6 +37,7 @@ struct SignIn {
     page: Page,
     email: String,
     return_to: String,
+    done: Option<&'static str>,
     problem: Option<String>,
     providers: Vec<ProviderButton>,
     reauth: bool,
@@ -49,6 +53,9 @@ pub struct Asked {
     #[serde(default)]
     return_to: String,
     reauth: Option<String>,
+    done: Option<String>,
+    /// The code is on its way.
+    sent: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -67,8 +74,20 @@ pub async fn show(
     Query(asked): Query<Asked>,
 ) -> Result<Response> {
     let reauth = session.filter(|_| asked.reauth.is_some());
+    if let Some(session) = &reauth {
+        let member = find(&mut *app.db.conn().await?, &session.member_id).await?;
+        if member.is_some_and(|member| member.password_hash.is_none()) {
+            return code::show(&app, &visit, session, &asked.return_to, asked.sent.is_some());
+        }
+    }
     let email = reauth.as_ref().map(|session| session.email.clone()).unwrap_or_default();
-    html(&form(&app, &visit, email, &asked.return_to, reauth.is_some()))
+    let mut page = form(&app, &visit, email, &asked.return_to, reauth.is_some());
+    page.done = match asked.done.as_deref() {
+        Some("reset") => Some("done.reset"),
+        Some("email_changed") => Some("done.email_changed"),
+        _ => None,
+    };
+    html(&page)
 }
 
 /// `POST /sign-in`. Unknown, wrong and disabled take one path and get one answer.
@@ -76,48 +95,76 @@ pub async fn submit(
     State(app): State<App>,
     visit: Visit,
     MaybeSession(old): MaybeSession,
+    headers: HeaderMap,
     Form(fields): Form<Fields>,
 ) -> Result<Response> {
-    let member = match email_key(&fields.email) {
-        Some(key) => find_by_email_key(&mut *app.db.conn().await?, &key).await?,
-        None => None,
-    };
+    let (member, guesser) = look_up(&app, &headers, old.as_ref(), &fields.email).await?;
     let stored = member.as_ref().and_then(|member| member.password_hash.as_deref());
-    let verdict = password::verify(&app, stored, &fields.password).await?;
-    let member = member.filter(|member| verdict != Verdict::Wrong && member.disabled_at.is_none());
+    let verdict = throttle::compare(&app, &guesser, stored, &fields.password).await?;
 
-    let now = app.now();
     let mut tx = app.db.begin().await?;
-    let entry = audit::Entry {
-        action: if member.is_some() { "signed_in" } else { "sign_in_refused" },
-        reason: member.is_none().then_some("credentials"),
-        member_id: member.as_ref().map(|member| member.id.as_str()),
-        address: Some(&visit.address),
-        data: serde_json::json!({ "method": "password" }),
-        ..Default::default()
+    let member = match member.as_ref().filter(|_| verdict != Verdict::Wrong) {
+        // Not where it was disabled, or got another password, while this one was compared.
+        Some(member) if hold_by_password(&mut tx, &app.db, &member.id, stored).await? => member,
+        _ => {
+            refuse(&mut tx, &app, &visit, &guesser).await?;
+            tx.commit().await?;
+            let mut page = form(&app, &visit, fields.email, &fields.return_to, old.is_some());
+            page.problem = Some(page.page.t("problem.wrong_credentials").to_owned());
+            return Ok((StatusCode::UNAUTHORIZED, html(&page)?).into_response());
+        }
     };
-    audit::insert(&mut tx, now, entry).await?;
-    let Some(member) = member else {
-        tx.commit().await?;
-        let reauth = old.is_some();
-        let mut page = form(&app, &visit, fields.email, &fields.return_to, reauth);
-        page.problem = Some(page.page.t("problem.wrong_credentials").to_owned());
-        return Ok((StatusCode::UNAUTHORIZED, html(&page)?).into_response());
-    };
-    if let (Verdict::RightButOld(new), Some(old)) = (&verdict, &member.password_hash) {
+    if let (Verdict::RightButOld(new), Some(old)) = (&verdict, stored) {
         rehash(&mut tx, &member.id, old, new).await?;
     }
-    if let Some(old) = old {
-        session::end(&mut tx, &old.id_hash).await?;
-    }
-    let token = session::start(&mut tx, &app, &visit, &member.id, &Method::Password).await?;
+    throttle::succeed(&mut tx, &app, &guesser).await?;
+    let token = session::replace(&mut tx, &app, &visit, old.as_ref(), &member.id, &Method::Password).await?;
+    let known = device::remember(&mut tx, &app, &headers, &member.id).await?;
+    audit::insert(&mut tx, app.now(), entry(&visit, "signed_in", Some(&member.id))).await?;
     tx.commit().await?;
 
     let target = match return_to::path(&fields.return_to, &app.config.public_url) {
         path if path == "/" => "/account".to_owned(),
         path => path,
     };
-    Ok((cookie::set(&app.config, cookie::SESSION, &token, None), Redirect::to(&target)).into_response())
+    Ok((cookie::set(&app.config, cookie::SESSION, &token, None), known, Redirect::to(&target)).into_response())
+}
+
+/// The account that an address names, and who guesses at it. The same is asked for an address that is nobody's.
+async fn look_up(
+    app: &App,
+    headers: &HeaderMap,
+    session: Option<&Session>,
+    email: &str,
+) -> Result<(Option<Member>, Guesser)> {
+    let account = email_key(email);
+    let key = account.as_deref().unwrap_or_default();
+    let mut conn = app.db.conn().await?;
+    let member = find_by_email_key(&mut conn, key).await?;
+    let device = device::find(&mut conn, app, headers, key).await?;
+    let own = session.filter(|session| member.as_ref().is_some_and(|member| member.id == session.member_id));
+    let guesser = match (own, device) {
+        (Some(session), _) => Guesser::Member { member_id: session.member_id.clone() },
+        (None, Some((token_hash, member_id))) => Guesser::Known { token_hash, member_id },
+        (None, None) => Guesser::Unknown { account: account.unwrap_or_else(|| email.trim().to_lowercase()) },
+    };
+    Ok((member, guesser))
+}
+
+async fn refuse(conn: &mut Conn, app: &App, visit: &Visit, guesser: &Guesser) -> Result<()> {
+    throttle::fail(conn, app, guesser).await?;
+    let refused = audit::Entry { reason: Some("credentials"), ..entry(visit, "sign_in_refused", None) };
+    audit::insert(conn, app.now(), refused).await
+}
+
+fn entry<'a>(visit: &'a Visit, action: &'a str, member_id: Option<&'a str>) -> audit::Entry<'a> {
+    audit::Entry {
+        action,
+        member_id,
+        address: Some(&visit.address),
+        data: serde_json::json!({ "method": "password" }),
+        ..Default::default()
+    }
 }
 
 /// `POST /sign-out`
@@ -144,6 +191,7 @@ fn form(app: &App, visit: &Visit, email: String, target: &str, reauth: bool) -> 
         page: Page::new(app, visit),
         email,
         return_to: return_to::path(target, &app.config.public_url),
+        done: None,
         problem: None,
         providers,
         reauth,

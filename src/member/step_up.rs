@@ -3,8 +3,9 @@
 
 use super::{
     find,
-    password::{self, Verdict},
+    password::Verdict,
     session::Session,
+    throttle::{self, Guesser},
 };
 use crate::{
     app::App,
@@ -21,7 +22,7 @@ pub enum Proof {
 }
 
 /// Whether `session`'s member just proved to be there. Without a password to ask for, and without a fresh code,
-/// the answer is [`Error::Reauth`] with `return_to`.
+/// the answer is [`Error::Reauth`] with `return_to`; after too many tries it is [`Error::TooMany`].
 pub async fn prove(app: &App, _visit: &Visit, session: &Session, password: &str, return_to: &str) -> Result<Proof> {
     let member = find(&mut *app.db.conn().await?, &session.member_id).await?.ok_or(Error::NotFound)?;
     let Some(stored) = &member.password_hash else {
@@ -31,8 +32,12 @@ pub async fn prove(app: &App, _visit: &Visit, session: &Session, password: &str,
             Err(Error::Reauth { return_to: return_to.to_owned() })
         };
     };
-    match password::verify(app, Some(stored), password).await? {
+    let guesser = Guesser::Member { member_id: session.member_id.clone() };
+    match throttle::compare(app, &guesser, Some(stored), password).await? {
         Verdict::Wrong => Ok(Proof::Wrong),
-        Verdict::Right | Verdict::RightButOld(_) => Ok(Proof::Given),
+        Verdict::Right | Verdict::RightButOld(_) => {
+            throttle::succeed(&mut *app.db.conn().await?, app, &guesser).await?;
+            Ok(Proof::Given)
+        }
     }
 }

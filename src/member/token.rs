@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use crate::{
     app::App,
+    audit,
     db::{Conn, Millis},
     error::Result,
     seal,
+    web::visit::Visit,
 };
+
+/// Tries that a code has.
+const CODE_TRIES: i64 = 5;
 
 /// What a token allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +131,34 @@ pub async fn void_of_member(conn: &mut Conn, now: Millis, member_id: &str) -> Re
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Counts a try at the code of a session before it is compared; gives the code's hash, unless it had its tries.
+pub async fn count_try(conn: &mut Conn, now: Millis, member_id: &str, lineage_id: &str) -> Result<Option<String>> {
+    let hash = sqlx::query_scalar(
+        "UPDATE tokens SET tries = tries + 1, voided_at = CASE WHEN tries >= $1 THEN $2 END
+         WHERE purpose = 'code' AND member_id = $3 AND subject = $4
+           AND used_at IS NULL AND voided_at IS NULL AND expires_at > $2
+         RETURNING CASE WHEN voided_at IS NULL THEN token_hash END",
+    )
+    .bind(CODE_TRIES)
+    .bind(now)
+    .bind(member_id)
+    .bind(lineage_id)
+    .fetch_optional(conn)
+    .await?;
+    Ok(hash.flatten())
+}
+
+/// Records that a token was shown which is wrong, used, void or late; nothing tells the person which.
+pub async fn record_refusal(app: &App, visit: &Visit, purpose: Purpose) -> Result<()> {
+    let entry = audit::Entry {
+        action: "token_refused",
+        reason: Some(purpose.word()),
+        address: Some(&visit.address),
+        ..Default::default()
+    };
+    audit::insert(&mut *app.db.conn().await?, app.now(), entry).await
 }
 
 /// Deletes tokens long past, some at a time.

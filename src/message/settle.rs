@@ -93,7 +93,8 @@ async fn repeat(app: &App, tried: &Try, next: Millis, note: Option<&str>) -> Res
     Ok(())
 }
 
-/// Closes the request; false where this try is not its last claim.
+/// Closes the request; false where this try is not its last claim. A refused one is forgotten by its deliveries,
+/// and keeps nothing of what they say.
 async fn close(
     conn: &mut Conn,
     now: Millis,
@@ -105,7 +106,7 @@ async fn close(
     let ids = accepted.map(|accepted| serde_json::to_string(&accepted.sent_message_ids)).transpose()?;
     let closed = sqlx::query(
         "UPDATE requests SET state = $1, closed_at = $2, line_request_id = $3, accepted_request_id = $4,
-           sent_message_ids = $5, note = COALESCE($6, note)
+           sent_message_ids = $5, note = COALESCE($6, note), body = CASE WHEN $1 = 'refused' THEN '' ELSE body END
          WHERE id = $7 AND attempts = $8 AND state = 'open'",
     )
     .bind(state)

@@ -4,6 +4,8 @@
 //! Written from RFC 5321; no mail leaves this machine. A fault on the endpoint `SMTP` is struck at the end of the
 //! data: its status is the reply, `cut` drops the connection before or after the mail is taken.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::{
     Router,
@@ -97,7 +99,9 @@ async fn converse(sim: &Simulator, stream: TcpStream) -> std::io::Result<()> {
             "DATA" => {
                 writer.write_all(b"354 go ahead\r\n").await?;
                 let Some(data) = read_data(&mut reader).await? else { return Ok(()) };
-                match take(sim, &std::mem::take(&mut recipients), &data) {
+                let (reply, delay) = take(sim, &std::mem::take(&mut recipients), &data);
+                tokio::time::sleep(delay).await;
+                match reply {
                     Some(reply) => reply,
                     None => return Ok(()),
                 }
@@ -135,15 +139,23 @@ async fn read_data(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<
     Ok(None)
 }
 
-/// Keeps a mail, or does what a fault says; none cuts the connection.
-fn take(sim: &Simulator, recipients: &[String], data: &[u8]) -> Option<String> {
-    let mut state = sim.state();
-    let fault = fault::take(&mut state.faults, &Method::POST, "SMTP");
-    if let Some(fault) = &fault
-        && (fault.cut == Some(Cut::Before) || fault.status.is_some())
-    {
-        return fault.status.filter(|_| fault.cut.is_none()).map(|status| format!("{status} fault\r\n"));
+/// Keeps a mail, or does what a fault says. Gives the reply, none to cut the connection, and how long it is held back.
+fn take(sim: &Simulator, recipients: &[String], data: &[u8]) -> (Option<String>, Duration) {
+    let fault = fault::take(&mut sim.state().faults, &Method::POST, "SMTP");
+    let delay = Duration::from_millis(fault.as_ref().and_then(|fault| fault.delay_ms).unwrap_or_default());
+    let (cut, status) = fault.map(|fault| (fault.cut, fault.status)).unwrap_or_default();
+    if cut == Some(Cut::Before) {
+        return (None, delay);
     }
+    if let Some(status) = status {
+        return (Some(format!("{status} fault\r\n")), delay);
+    }
+    keep(sim, recipients, data);
+    ((cut != Some(Cut::After)).then(|| "250 taken\r\n".to_owned()), delay)
+}
+
+fn keep(sim: &Simulator, recipients: &[String], data: &[u8]) {
+    let mut state = sim.state();
     let message = MessageParser::default().parse(data);
     let part = |found: Option<std::borrow::Cow<'_, str>>| found.unwrap_or_default().into_owned();
     for to in recipients {
@@ -163,7 +175,6 @@ fn take(sim: &Simulator, recipients: &[String], data: &[u8]) -> Option<String> {
     state.mails.drain(..many.saturating_sub(MOST));
     drop(state);
     sim.changed();
-    (!fault.is_some_and(|fault| fault.cut == Some(Cut::After))).then(|| "250 taken\r\n".to_owned())
 }
 
 #[derive(Deserialize)]

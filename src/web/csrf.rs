@@ -2,19 +2,16 @@
 //! the browser's own word about where the request comes from.
 
 use axum::{
-    body::{Body, to_bytes},
-    http::{HeaderMap, Request},
+    body::Body,
+    http::{HeaderMap, Request, header},
 };
 use url::form_urlencoded;
 
-use super::visit::Visit;
+use super::{body, visit::Visit};
 use crate::{
     app::App,
     error::{Error, Result},
 };
-
-/// Longest form; ours are far shorter.
-const LONGEST_FORM: usize = 16 * 1024;
 
 /// The token for the forms of this visit.
 pub fn token(app: &App, visit: &Visit) -> String {
@@ -26,8 +23,12 @@ pub async fn check(app: &App, visit: &Visit, request: Request<Body>) -> Result<R
     if visit.is_new || !is_same_origin(app, request.headers()) {
         return Err(Error::Csrf);
     }
-    let (parts, body) = request.into_parts();
-    let bytes = to_bytes(body, LONGEST_FORM).await.map_err(|_| Error::BadRequest("the form is too long"))?;
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !kind.starts_with("application/x-www-form-urlencoded") {
+        return Err(Error::BadRequest("not a form"));
+    }
+    let (parts, form) = request.into_parts();
+    let bytes = body::read(form).await?;
     let mut tokens = form_urlencoded::parse(&bytes).filter(|(name, _)| name == "csrf").map(|(_, value)| value);
     let token = tokens.next().ok_or(Error::Csrf)?;
     if tokens.next().is_some() || !app.sealer.is_signed(&visit.form_key, &token) {

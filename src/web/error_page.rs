@@ -39,7 +39,9 @@ pub fn render(app: &App, visit: &Visit, request_id: &str, error: &Error, respons
         Error::NotFound => ("not_found", NextStep::Link("/".into())),
         Error::Csrf => ("csrf", NextStep::Link("/".into())),
         Error::BadRequest(_) => ("bad_request", NextStep::Link("/".into())),
-        Error::TooMany => ("too_many", NextStep::Link("/".into())),
+        Error::TooSlow => ("too_slow", NextStep::Link("/".into())),
+        Error::TooLarge | Error::HeadTooLarge => ("too_large", NextStep::Link("/".into())),
+        Error::TooMany { .. } => ("too_many", NextStep::Link("/".into())),
         Error::SignIn { return_to } | Error::Reauth { return_to } => {
             ("reauth", NextStep::Link(sign_in_url(return_to, matches!(error, Error::Reauth { .. }))))
         }

@@ -24,6 +24,7 @@ pub async fn add(State(app): State<App>, request: Request, next: Next) -> Respon
     // Not `no-referrer`: with it Chromium sends `Origin: null` on form posts.
     set(header::REFERRER_POLICY, "same-origin");
     set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+    set(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
     set(HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=()");
     set(header::CACHE_CONTROL, "no-store");
     if !app.config.is_plain_http() {

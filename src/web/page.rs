@@ -19,6 +19,8 @@ pub struct Page {
     pub here: String,
     pub privacy_url: Option<String>,
     pub terms_url: Option<String>,
+    /// Whether mails leave: without them there is no sign-up and no reset.
+    pub has_mail: bool,
 }
 
 impl Page {
@@ -32,6 +34,7 @@ impl Page {
             here: visit.here.clone(),
             privacy_url: app.config.privacy_url.as_ref().map(ToString::to_string),
             terms_url: app.config.terms_url.as_ref().map(ToString::to_string),
+            has_mail: app.config.mail.is_some(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! One request of a person: language, form token, where they are, who they are.
 
+use std::net::IpAddr;
+
 use axum::{
     extract::{FromRequestParts, Request},
     http::{Method, request::Parts},
@@ -70,6 +72,18 @@ fn here(app: &App, request: &Request) -> String {
             let page = return_to::path(referer.strip_prefix(&own).unwrap_or_default(), public_url);
             if page.starts_with("/line/callback/") { "/".to_owned() } else { page }
         }
+    }
+}
+
+/// What is counted as one address: an IPv4 address, or the /64 that one holder of IPv6 has to himself.
+pub fn network(address: &str) -> String {
+    match address.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V6(address)) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+        Ok(IpAddr::V4(address)) => address.to_string(),
+        Err(_) => String::new(),
     }
 }
 

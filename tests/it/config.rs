@@ -113,6 +113,7 @@ fn mistakes_in_the_keys_above_all_sections() {
         (company, "company = \" \"", "company", "your members know"),
         (company, "company = \"C\"\nprivacy_url = \"javascript:alert(1)\"", "privacy_url", "must be https"),
         (company, "company = \"C\"\nterms_url = \"http://example.jp\"", "terms_url", "must be https"),
+        (company, "company = \"C\"\nsecurity_contact = \"tel:+81\"", "security_contact", "mailto: or https:"),
         (company, "company = \"C\"\nlisten = \"8080\"", "listen", "socket address"),
         (company, "company = \"C\"\nlocale = \"ja\"", "locale", "no such key"),
         (company, "company = \"C\"\ndefault_locale = \"fr\"", "default_locale", "use ja or en"),

@@ -13,13 +13,13 @@ use crate::support::{ORIGIN, TABLES, both_engines};
 
 /// The rooms by rank, as in the map of `lib.rs`.
 const RANKS: [&[&str]; 10] = [
-    &["config", "line", "flex", "kill"],
+    &["config", "line", "flex", "log", "kill"],
     &["db", "seal", "smtp", "error"],
     &["app", "web"],
     &["audit", "queue", "channel", "line_user", "mail", "member"],
     &["message", "rich_menu"],
     &["link"],
-    &[],
+    &["privacy"],
     &[],
     &["worker", "routes", "doctor", "key"],
     &["serve", "demo"],

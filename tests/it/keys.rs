@@ -380,7 +380,10 @@ async fn the_command_rotates_beside_a_running_server() {
         place.execute("UPDATE attempts SET sealed_verifier = 'gone.AAAA'").await;
         let (code, told) = run(&["key", "rotate", "--config", &rotated]);
         assert_eq!(code, Some(1), "{told}");
-        assert!(told.contains("attempts 0") && told.contains("sealed with key \"gone\", which is not configured"), "{told}");
+        assert!(
+            told.contains("attempts 0") && told.contains("sealed with key \"gone\", which is not configured"),
+            "{told}"
+        );
         assert!(!told.contains(NEW_KEY) && !told.contains("AAAA"), "{told}");
         simulator.stop();
         app.db.close().await;

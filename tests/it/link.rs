@@ -47,8 +47,8 @@ both_engines! {
         app.member("hanako@example.jp", "Hanako").await;
         let mut visitor = app.signed_in("hanako@example.jp").await;
         let mut copied = visitor.clone();
-        let fields = [("email", "taro@example.jp"), ("name", "Taro"), ("password", crate::support::PASSWORD)];
-        visitor.post("/sign-up", &fields).await;
+        let answer = visitor.sign_up("taro@example.jp", "Taro", crate::support::PASSWORD).await;
+        assert_eq!(answer.location(), "/account?done=signed_up", "{}", answer.body);
         assert_eq!(copied.get("/account").await.status, StatusCode::SEE_OTHER);
     }
 

@@ -8,7 +8,10 @@ use axum::{
     extract::ConnectInfo,
     http::{Method, Request, StatusCode, header},
 };
-use musubi::{link::grant, queue};
+use musubi::{
+    link::{cleanup, grant},
+    queue,
+};
 use serde_json::json;
 use tokio::sync::Barrier;
 use tower::ServiceExt;
@@ -105,6 +108,12 @@ async fn permission_lives(app: &TestApp) -> bool {
     let grants = grant::list_of_link(&mut conn, &link_id).await.unwrap();
     let grant = grant::find(&mut conn, &app.app, &grants[0]).await.unwrap().unwrap();
     app.app.line.profile(&grant.tokens.access_token).await.is_ok()
+}
+
+/// The one link there is.
+async fn the_link(app: &TestApp) -> String {
+    let mut conn = app.app.db.conn().await.unwrap();
+    sqlx::query_scalar("SELECT id FROM links").fetch_one(&mut *conn).await.unwrap()
 }
 
 /// What was before a refusal.
@@ -289,6 +298,46 @@ both_engines! {
         assert_eq!(rows!(app, "links"), 0);
     }
 
+    async fn k05_a_member_deleted_midway_links_nothing(app) {
+        let (mut hanako, mut taro) = two(app, 0).await;
+        let (hers, his) = (app.line_user("はなこ").await, app.line_user("たろう").await);
+        let url = hanako.start_line("link", "/account").await;
+        let back = hanako.at_line(&url, &hers, "consent").await;
+        let attempt = taro.reach_confirm(&his).await;
+        for visitor in [&mut hanako, &mut taro] {
+            let mut other = visitor.clone();
+            let fields = [("word", "delete"), ("password", crate::support::PASSWORD)];
+            assert_eq!(other.post("/account/delete", &fields).await.status, StatusCode::OK);
+        }
+        let before = before(app, &[]).await;
+        let answer = hanako.get(&back).await;
+        before.refused(app, &answer, 400, "session_changed").await;
+        assert!(taro.confirm(&attempt).await.location().starts_with("/sign-in"));
+        assert_eq!(rows!(app, "links"), 0);
+        app.drain().await;
+        assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 0, "what was begun is given back");
+    }
+
+    /// Serial, whichever comes first: a deleted member has no link.
+    async fn k05_race_deletion_and_yes(app) {
+        for round in 0..rounds() {
+            let (mut hanako, _) = two(app, round).await;
+            let user = app.line_user("はなこ").await;
+            let attempt = hanako.reach_confirm(&user).await;
+            let fields = [("word", "DELETE"), ("password", crate::support::PASSWORD)];
+            let requests =
+                vec![yes(&mut hanako, &attempt).await, form(&mut hanako, "/account/delete", &fields).await];
+            let answers = at_once(app, requests).await;
+            assert_eq!(answers[1].status, StatusCode::OK, "{:?}", answers[1]);
+            let stray = rows!(app, "links l JOIN members m ON m.id = l.member_id
+                WHERE l.ended_at IS NULL AND m.deleted_at IS NOT NULL");
+            assert_eq!(stray, 0, "round {round}: {:?}", answers[0]);
+            app.clock.advance(Duration::from_secs(660));
+            app.drain().await;
+            assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 0, "round {round}");
+        }
+    }
+
     async fn k07_many_yeses_are_one_link(app) {
         for round in 0..rounds() {
             let (mut hanako, _) = two(app, round).await;
@@ -298,8 +347,14 @@ both_engines! {
             for _ in 0..20 {
                 requests.push(yes(&mut hanako, &attempt).await);
             }
-            let answers = by_status(at_once(app, requests).await);
-            assert!(answers.iter().all(|answer| *answer == (303, "/account?done=linked".into())), "{answers:?}");
+            let answers = at_once(app, requests).await;
+            // The link gave the session a new id: whoever is late has to sign in, and changes nothing.
+            let (done, late): (Vec<_>, Vec<_>) = answers.iter().partition(|a| a.location() == "/account?done=linked");
+            assert!(late.iter().all(|answer| answer.location().starts_with("/sign-in?")), "{late:?}");
+            let renewed: Vec<_> = done.into_iter().filter(|a| a.headers.contains_key(header::SET_COOKIE)).collect();
+            assert_eq!(renewed.len(), 1, "{renewed:?}");
+            hanako.keep_cookies(renewed[0]);
+            assert_eq!(hanako.get("/account").await.status, StatusCode::OK);
             app.drain().await;
             assert_eq!(app.phone(&user).await["messages"].as_array().unwrap().len(), 1);
         }
@@ -325,6 +380,7 @@ both_engines! {
             assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), i64::from(linked));
             if linked {
                 assert!(permission_lives(app).await);
+                hanako.keep_cookies(&answers[0]);
                 hanako.unlink().await;
             }
         }
@@ -543,7 +599,7 @@ both_engines! {
     async fn k14_a_link_waits_for_the_clean_up_in_flight(app) {
         let (mut hanako, user) = app.linked("hanako@example.jp").await;
         hanako.unlink().await;
-        let claimed = queue::claim(&app.app, 100).await.unwrap();
+        let claimed = queue::claim(&app.app, queue::Lane::Line, 100).await.unwrap();
         assert!(claimed.iter().any(|claimed| matches!(claimed.job, queue::Job::Deauthorize { .. })));
         let attempt = hanako.reach_confirm(&user).await;
         for _ in 0..2 {
@@ -601,7 +657,7 @@ both_engines! {
     async fn k14_a_dead_workers_clean_up_is_cancelled(app) {
         let (mut hanako, user) = app.linked("hanako@example.jp").await;
         hanako.unlink().await;
-        let claimed = queue::claim(&app.app, 100).await.unwrap();
+        let claimed = queue::claim(&app.app, queue::Lane::Line, 100).await.unwrap();
         app.execute("UPDATE jobs SET leased_until = 1 WHERE leased_until IS NOT NULL").await;
         assert_eq!(hanako.link(&user).await.location(), "/account?done=linked");
         let again = queue::Outcome::Retry { why: "not dead after all".into(), after: Some(Duration::ZERO) };
@@ -684,6 +740,167 @@ both_engines! {
         let foreign = rows!(app, "sessions s JOIN links l ON l.id = s.link_id WHERE l.member_id <> s.member_id");
         assert_eq!(foreign, 0);
         links_are_sound(app).await;
+    }
+
+    /// A node whose clock is behind says yes to what another gave up already.
+    async fn k08_a_yes_after_another_node_gave_the_attempt_up(app) {
+        let (mut hanako, _) = two(app, 0).await;
+        let user = app.line_user("はなこ").await;
+        let attempt = hanako.reach_confirm(&user).await;
+        cleanup::abandon(&app.app, &attempt).await.unwrap();
+        let before = before(app, &[]).await;
+        let answer = hanako.confirm(&attempt).await;
+        before.refused(app, &answer, 404, "confirm_gone").await;
+        app.drain().await;
+        assert_eq!((rows!(app, "links"), rows!(app, "grants WHERE sealed IS NOT NULL")), (0, 0));
+    }
+
+    /// To look at a dead confirmation is refused like a yes to it: with one audit row.
+    async fn k08_a_dead_confirmation_that_is_looked_at(app) {
+        let (mut hanako, mut taro) = two(app, 0).await;
+        let user = app.line_user("はなこ").await;
+        let attempt = hanako.reach_confirm(&user).await;
+        let before_foreign = before(app, &[]).await;
+        let answer = taro.get(&format!("/link/confirm?attempt={attempt}")).await;
+        before_foreign.refused(app, &answer, 404, "confirm_gone").await;
+        app.clock.advance(Duration::from_secs(600));
+        let before_late = before(app, &["sessions"]).await;
+        let answer = hanako.get(&format!("/link/confirm?attempt={attempt}")).await;
+        before_late.refused(app, &answer, 404, "confirm_gone").await;
+    }
+
+    /// The try is noted before LINE is asked, with the latest time at which it may still arrive there: a node that
+    /// died in it is no reason to trust an older proof.
+    async fn k14_a_try_is_noted_with_its_latest_time(app) {
+        let (mut hanako, user) = app.linked("hanako@example.jp").await;
+        hanako.unlink().await;
+        let link_id = the_link(app).await;
+        app.fault(json!({ "endpoint": "POST /user/v1/deauthorize", "delay_ms": 60_000 })).await;
+        let dying = cleanup::deauthorize(&app.app, &link_id);
+        assert!(tokio::time::timeout(Duration::from_millis(700), dying).await.is_err(), "it hangs at LINE");
+        let noted = rows!(app, "unlink_steps WHERE step = 'deauthorize' AND state = 'pending' AND note = 'tried'");
+        assert_eq!(noted, 1);
+        let attempt = hanako.reach_confirm(&user).await;
+        let before = before(app, &[]).await;
+        let answer = hanako.confirm(&attempt).await;
+        before.refused(app, &answer, 404, "confirm_gone").await;
+        app.clock.advance(queue::LIMIT);
+        assert_eq!(hanako.link(&user).await.location(), "/account?done=linked");
+        app.drain().await;
+        assert!(permission_lives(app).await);
+        links_are_sound(app).await;
+    }
+
+    async fn k17_a_suspended_link_is_resumed_by_line_and_a_yes(app) {
+        let (mut hanako, user) = app.linked("hanako@example.jp").await;
+        app.execute("UPDATE links SET suspended_at = created_at").await;
+        assert_eq!(app.visitor().sign_in_by_line(&user).await.status, StatusCode::FORBIDDEN, "it signs nobody in");
+        let page = hanako.get("/account").await.body;
+        for words in ["Paused", "Confirm with LINE", "name=\"purpose\" value=\"link\"", "/account/unlink?provider=main"] {
+            assert!(page.contains(words), "{words}: {page}");
+        }
+        app.drain().await;
+        app.clock.advance(Duration::from_secs(1));
+        assert_eq!(hanako.link(&user).await.location(), "/account?done=linked");
+        assert_eq!(app.audit().await.last().unwrap(), "link_resumed/");
+        assert_eq!((rows!(app, "links"), rows!(app, "links WHERE suspended_at IS NULL AND ended_at IS NULL")), (1, 1));
+        assert_eq!(rows!(app, "consents"), 2, "the yes is evidence again");
+        app.drain().await;
+        assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 1, "the tokens of before are given back");
+        assert!(permission_lives(app).await);
+        assert!(app.phone(&user).await["rich_menu"].to_string().contains("musubi:linked:"), "and the menu is back");
+        assert_eq!(app.visitor().sign_in_by_line(&user).await.location(), "/account");
+        assert_eq!(app.phone(&user).await["messages"].as_array().unwrap().len(), 1, "no second welcome");
+        links_are_sound(app).await;
+    }
+
+    async fn k17_a_suspended_link_can_be_unlinked(app) {
+        let (mut hanako, user) = app.linked("hanako@example.jp").await;
+        app.execute("UPDATE links SET suspended_at = created_at").await;
+        assert_eq!(hanako.unlink().await.location(), "/account?done=unlinked");
+        app.drain().await;
+        assert_eq!(rows!(app, "unlink_steps WHERE state <> 'done'"), 0);
+        assert_eq!(hanako.link(&user).await.location(), "/account?done=linked", "and linked anew");
+        links_are_sound(app).await;
+    }
+
+    async fn k17_neither_another_line_account_nor_another_member_takes_its_place(app) {
+        app.member("taro@example.jp", "Taro").await;
+        let (mut hanako, user) = app.linked("hanako@example.jp").await;
+        app.execute("UPDATE links SET suspended_at = created_at").await;
+        let other = app.line_user("別のはなこ").await;
+        let url = hanako.start_line("link", "/account").await;
+        let back = hanako.at_line(&url, &other, "consent").await;
+        let before_other = before(app, &["line_users", "friends", "grants", "jobs"]).await;
+        let answer = hanako.get(&back).await;
+        before_other.refused(app, &answer, 409, "conflict_member").await;
+        let mut taro = app.signed_in("taro@example.jp").await;
+        let url = taro.start_line("link", "/account").await;
+        let back = taro.at_line(&url, &user, "consent").await;
+        assert_eq!(taro.get(&back).await.status, StatusCode::CONFLICT);
+        app.drain().await;
+        assert_eq!(rows!(app, "links WHERE suspended_at IS NOT NULL AND ended_at IS NULL"), 1);
+        assert_eq!(app.phone(&user).await["messages"].as_array().unwrap().len(), 1, "a suspended link is sent nothing");
+        // The owner's proof of before the suspension's end is good all the same.
+        assert_eq!(hanako.link(&user).await.location(), "/account?done=linked");
+    }
+
+    /// Another reset between the start and the yes: the suspension stays.
+    async fn k17_a_reset_midway_keeps_it_suspended(app) {
+        let (mut hanako, user) = app.linked("hanako@example.jp").await;
+        app.execute("UPDATE links SET suspended_at = created_at").await;
+        let attempt = hanako.reach_confirm(&user).await;
+        app.execute("UPDATE members SET password_changed_at = created_at + 3600000").await;
+        let before = before(app, &[]).await;
+        let answer = hanako.confirm(&attempt).await;
+        before.refused(app, &answer, 403, "unavailable").await;
+        assert_eq!(rows!(app, "links WHERE suspended_at IS NOT NULL"), 1);
+    }
+
+    async fn k17_race_yeses_and_an_unlink(app) {
+        for round in 0..rounds() {
+            let (mut hanako, user) = app.linked(&format!("hanako-r{round}@example.jp")).await;
+            hanako.address = format!("192.0.2.{}", round + 1);
+            app.execute("UPDATE links SET suspended_at = created_at WHERE ended_at IS NULL").await;
+            let (one, two) = (hanako.reach_confirm(&user).await, hanako.reach_confirm(&user).await);
+            let unlink = [("provider", "main"), ("password", crate::support::PASSWORD)];
+            let requests = vec![
+                yes(&mut hanako, &one).await,
+                yes(&mut hanako, &two).await,
+                form(&mut hanako, "/account/unlink", &unlink).await,
+            ];
+            let answers = at_once(app, requests).await;
+            assert!(answers.iter().all(|answer| answer.status.as_u16() != 500), "{answers:?}");
+            app.drain().await;
+            assert!(rows!(app, "links WHERE ended_at IS NULL") <= 1);
+            if rows!(app, "links WHERE ended_at IS NULL AND suspended_at IS NULL") == 1 {
+                assert!(permission_lives(app).await, "round {round}");
+            }
+            links_are_sound(app).await;
+            app.signed_in(&format!("hanako-r{round}@example.jp")).await.unlink().await;
+            app.clock.advance(Duration::from_secs(660));
+            app.drain().await;
+            assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 0, "round {round}");
+            assert_eq!(rows!(app, "unlink_steps WHERE state = 'pending'"), 0, "round {round}");
+        }
+    }
+
+    async fn k20_a_link_starts_only_soon_after_the_password(app) {
+        let (_, user) = app.linked("hanako@example.jp").await;
+        let mut hanako = app.signed_in("hanako@example.jp").await;
+        let mut by_line = app.visitor();
+        by_line.sign_in_by_line(&user).await;
+        app.drain().await;
+        let start = [("purpose", "link"), ("provider", "main"), ("return_to", "/account")];
+        let sent = rows!(app, "attempts");
+        assert_eq!(by_line.post("/line/start", &start).await.status, StatusCode::UNAUTHORIZED, "LINE does not prove LINE");
+        app.clock.advance(Duration::from_secs(599));
+        assert_eq!(hanako.post("/line/start", &start).await.status, StatusCode::SEE_OTHER, "just in time");
+        app.clock.advance(Duration::from_secs(1));
+        let answer = hanako.post("/line/start", &start).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        assert!(answer.body.contains(&crate::support::title("reauth")) && answer.body.contains("reauth"));
+        assert_eq!(rows!(app, "attempts"), sent + 1, "no attempt");
     }
 
     async fn k21_a_name_is_shown_as_what_anyone_may_choose(app) {

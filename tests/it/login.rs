@@ -72,7 +72,7 @@ fn assert_signed_in(answer: &Answer) {
 }
 
 /// The same house with another configuration, on the same database.
-async fn rebuilt(app: &TestApp, change: impl FnOnce(&mut Config)) -> (App, Router) {
+pub async fn rebuilt(app: &TestApp, change: impl FnOnce(&mut Config)) -> (App, Router) {
     let mut config = app.app.config.clone();
     change(&mut config);
     let other = App::new(config, app.app.db.clone(), app.clock.clone()).unwrap();
@@ -80,7 +80,7 @@ async fn rebuilt(app: &TestApp, change: impl FnOnce(&mut Config)) -> (App, Route
     (other, router)
 }
 
-async fn get_from(router: &Router, visitor: &Visitor<'_>, path: &str) -> Answer {
+pub async fn get_from(router: &Router, visitor: &Visitor<'_>, path: &str) -> Answer {
     let request = visitor.request(Method::GET, path).body(Body::empty()).unwrap();
     read(router.clone().oneshot(request).await.unwrap()).await
 }
@@ -515,13 +515,19 @@ both_engines! {
             reply[name] = value;
             reply
         };
+        // Tokens that came along are given back, whatever else is wrong.
         for reply in [
             with("id_token", json!(null)),
-            with("id_token", json!(["eyJ0"])),
             with("scope", json!("profile")),
             with("scope", json!(null)),
             with("scope", json!("openidx")),
             with("token_type", json!("mac")),
+        ] {
+            app.fault(json!({ "endpoint": TOKEN, "replace_body": reply })).await;
+            refuse_fault_after(&mut visitor, &user, &[TOKEN, "/oauth2/v2.1/revoke"]).await;
+        }
+        for reply in [
+            with("id_token", json!(["eyJ0"])),
             with("token_type", json!(null)),
             with("access_token", json!(null)),
             with("access_token", json!({ "secret": "stolen-access-token" })),
@@ -706,9 +712,14 @@ both_engines! {
 
 /// A callback whose token reply is spoilt already: refused as LINE's fault after one call.
 async fn refuse_fault(visitor: &mut Visitor<'_>, user: &str) -> (Answer, String) {
+    refuse_fault_after(visitor, user, &[TOKEN]).await
+}
+
+/// The same, with the paths that LINE is called at.
+async fn refuse_fault_after(visitor: &mut Visitor<'_>, user: &str, calls: &[&str]) -> (Answer, String) {
     visitor.app.execute("UPDATE attempts SET address = 'elsewhere'").await;
     let back = come_back(visitor, user).await;
-    let refusal = Refusal::new(502, "line_provider_fault", "provider_fault").calls(&[TOKEN]);
+    let refusal = Refusal::new(502, "line_provider_fault", "provider_fault").calls(calls);
     (refused(visitor, &back, refusal.secrets(&["stolen-"])).await, back)
 }
 

@@ -119,6 +119,28 @@ both_engines! {
         assert_eq!(app.audit().await, ["mail_dropped/late"]);
     }
 
+    /// The mail server takes the connection and says nothing.
+    async fn a_silent_mail_server_holds_up_no_unlink(app) {
+        let (mut visitor, _) = app.linked(HANAKO).await;
+        app.fault(json!({ "endpoint": "SMTP", "delay_ms": 60_000, "count": 1000 })).await;
+        for number in 0..10 {
+            queue(app, &format!("{number}@example.jp"), None, "en", &Mail::PasswordChanged).await;
+        }
+        visitor.unlink().await;
+        let stop = tokio_util::sync::CancellationToken::new();
+        let working = tokio::spawn(musubi::worker::run(app.app.clone(), stop.clone()));
+        let open = "SELECT CAST(COUNT(*) AS BIGINT) FROM unlink_steps WHERE state = 'pending'";
+        let ended = async {
+            while app.count(open).await > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ended).await.unwrap();
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM mails WHERE state = 'sent' AND kind = 'password_changed'").await, 0);
+        stop.cancel();
+        working.abort();
+    }
+
     async fn a_reset_for_nobody_is_dropped_where_nobody_sees(app) {
         queue(app, "nobody@example.jp", None, "en", &Mail::Reset).await;
         app.drain().await;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod config;
+mod consent;
 mod doctor;
 mod faults;
 mod house;
@@ -9,16 +10,20 @@ mod id_token;
 mod injection;
 mod keys;
 mod kill;
+mod limits;
 mod link;
 mod linking;
 mod login;
 mod mail;
 mod member;
 mod message;
+mod password;
 mod process;
 mod rich_menu;
 mod secrets;
+mod self_service;
 mod sending;
+mod session;
 mod simulator;
 mod story;
 mod stub;

@@ -1,19 +1,30 @@
 //! The real binary: starting, stopping, being killed, and standing in its own way.
 #![expect(clippy::panic, reason = "a test that cannot go on fails, and says why")]
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    io::{Read, Write},
+    path::Path,
+    time::Duration,
+};
 
 use musubi::db::Db;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
     Engine, PASSWORD,
-    process::{Browser, Line, PUBLIC, Place, Process, run, start_simulator, until, word},
+    process::{Browser, Line, PUBLIC, Place, Process, add_member, run, start_simulator, until, word},
 };
 
 impl Browser {
-    async fn sign_up(&mut self, email: &str) {
+    async fn sign_up(&mut self, line: &Line, email: &str) {
         let page = self.post("/sign-up", &[("email", email), ("name", "Hanako"), ("password", PASSWORD)]).await;
+        assert_eq!(page.status, 200, "{}", page.body);
+        let path = format!("/_sim/mails?to={email}");
+        until(async || line.ask(&path).await["mails"][0].is_object()).await;
+        let mail = line.ask(&path).await["mails"][0]["text"].as_str().unwrap().to_owned();
+        let token = mail.split("/sign-up/confirm?token=").nth(1).unwrap().split_whitespace().next().unwrap();
+        let page = self.post("/sign-up/confirm", &[("token", token)]).await;
         assert_eq!(page.location, "/account?done=signed_up", "{} {}", page.status, page.body);
     }
 }
@@ -37,7 +48,7 @@ async fn x37_the_demo_stops_on_sigterm_and_goes_on_from_there() {
     let (demo, mut browser, mut line) = start_demo(folder.path());
     assert_eq!(browser.get("/").await.status, 200);
     assert_eq!(line.0.get("/_sim/").await.status, 200);
-    browser.sign_up("new@example.com").await;
+    browser.sign_up(&line, "new@example.com").await;
     line.person().await;
     let people = line.ask("/_sim/users").await;
     assert_eq!(people["users"].as_array().unwrap().len(), 3);
@@ -95,10 +106,101 @@ async fn x37_silent_connections_do_not_delay_the_end() {
     let serving = server.wait_for("serving");
     let address = word(&serving, "listen=");
     let silent = std::net::TcpStream::connect(address).unwrap();
+    let mut half = std::net::TcpStream::connect(address).unwrap();
+    half.write_all(b"GET / HTTP/1.1\r\nHost: local").unwrap();
     assert_eq!(Browser::new(&format!("http://{address}"), PUBLIC).get("/healthz").await.status, 200);
     let told = server.stop();
-    drop(silent);
+    drop((silent, half));
     assert!(told.contains("request_id=") && !told.contains("request_id=\"\""), "each request has its id: {told}");
+}
+
+/// No file descriptor is left for a while: what comes waits or is refused, and afterwards all is as before.
+#[tokio::test]
+async fn x43_a_server_out_of_file_descriptors_recovers() {
+    let place = Place::new(Engine::Sqlite).await;
+    let mut server = Process::start_with_files(64, &["serve", "--config", &place.alone()]);
+    let serving = server.wait_for("serving");
+    let address = word(&serving, "listen=").to_owned();
+    let mut browser = Browser::new(&format!("http://{address}"), PUBLIC);
+    assert_eq!(browser.get("/readyz").await.status, 200);
+    let crowd: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(&address).unwrap()).collect();
+    server.wait_for("no connection can be accepted");
+    drop(crowd);
+    assert_eq!(browser.get("/readyz").await.status, 200);
+    server.stop();
+}
+
+// ---- the log
+
+/// Whatever a caller or an error says, an event is one line.
+#[tokio::test]
+async fn j11_hostile_words_stay_on_their_line() {
+    for format in ["text", "json"] {
+        let place = Place::new(Engine::Sqlite).await;
+        let mut server = Process::start(&["serve", "--log", format, "--config", &place.alone()]);
+        let serving = server.wait_for("serving");
+        let address = match format {
+            "json" => serde_json::from_str::<Value>(&serving).unwrap()["fields"]["listen"].as_str().unwrap().to_owned(),
+            _ => word(&serving, "listen=").to_owned(),
+        };
+        let mut wire = std::net::TcpStream::connect(&address).unwrap();
+        let hostile = "/a%0a2026-01-01T00:00:00Z%20INFO%20forged%1b[31m\"quoted\"\u{2028}\u{202e}";
+        let request = format!(
+            "GET {hostile} HTTP/1.1\r\nHost: localhost:9\r\nUser-Agent: a\tb\u{2028}\"c\"\r\nConnection: close\r\n\r\n"
+        );
+        wire.write_all(request.as_bytes()).unwrap();
+        wire.read_to_end(&mut Vec::new()).unwrap();
+        let mut callback = Browser::new(&format!("http://{address}"), PUBLIC);
+        callback.get("/line/callback/main?state=x&error=%E2%80%A8forged%1b").await;
+        let told = server.stop();
+        assert!(told.contains("forged"), "{told}");
+        for line in told.lines() {
+            assert!(!line.contains(['\u{1b}', '\u{2028}', '\u{202e}', '\t']), "{line:?}");
+            match format {
+                "json" => assert!(serde_json::from_str::<Value>(line).unwrap()["timestamp"].is_string(), "{line}"),
+                // A line of ours begins with our time, of today.
+                _ => assert!(line.starts_with("20") && !line.starts_with("2026-01-01T00:00:00Z"), "{line}"),
+            }
+        }
+        place.end().await;
+    }
+}
+
+// ---- members
+
+#[tokio::test]
+async fn an_operator_disables_and_enables_a_member() {
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        let place = Place::new(engine).await;
+        let config = place.alone();
+        let of = |command, email| run(&["member", command, email, "--config", &config]);
+        if engine == Engine::Sqlite {
+            let (code, told) = of("disable", "hanako@example.jp");
+            assert_eq!(code, Some(1), "{told}");
+            assert!(told.contains("musubi migrate"), "{told}");
+        }
+        assert_eq!(run(&["migrate", "--config", &config]).0, Some(0));
+        place
+            .execute(
+                "INSERT INTO members (id, email, email_key, name, source, created_at)
+                 VALUES ('m', 'Hanako@example.jp', 'hanako@example.jp', 'Hanako', 'company', 0)",
+            )
+            .await;
+        for (command, email, expected, words) in [
+            ("disable", "nobody@example.jp", 1, "there is no member with the address \"nobody@example.jp\""),
+            ("enable", "a\nb", 1, "there is no member with the address \"a\\nb\""),
+            ("enable", "hanako@example.jp", 0, "was not disabled"),
+            ("disable", "HANAKO@example.jp", 0, "is disabled; sessions ended: 0"),
+            ("disable", "hanako@example.jp", 0, "was disabled already"),
+            ("enable", "hanako@example.jp", 0, "can sign in again"),
+        ] {
+            let (code, told) = of(command, email);
+            assert_eq!(code, Some(expected), "{told}");
+            assert!(told.contains(words) && told.lines().count() == 1, "{told}");
+        }
+        assert_eq!(run(&["member", "disable", "--config", &config]).0, Some(2));
+        place.end().await;
+    }
 }
 
 // ---- the database
@@ -272,6 +374,7 @@ fn help_tells_what_each_command_does() {
         (&["serve", "--help"], &["--config", "MUSUBI_CONFIG", "--role", "all, web, worker"]),
         (&["simulator", "--help"], &["--listen", "--data", "loopback"]),
         (&["migrate", "--help"], &["--config", "schema"]),
+        (&["member", "--help"], &["disable", "enable"]),
         (&["doctor", "--help"], &["--config", "going live"]),
         (&["key", "--help"], &["new", "rotate", "sealing keys"]),
         (&["key", "new", "--help"], &["fresh sealing key", "what to write where"]),
@@ -320,7 +423,8 @@ async fn kill_after_the_yes(place: &Place, config: &str, line: &mut Line, email:
     let mut server = Process::start(&["serve", "--config", config]);
     let serving = server.wait_for("serving");
     let mut browser = Browser::new(&format!("http://{}", word(&serving, "listen=")), PUBLIC);
-    browser.sign_up(email).await;
+    add_member(&place.app(config).await, email).await;
+    browser.sign_in(email).await;
     let user = line.person().await;
     let attempt = browser.reach_confirm(line, &user).await;
     if matches!(killed, Killed::InFlight) {

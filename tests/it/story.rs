@@ -37,6 +37,19 @@ impl Stage {
         format!("{}/_sim/phone/{}", self.simulator, user["user_id"].as_str().unwrap())
     }
 
+    /// Opens the newest mail with this subject and presses its button, which leaves the mailbox.
+    async fn press_in_mail(&self, browser: &Browser, subject: &str, button: &str, screenshot: &str) {
+        browser.goto(&format!("{}/_sim/mailbox", self.simulator)).await;
+        browser.wait_for_text(subject).await;
+        browser.click_text(subject).await;
+        browser.wait_for_text("The mail as plain text").await;
+        browser.screenshot(screenshot).await;
+        let frame = browser.client.find(fantoccini::Locator::Css("iframe.letter")).await.unwrap();
+        frame.enter_frame().await.unwrap();
+        browser.click_text(button).await;
+        browser.client.clone().enter_parent_frame().await.unwrap();
+    }
+
     async fn strike(self) {
         self.stop.cancel();
         self.playing.await.unwrap();
@@ -75,6 +88,12 @@ async fn the_story_on_a_phone() {
     browser.fill("password", "correct horse battery").await;
     shot("2-sign-up").await;
     browser.click_text("Create an account").await;
+    browser.wait_for_text("Please check your mail").await;
+    shot("2a-check-mail").await;
+    stage.press_in_mail(&browser, "confirm your e-mail address", "Confirm my address", "phone-2b-mail").await;
+    browser.wait_for_text("One more step").await;
+    shot("2c-confirm-address").await;
+    browser.click_text("Create my account").await;
     browser.wait_for_text("Not linked").await;
     shot("3-account-unlinked").await;
 

@@ -386,20 +386,32 @@ impl Visitor<'_> {
     }
 
     pub async fn send(&mut self, mut request: Request<Body>) -> Answer {
-        let peer: SocketAddr = format!("{}:40000", self.address).parse().unwrap();
+        let peer = SocketAddr::new(self.address.parse().unwrap(), 40000);
         request.extensions_mut().insert(ConnectInfo(peer));
         let answer = read(self.app.router.clone().oneshot(request).await.unwrap()).await;
+        self.keep_cookies(&answer);
+        answer
+    }
+
+    /// Takes the cookies of an answer, each as it must be (S03).
+    pub fn keep_cookies(&mut self, answer: &Answer) {
         for cookie in answer.headers.get_all(header::SET_COOKIE) {
             let cookie = cookie.to_str().unwrap();
             let (pair, attributes) = cookie.split_once(';').unwrap();
             let (name, value) = pair.split_once('=').unwrap();
-            if attributes.contains("Max-Age=0") {
+            let attributes: Vec<_> = attributes.split(';').map(str::trim).collect();
+            for needed in ["Secure", "HttpOnly", "Path=/", "SameSite=Lax"] {
+                assert!(attributes.contains(&needed), "{needed} is missing: {cookie}");
+            }
+            assert!(!attributes.iter().any(|attribute| attribute.to_lowercase().starts_with("domain")), "{cookie}");
+            assert!(name.starts_with("__Host-musubi_") && cookie.len() <= 4096, "{cookie}");
+            assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store", "{cookie}");
+            if attributes.contains(&"Max-Age=0") {
                 self.cookies.remove(name);
             } else {
                 self.cookies.insert(name.to_owned(), value.to_owned());
             }
         }
-        answer
     }
 
     pub fn session_cookie(&self) -> Option<&String> {
@@ -455,6 +467,15 @@ impl Visitor<'_> {
 
     pub async fn confirm(&mut self, attempt: &str) -> Answer {
         self.post("/link/confirm", &[("attempt", attempt), ("decision", "yes"), ("consent", "1:en")]).await
+    }
+
+    /// Signs up and confirms by the mailed link, to the confirmation's answer.
+    pub async fn sign_up(&mut self, email: &str, name: &str, password: &str) -> Answer {
+        let answer = self.post("/sign-up", &[("email", email), ("name", name), ("password", password)]).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        self.app.drain().await;
+        let token = parameter(&self.app.mailed_link(email, "/sign-up/confirm").await, "token");
+        self.post("/sign-up/confirm", &[("token", &token)]).await
     }
 
     pub async fn unlink(&mut self) -> Answer {

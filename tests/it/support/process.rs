@@ -42,8 +42,24 @@ impl Process {
 
     /// With these in its environment, and nothing else.
     pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_musubi"));
-        command.args(arguments).env_clear().envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_musubi")), arguments, environment)
+    }
+
+    /// With so many file descriptors at most.
+    pub fn start_with_files(files: usize, arguments: &[&str]) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_musubi")]);
+        Self::start_by(shell, arguments, &[])
+    }
+
+    fn start_by(mut command: Command, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (sender, lines) = channel();
         read_lines(child.stdout.take().unwrap(), sender.clone());

@@ -1,0 +1,211 @@
+//! Deleting the account: one transaction ends all that hangs on it, and erases who it was. What the clean-up at LINE
+//! still needs goes when that is over ([`erase`](super::erase)).
+
+use askama::Template;
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+
+use crate::{
+    app::App,
+    audit,
+    db::{Conn, Millis},
+    error::{Error, Result},
+    link::{
+        end::{self, Ending},
+        grant, list_active, unlink,
+    },
+    mail::{self, Mail},
+    member::{
+        self, Member,
+        guard::SignedIn,
+        session::{self, Session},
+        step_up::{self, Proof},
+    },
+    queue::{self, Job},
+    web::{
+        cookie,
+        form::Form,
+        locale::Locale,
+        page::{Page, html},
+        visit::Visit,
+    },
+};
+
+const HERE: &str = "/account/delete";
+
+#[derive(Template)]
+#[template(path = "privacy/delete.html")]
+struct Delete {
+    page: Page,
+    email: String,
+    has_password: bool,
+    problem: Option<String>,
+    /// Whether the problem is with the word, and not with the password.
+    is_word: bool,
+}
+
+#[derive(Template)]
+#[template(path = "privacy/deleted.html")]
+struct Deleted {
+    page: Page,
+}
+
+#[derive(Deserialize)]
+pub struct Fields {
+    /// Not asked of a member who has none.
+    #[serde(default)]
+    password: String,
+    /// The word that the page asks for, so that no slip of a finger ends an account.
+    #[serde(default)]
+    word: String,
+}
+
+/// `GET /account/delete`
+pub async fn show(State(app): State<App>, visit: Visit, SignedIn(session): SignedIn) -> Result<Response> {
+    let mut conn = app.db.conn().await?;
+    let has_password = unlink::has_password(&mut conn, &app, &session, HERE).await?;
+    html(&form(&app, &visit, &session, has_password, None))
+}
+
+/// `POST /account/delete`
+pub async fn submit(
+    State(app): State<App>,
+    visit: Visit,
+    SignedIn(session): SignedIn,
+    Form(fields): Form<Fields>,
+) -> Result<Response> {
+    if !is_word(&fields.word) {
+        let mut conn = app.db.conn().await?;
+        let has_password = unlink::has_password(&mut conn, &app, &session, HERE).await?;
+        let page = html(&form(&app, &visit, &session, has_password, Some("delete.problem_word")))?;
+        return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
+    }
+    if step_up::prove(&app, &visit, &session, &fields.password, HERE).await? != Proof::Given {
+        record_refusal(&app, &visit, &session).await?;
+        let page = html(&form(&app, &visit, &session, true, Some("problem.wrong_password")))?;
+        return Ok((StatusCode::UNAUTHORIZED, page).into_response());
+    }
+    delete(&app, &visit, &session.member_id).await?;
+    app.wake();
+    let page = html(&Deleted { page: Page::new(&app, &Visit { viewer: None, ..visit }) })?;
+    Ok((cookie::remove(&app.config, cookie::SESSION), cookie::remove(&app.config, cookie::DEVICE), page)
+        .into_response())
+}
+
+/// The whole of it, or nothing.
+async fn delete(app: &App, visit: &Visit, member_id: &str) -> Result<()> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    let member = member::hold(&mut tx, &app.db, member_id).await?;
+    let member = member.ok_or_else(|| Error::SignIn { return_to: HERE.to_owned() })?;
+    for active in list_active(&mut tx, member_id).await? {
+        let ending = Ending { reason: "deleted", action: "unlinked", address: None };
+        end::end(&mut tx, app, &active, ending).await?;
+    }
+    give_up_attempts(&mut tx, now, member_id).await?;
+    session::end_all(&mut tx, member_id, None).await?;
+    forget(&mut tx, member_id).await?;
+    erase_mails(&mut tx, now, &member).await?;
+    // After the others were dropped: this one still goes to the former address, and is erased when it went.
+    let locale = member.locale.as_deref().unwrap_or(visit.locale.tag());
+    let to = mail::To { email: &member.email, member_id: Some(member_id), locale };
+    mail::queue(&mut tx, app, to, &Mail::AccountDeleted { name: member.name.clone() }).await?;
+    let entry = audit::Entry { action: "deleted", member_id: Some(member_id), ..Default::default() };
+    audit::insert(&mut tx, app.now(), entry).await?;
+    let erase = Job::EraseMember { member_id: member_id.to_owned() };
+    queue::enqueue(&mut tx, now, now, &erase).await?;
+    erase_member(&mut tx, now, member_id).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Links that were only begun: their tokens go back to LINE now.
+async fn give_up_attempts(conn: &mut Conn, now: Millis, member_id: &str) -> Result<()> {
+    let begun: Vec<String> = sqlx::query_scalar("SELECT id FROM attempts WHERE member_id = $1 ORDER BY id")
+        .bind(member_id)
+        .fetch_all(&mut *conn)
+        .await?;
+    for attempt_id in begun {
+        for grant_id in grant::list_of_attempt(conn, &attempt_id).await? {
+            queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id }).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What would prove that somebody is this member, and from where they came.
+pub(super) async fn forget(conn: &mut Conn, member_id: &str) -> Result<()> {
+    for statement in [
+        "DELETE FROM tokens WHERE member_id = $1",
+        "DELETE FROM devices WHERE member_id = $1",
+        "DELETE FROM sign_ups WHERE email_key = (SELECT email_key FROM members WHERE id = $1)",
+        "UPDATE audit SET address = NULL WHERE member_id = $1 AND address IS NOT NULL",
+    ] {
+        sqlx::query(statement).bind(member_id).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// Drops the mails that wait, and erases whom all went to and what they named.
+async fn erase_mails(conn: &mut Conn, now: Millis, member: &Member) -> Result<()> {
+    let email_key = member::email_key(&member.email);
+    sqlx::query(
+        "UPDATE mails SET note = CASE WHEN state = 'waiting' THEN 'account_deleted' ELSE note END,
+           ended_at = COALESCE(ended_at, $1), state = CASE WHEN state = 'waiting' THEN 'dropped' ELSE state END,
+           recipient = '', recipient_key = '', mail = '{}'
+         WHERE member_id = $2 OR recipient_key = $3",
+    )
+    .bind(now)
+    .bind(&member.id)
+    .bind(email_key)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The row stays, so that what refers to it keeps its meaning; it names nobody any more, and frees the address. It is
+/// disabled too: whatever asks for that refuses a deleted member as well.
+async fn erase_member(conn: &mut Conn, now: Millis, member_id: &str) -> Result<()> {
+    sqlx::query(
+        "UPDATE members SET deleted_at = $1, disabled_at = $1, external_id = NULL, email = '',
+           email_key = 'deleted:' || id, email_verified_at = NULL, name = '', password_hash = NULL,
+           password_changed_at = $1, locale = NULL
+         WHERE id = $2 AND deleted_at IS NULL",
+    )
+    .bind(now)
+    .bind(member_id)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn record_refusal(app: &App, visit: &Visit, session: &Session) -> Result<()> {
+    let entry = audit::Entry {
+        action: "delete_refused",
+        reason: Some("credentials"),
+        member_id: Some(&session.member_id),
+        address: Some(&visit.address),
+        ..Default::default()
+    };
+    audit::insert(&mut *app.db.conn().await?, app.now(), entry).await
+}
+
+/// The word of any language: the page may have been switched meanwhile.
+fn is_word(text: &str) -> bool {
+    Locale::ALL.iter().any(|locale| locale.text("delete.word").eq_ignore_ascii_case(text.trim()))
+}
+
+fn form(app: &App, visit: &Visit, session: &Session, has_password: bool, problem: Option<&str>) -> Delete {
+    let page = Page::new(app, visit);
+    Delete {
+        email: session.email.clone(),
+        has_password,
+        problem: problem.map(|key| page.t(key).to_owned()),
+        is_word: problem == Some("delete.problem_word"),
+        page,
+    }
+}

@@ -1,0 +1,152 @@
+//! [`Job::EraseMember`](crate::queue::Job::EraseMember): takes what a deleted account's clean-up at LINE still needed,
+//! once that is over.
+//!
+//! A LINE user whom another member linked meanwhile, or is about to, stays: it is theirs now.
+
+use std::time::Duration;
+
+use super::delete;
+use crate::{
+    app::App,
+    audit,
+    db::{Conn, Millis},
+    error::Result,
+    line_user,
+    member::session,
+    queue::Outcome,
+};
+
+/// How long an open clean-up is left alone before it is looked at again.
+const PAUSE: Duration = Duration::from_secs(300);
+
+/// Erases, or says what it waits for. Never parks: a clean-up ends some day.
+pub async fn run(app: &App, member_id: &str) -> Result<Outcome> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    if !is_deleted(&mut tx, member_id).await? {
+        return Ok(Outcome::Done);
+    }
+    let line_users = list_line_users(&mut tx, member_id).await?;
+    for line_user_id in &line_users {
+        // Held from here on: nobody begins to link it while it is looked at.
+        line_user::lock(&mut tx, line_user_id).await?;
+    }
+    if let Some(what) = find_open(&mut tx, now, member_id).await? {
+        return Ok(Outcome::Retry { why: format!("still needed: {what}"), after: Some(PAUSE) });
+    }
+    for line_user_id in &line_users {
+        if is_free(&mut tx, line_user_id).await? {
+            erase_line_user(&mut tx, line_user_id).await?;
+        }
+    }
+    session::end_all(&mut tx, member_id, None).await?;
+    delete::forget(&mut tx, member_id).await?;
+    erase_member(&mut tx, member_id).await?;
+    let entry = audit::Entry { action: "erased", member_id: Some(member_id), ..Default::default() };
+    audit::insert(&mut tx, now, entry).await?;
+    tx.commit().await?;
+    Ok(Outcome::Done)
+}
+
+/// Whether there is anything to erase; a second run of the job finds nothing.
+async fn is_deleted(conn: &mut Conn, member_id: &str) -> Result<bool> {
+    let found: Option<String> = sqlx::query_scalar(
+        "SELECT id FROM members WHERE id = $1 AND deleted_at IS NOT NULL
+           AND NOT EXISTS (SELECT 1 FROM audit WHERE member_id = $1 AND action = 'erased')",
+    )
+    .bind(member_id)
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.is_some())
+}
+
+/// In the order of their ids, in which all who hold several take them.
+async fn list_line_users(conn: &mut Conn, member_id: &str) -> Result<Vec<String>> {
+    let ids = sqlx::query_scalar("SELECT DISTINCT line_user_id FROM links WHERE member_id = $1 ORDER BY line_user_id")
+        .bind(member_id)
+        .fetch_all(conn)
+        .await?;
+    Ok(ids)
+}
+
+/// What must be over first, each with the statement that finds it open. Those who wait for a yes come before the links
+/// are looked at: a yes at this moment is seen as the one or the other. A step left to the person counts as over.
+const OPEN: [(&str, &str); 6] = [
+    (
+        "a link that waits for a yes",
+        "SELECT a.id FROM attempts a JOIN links l ON l.line_user_id = a.line_user_id
+         WHERE l.member_id = $1 AND a.outcome = 'confirming' AND a.confirm_by > $2 LIMIT 1",
+    ),
+    (
+        "the clean-up at LINE",
+        "SELECT s.link_id FROM unlink_steps s JOIN links o ON o.id = s.link_id
+         WHERE s.state = 'pending' AND o.created_at <= $2
+           AND o.line_user_id IN (SELECT line_user_id FROM links WHERE member_id = $1) LIMIT 1",
+    ),
+    (
+        "tokens at LINE",
+        "SELECT g.id FROM grants g JOIN links l ON l.id = g.link_id
+         WHERE l.member_id = $1 AND g.ended_at IS NULL AND g.created_at <= $2 LIMIT 1",
+    ),
+    (
+        "a menu at LINE",
+        "SELECT j.id FROM jobs j JOIN links l ON l.line_user_id = j.subject
+         WHERE l.member_id = $1 AND j.kind = 'user_menu' AND j.ended_at IS NULL AND j.parked_at IS NULL
+           AND j.created_at <= $2 LIMIT 1",
+    ),
+    (
+        "a message on its way",
+        "SELECT d.message_id FROM links l JOIN deliveries d ON d.link_id = l.id
+         WHERE l.member_id = $1 AND d.state IN ('waiting', 'sending') AND d.created_at <= $2 LIMIT 1",
+    ),
+    ("a mail", "SELECT id FROM mails WHERE member_id = $1 AND state = 'waiting' AND drop_at > $2 LIMIT 1"),
+];
+
+async fn find_open(conn: &mut Conn, now: Millis, member_id: &str) -> Result<Option<&'static str>> {
+    for (what, statement) in OPEN {
+        let open: Option<String> =
+            sqlx::query_scalar(statement).bind(member_id).bind(now).fetch_optional(&mut *conn).await?;
+        if open.is_some() {
+            return Ok(Some(what));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether no active link uses the LINE user.
+async fn is_free(conn: &mut Conn, line_user_id: &str) -> Result<bool> {
+    let used: Option<String> = sqlx::query_scalar("SELECT id FROM links WHERE line_user_id = $1 AND ended_at IS NULL")
+        .bind(line_user_id)
+        .fetch_optional(conn)
+        .await?;
+    Ok(used.is_none())
+}
+
+/// The row stays, so that what refers to it keeps its meaning; it names nobody any more. Whoever comes back from LINE
+/// later is a new LINE user here.
+async fn erase_line_user(conn: &mut Conn, line_user_id: &str) -> Result<()> {
+    for statement in [
+        "UPDATE line_users SET user_id = 'erased:' || id, display_name = '', picture_url = NULL, language = NULL
+         WHERE id = $1",
+        "DELETE FROM friends WHERE line_user_id = $1",
+        "DELETE FROM user_menus WHERE line_user_id = $1",
+    ] {
+        sqlx::query(statement).bind(line_user_id).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+async fn erase_member(conn: &mut Conn, member_id: &str) -> Result<()> {
+    for statement in [
+        "UPDATE links SET line_name = '' WHERE member_id = $1",
+        "DELETE FROM attempts WHERE member_id = $1",
+        "UPDATE requests SET body = '' WHERE body <> '' AND id IN (
+             SELECT d.request_id FROM links l JOIN deliveries d ON d.link_id = l.id WHERE l.member_id = $1)
+           AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.request_id = requests.id AND o.member_id <> $1)",
+        "UPDATE deliveries SET content = '[]' WHERE link_id IN (SELECT id FROM links WHERE member_id = $1)",
+        "UPDATE mails SET recipient = '', recipient_key = '', mail = '{}' WHERE member_id = $1",
+    ] {
+        sqlx::query(statement).bind(member_id).execute(&mut *conn).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! "Download my data": all that is kept about a member, as JSON. No secret, no token, no hash, nobody else.
+
+use askama::Template;
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    app::App,
+    audit,
+    db::{Conn, Millis},
+    error::{Error, Result},
+    link::unlink,
+    member::{
+        guard::SignedIn,
+        session::Session,
+        step_up::{self, Proof},
+    },
+    web::{
+        form::Form,
+        page::{Page, html},
+        visit::Visit,
+    },
+};
+
+const HERE: &str = "/account/data";
+
+#[derive(Template)]
+#[template(path = "privacy/data.html")]
+struct Data {
+    page: Page,
+    has_password: bool,
+    problem: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub struct Fields {
+    /// Not asked of a member who has none.
+    #[serde(default)]
+    password: String,
+}
+
+/// `GET /account/data`
+pub async fn show(State(app): State<App>, visit: Visit, SignedIn(session): SignedIn) -> Result<Response> {
+    let has_password = unlink::has_password(&mut *app.db.conn().await?, &app, &session, HERE).await?;
+    html(&Data { page: Page::new(&app, &visit), has_password, problem: None })
+}
+
+/// `POST /account/data`: the copy, as a file.
+pub async fn submit(
+    State(app): State<App>,
+    visit: Visit,
+    SignedIn(session): SignedIn,
+    Form(fields): Form<Fields>,
+) -> Result<Response> {
+    let proof = step_up::prove(&app, &visit, &session, &fields.password, HERE).await?;
+    let mut tx = app.db.begin().await?;
+    record(&mut tx, &app, &visit, &session, proof).await?;
+    if proof != Proof::Given {
+        tx.commit().await?;
+        let page = Page::new(&app, &visit);
+        let problem = Some(page.t("problem.wrong_password").to_owned());
+        let page = html(&Data { page, has_password: true, problem })?;
+        return Ok((StatusCode::UNAUTHORIZED, page).into_response());
+    }
+    let copy = collect(&mut tx, &session.member_id).await?;
+    tx.commit().await?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/json; charset=utf-8"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"account-data.json\""),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, serde_json::to_string_pretty(&copy)?).into_response())
+}
+
+async fn record(conn: &mut Conn, app: &App, visit: &Visit, session: &Session, proof: Proof) -> Result<()> {
+    let is_given = proof == Proof::Given;
+    let entry = audit::Entry {
+        action: if is_given { "data_given" } else { "data_refused" },
+        reason: (!is_given).then_some("credentials"),
+        member_id: Some(&session.member_id),
+        address: Some(&visit.address),
+        ..Default::default()
+    };
+    audit::insert(conn, app.now(), entry).await
+}
+
+/// All of it, by table.
+async fn collect(conn: &mut Conn, member_id: &str) -> Result<Value> {
+    Ok(json!({
+        "account": account(conn, member_id).await?,
+        "sessions": sessions(conn, member_id).await?,
+        "known_browsers": browsers(conn, member_id).await?,
+        "line_links": links(conn, member_id).await?,
+        "line_friends": friends(conn, member_id).await?,
+        "consents": consents(conn, member_id).await?,
+        "line_messages": messages(conn, member_id).await?,
+        "mails": mails(conn, member_id).await?,
+        "events": events(conn, member_id).await?,
+    }))
+}
+
+async fn account(conn: &mut Conn, member_id: &str) -> Result<Value> {
+    type Row = (String, Option<String>, String, Option<Millis>, String, Option<String>, Option<Millis>, String, Millis);
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT id, external_id, email, email_verified_at, name, locale, password_changed_at, source, created_at
+         FROM members WHERE id = $1",
+    )
+    .bind(member_id)
+    .fetch_optional(conn)
+    .await?;
+    let (id, external_id, email, verified, name, locale, password_changed, source, created) =
+        row.ok_or(Error::NotFound)?;
+    Ok(json!({
+        "id": id, "external_id": external_id, "name": name, "email": email, "email_verified_at": when(verified),
+        "language": locale, "password_changed_at": when(password_changed), "source": source,
+        "created_at": time(created),
+    }))
+}
+
+async fn sessions(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
+    let rows: Vec<(String, Millis, Millis, Millis, String, String)> = sqlx::query_as(
+        "SELECT method, created_at, last_seen_at, expires_at, user_agent, address FROM sessions
+         WHERE member_id = $1 ORDER BY created_at",
+    )
+    .bind(member_id)
+    .fetch_all(conn)
+    .await?;
+    let row = |(method, created, seen, expires, user_agent, address)| {
+        json!({ "method": method, "created_at": time(created), "last_seen_at": time(seen),
+            "expires_at": time(expires), "browser": user_agent, "address": address })
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+async fn browsers(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
+    let rows: Vec<(Millis, Millis)> =
+        sqlx::query_as("SELECT created_at, last_used_at FROM devices WHERE member_id = $1 ORDER BY created_at")
+            .bind(member_id)
+            .fetch_all(conn)
+            .await?;
+    let row = |(created, used)| json!({ "created_at": time(created), "last_used_at": time(used) });
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// A LINE user who is no longer linked may be somebody else's by now: of those only what was known at the end.
+async fn links(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        id: String,
+        provider: String,
+        user_id: String,
+        line_name: String,
+        picture_url: Option<String>,
+        language: Option<String>,
+        source: String,
+        created_at: Millis,
+        suspended_at: Option<Millis>,
+        ended_at: Option<Millis>,
+        end_reason: Option<String>,
+    }
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT l.id, l.provider, u.user_id, COALESCE(l.line_name, u.display_name) AS line_name,
+           CASE WHEN l.ended_at IS NULL THEN u.picture_url END AS picture_url,
+           CASE WHEN l.ended_at IS NULL THEN u.language END AS language,
+           l.source, l.created_at, l.suspended_at, l.ended_at, l.end_reason
+         FROM links l JOIN line_users u ON u.id = l.line_user_id WHERE l.member_id = $1 ORDER BY l.created_at, l.id",
+    )
+    .bind(member_id)
+    .fetch_all(conn)
+    .await?;
+    let row = |row: Row| {
+        json!({ "id": row.id, "provider": row.provider, "line_user_id": row.user_id, "line_name": row.line_name,
+            "line_picture": row.picture_url, "line_language": row.language, "source": row.source,
+            "linked_at": time(row.created_at), "suspended_at": when(row.suspended_at),
+            "ended_at": when(row.ended_at), "ended_by": row.end_reason })
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+async fn friends(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
+    let rows: Vec<(String, String, String, Millis)> = sqlx::query_as(
+        "SELECT l.id, f.channel, f.friend, f.changed_at FROM friends f JOIN links l ON l.line_user_id = f.line_user_id
+         WHERE l.member_id = $1 AND l.ended_at IS NULL ORDER BY f.channel",
+    )
+    .bind(member_id)
+    .fetch_all(conn)
+    .await?;
+    let row = |(link, channel, friend, changed)| json!({ "link": link, "official_account": channel, "friend": friend, "changed_at": time(changed) });
+    Ok(rows.into_iter().map(row).collect())
+}
+
+async fn consents(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
+    let rows: Vec<(String, String, String, Millis, Option<String>)> = sqlx::query_as(
+        "SELECT c.link_id, c.version, c.locale, c.accepted_at, t.text
+         FROM consents c JOIN links l ON l.id = c.link_id
+         LEFT JOIN consent_texts t ON t.version = c.version AND t.locale = c.locale
+         WHERE l.member_id = $1 ORDER BY c.accepted_at, c.id",
+    )
+    .bind(member_id)
+    .fetch_all(conn)
+    .await?;
+    let row = |(link, version, language, accepted, text)| json!({ "link": link, "version": version, "language": language, "accepted_at": time(accepted), "text": text });
+    Ok(rows.into_iter().map(row).collect())
+}
+
+async fn messages(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
+    let rows: Vec<(String, String, String, String, Option<String>, Millis, Millis)> = sqlx::query_as(
+        "SELECT d.channel, m.cause, d.content, d.state, d.reason, d.created_at, d.updated_at
+         FROM deliveries d JOIN messages m ON m.id = d.message_id
+         WHERE d.member_id = $1 ORDER BY d.created_at, d.message_id",
+    )
+    .bind(member_id)
+    .fetch_all(conn)
+    .await?;
+    let row = |(channel, cause, content, state, reason, created, updated): (String, _, String, _, _, _, _)| {
+        let (cause, state, reason): (String, String, Option<String>) = (cause, state, reason);
+        json!({ "official_account": channel, "cause": cause, "content": parsed(&content), "state": state,
+            "reason": reason, "created_at": time(created), "updated_at": time(updated) })
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+async fn mails(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
+    let rows: Vec<(String, String, String, Millis, Option<Millis>)> = sqlx::query_as(
+        "SELECT kind, recipient, state, created_at, ended_at FROM mails WHERE member_id = $1 ORDER BY created_at, id",
+    )
+    .bind(member_id)
+    .fetch_all(conn)
+    .await?;
+    let row = |(kind, recipient, state, created, ended)| json!({ "kind": kind, "to": recipient, "state": state, "created_at": time(created), "ended_at": when(ended) });
+    Ok(rows.into_iter().map(row).collect())
+}
+
+async fn events(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
+    let rows: Vec<(Millis, String, Option<String>, Option<String>, Option<String>, String)> = sqlx::query_as(
+        "SELECT at, action, reason, provider, address, data FROM audit WHERE member_id = $1 ORDER BY at, id",
+    )
+    .bind(member_id)
+    .fetch_all(conn)
+    .await?;
+    let row = |(at, action, reason, provider, address, data): (Millis, String, Option<String>, _, _, String)| {
+        let (provider, address): (Option<String>, Option<String>) = (provider, address);
+        json!({ "at": time(at), "action": action, "reason": reason, "provider": provider, "address": address,
+            "data": parsed(&data) })
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// JSON that is kept as text.
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+/// RFC 3339, in UTC.
+fn time(at: Millis) -> String {
+    jiff::Timestamp::from_millisecond(at.0).unwrap_or_default().to_string()
+}
+
+fn when(at: Option<Millis>) -> Option<String> {
+    at.map(time)
+}

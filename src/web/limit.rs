@@ -1,0 +1,96 @@
+//! What one address may ask of costly routes: a rate, kept in this node's memory.
+
+use std::{
+    num::NonZeroU32,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+    middleware::NoOpMiddleware,
+    state::keyed::DashMapStateStore,
+};
+
+use super::visit::network;
+
+/// Addresses are forgotten after so many requests at the earliest.
+const FORGET_EVERY: usize = 1024;
+
+/// Counts by [`network`]. Its clock only runs forward: a leap of the system's locks nobody out.
+pub struct Limiter<C: Clock = DefaultClock> {
+    rate: RateLimiter<String, DashMapStateStore<String>, C, NoOpMiddleware<C::Instant>>,
+    clock: C,
+    asked: AtomicUsize,
+}
+
+impl Limiter {
+    /// So many requests within a minute from each address, all at once or spread.
+    pub fn new(per_minute: NonZeroU32) -> Self {
+        Self::with_clock(per_minute, DefaultClock::default())
+    }
+}
+
+impl<C: Clock + Clone> Limiter<C> {
+    fn with_clock(per_minute: NonZeroU32, clock: C) -> Self {
+        let rate = RateLimiter::dashmap_with_clock(Quota::per_minute(per_minute), clock.clone());
+        Self { rate, clock, asked: AtomicUsize::new(0) }
+    }
+
+    /// Counts a request; where it is one too many, says how long to wait.
+    pub fn check(&self, address: &str) -> Result<(), Duration> {
+        self.forget();
+        let refused = self.rate.check_key(&network(address)).err();
+        refused.map_or(Ok(()), |refused| Err(refused.wait_time_from(self.clock.now())))
+    }
+
+    /// Drops the addresses that have their whole share again, now and then: the more there are, the rarer, so that
+    /// the cost of a request stays the same.
+    fn forget(&self) {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        if asked >= FORGET_EVERY.max(self.rate.len()) {
+            self.asked.store(0, Ordering::Relaxed);
+            self.rate.retain_recent();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    #[test]
+    fn each_address_has_its_share_which_comes_back() {
+        let clock = FakeRelativeClock::default();
+        let limiter = Limiter::with_clock(NonZeroU32::new(3).unwrap(), clock.clone());
+        for _ in 0..3 {
+            assert_eq!(limiter.check("192.0.2.1"), Ok(()));
+        }
+        assert_eq!(limiter.check("192.0.2.1"), Err(Duration::from_secs(20)));
+        assert_eq!(limiter.check("192.0.2.2"), Ok(()), "another address");
+        for last in 1..=3 {
+            assert_eq!(limiter.check(&format!("2001:db8::{last}")), Ok(()));
+        }
+        assert!(limiter.check("2001:db8::4").is_err(), "one /64 is one holder");
+        assert_eq!(limiter.check("2001:db8:0:1::4"), Ok(()));
+        clock.advance(Duration::from_secs(20));
+        assert_eq!(limiter.check("192.0.2.1"), Ok(()));
+        assert!(limiter.check("192.0.2.1").is_err());
+    }
+
+    #[test]
+    fn addresses_are_forgotten() {
+        let clock = FakeRelativeClock::default();
+        let limiter = Limiter::with_clock(NonZeroU32::new(60).unwrap(), clock.clone());
+        for n in 0..FORGET_EVERY {
+            limiter.check(&format!("10.0.{}.{}", n / 256, n % 256)).unwrap();
+        }
+        assert_eq!(limiter.rate.len(), FORGET_EVERY);
+        clock.advance(Duration::from_secs(2));
+        limiter.check("192.0.2.1").unwrap();
+        assert_eq!(limiter.rate.len(), 1);
+    }
+}
