@@ -174,7 +174,7 @@ async fn is_member_unchanged(conn: &mut Conn, app: &App, session: &Session, pend
 const UNCHANGED: Locking = with_lock!(
     "SELECT id FROM members WHERE id = $1 AND disabled_at IS NULL
        AND (password_changed_at IS NULL OR password_changed_at <= $2)",
-    "FOR SHARE"
+    "FOR NO KEY UPDATE"
 );
 
 /// A former link's clean-up would take the new permission away: it is cancelled. One that is in flight is waited

@@ -4,8 +4,7 @@
 //! own transaction, is never re-created, and is deleted at its end, so that nothing can bring it back.
 //!
 //! Every change of what a browser may do gives it a new id: the old one is dead from the commit on. What makes or
-//! ends sessions of a member holds the member's row, so that no session slips past an end to all of them. Who holds
-//! a link too took that first.
+//! ends sessions of a member holds the member's row, so that no session slips past an end to all of them.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! What a browser says it is, in two words: enough for its owner to know it, and no more. Anybody can claim anything.
 
 /// Marks of browsers, the more special first: nearly all claim to be Safari or Chrome as well.
-const BROWSERS: [(&str, &str); 13] = [
+const BROWSERS: [(&str, &str); 14] = [
     ("Line/", "LINE"),
     ("Instagram", "Instagram"),
     ("FBAN/", "Facebook"),
@@ -14,6 +14,7 @@ const BROWSERS: [(&str, &str); 13] = [
     ("Firefox/", "Firefox"),
     ("CriOS/", "Chrome"),
     ("Chrome/", "Chrome"),
+    ("HeadlessChrome/", "Chrome"),
     ("Safari/", "Safari"),
 ];
 

@@ -190,3 +190,31 @@ async fn what_goes_wrong_at_line_is_explained_on_a_desktop() {
     browser.close().await;
     stage.strike().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_sees_where_they_are_signed_in_and_ends_the_other() {
+    let stage = Stage::set().await;
+    let (phone, desktop) = (Browser::start(Screen::Phone).await, Browser::start_in(Screen::Desktop, "ja").await);
+    for browser in [&phone, &desktop] {
+        browser.goto(&format!("{}/sign-in", stage.app)).await;
+        browser.fill("email", "hanako@example.com").await;
+        browser.fill("password", demo::PASSWORD).await;
+        press(browser, "main form[action='/sign-in'] button[type=submit]").await;
+        browser.wait_for_text("hanako@example.com").await;
+    }
+    desktop.click_text("ログイン中の端末").await;
+    desktop.wait_for_text("このブラウザ").await;
+    desktop.screenshot("desktop-sessions").await;
+    phone.click_text("Where you are signed in").await;
+    phone.wait_for_text("Sign out everywhere else").await;
+    phone.screenshot("phone-sessions").await;
+    phone.click_text("Sign out there").await;
+    phone.wait_until_gone("Sign out everywhere else").await;
+    phone.wait_for_text("This browser").await;
+    phone.screenshot("phone-sessions-one").await;
+    desktop.goto(&format!("{}/account", stage.app)).await;
+    desktop.wait_for_text("パスワード").await;
+    phone.close().await;
+    desktop.close().await;
+    stage.strike().await;
+}

@@ -119,6 +119,13 @@ impl Browser {
         }
     }
 
+    pub async fn wait_until_gone(&self, text: &str) {
+        let start = Instant::now();
+        while !self.try_text().await.is_ok_and(|shown| !shown.contains(text)) {
+            self.wait_more(start, || format!("the page still shows “{text}”")).await;
+        }
+    }
+
     /// What the page shows, with runs of white space made one space.
     pub async fn text(&self) -> String {
         self.try_text().await.expect("the page's text")

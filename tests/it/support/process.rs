@@ -32,7 +32,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Process {
     child: Child,
     lines: Receiver<String>,
-    told: Vec<String>,
+    pub told: Vec<String>,
 }
 
 impl Process {
@@ -175,6 +175,7 @@ impl Place {
             sealing_key = "test"
             sealing_keys = {{ test = "yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=" }}
             password_hash = {{ memory_kib = 64, passes = 1, at_once = 4 }}
+            requests_per_minute = 1000000
 
             [provider.main.login]
             channel_id = "{LOGIN_CHANNEL}"
@@ -249,9 +250,13 @@ pub struct Browser {
     pub base: String,
     pub origin: String,
     pub cookies: BTreeMap<String, String>,
+    /// Every answer so far.
+    pub seen: Vec<Page>,
 }
 
+#[derive(Clone)]
 pub struct Page {
+    pub path: String,
     pub status: StatusCode,
     pub location: String,
     pub headers: String,
@@ -263,7 +268,7 @@ impl Browser {
     pub fn new(base: &str, origin: &str) -> Self {
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
         let client = client.timeout(PATIENCE).build().unwrap();
-        Self { client, base: base.to_owned(), origin: origin.to_owned(), cookies: BTreeMap::new() }
+        Self { client, base: base.to_owned(), origin: origin.to_owned(), cookies: BTreeMap::new(), seen: Vec::new() }
     }
 
     pub async fn get(&mut self, path: &str) -> Page {
@@ -314,7 +319,9 @@ impl Browser {
         let location = answer.headers().get(header::LOCATION).map(|value| value.to_str().unwrap().to_owned());
         let (status, location) = (answer.status(), location.unwrap_or_default());
         let headers = format!("{:?}", answer.headers());
-        Ok(Page { status, location, headers, body: answer.text().await? })
+        let page = Page { path: path.to_owned(), status, location, headers, body: answer.text().await? };
+        self.seen.push(page.clone());
+        Ok(page)
     }
 
     pub async fn sign_in(&mut self, email: &str) {
