@@ -105,6 +105,8 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let away = match &error {
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) => true,
+            // A connection that is taken and closed at once, as by a proxy before a dead server.
+            sqlx::Error::Protocol(_) => true,
             // SQLite: 5 busy, 6 locked, 13 full, and their finer kinds. PostgreSQL: 08 connection, 25P03 and 57
             // time-outs, 40 serialisation and deadlock, 53 resources, 55P03 lock not had in time.
             sqlx::Error::Database(error) => error.code().is_some_and(|code| {

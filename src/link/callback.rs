@@ -36,14 +36,9 @@ use crate::{
 /// Longest parameter that is looked at; ours have 43 characters, LINE's codes are short.
 const LONGEST: usize = 256;
 
-/// How long is waited after each try to [`settle`].
-const SETTLING: [Duration; 5] = [
-    Duration::from_millis(100),
-    Duration::from_secs(1),
-    Duration::from_secs(5),
-    Duration::from_secs(20),
-    Duration::from_secs(60),
-];
+/// The waits before each further try to [`settle`].
+const SETTLING: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(20), Duration::from_secs(60)];
 
 /// `GET /line/callback/{provider}`. In a task of its own: a person who closes the tab while LINE is asked leaves no
 /// tokens behind that nobody knows of.
@@ -108,8 +103,7 @@ impl Arrival {
             }
         };
         if let Err(error) = tx.commit().await {
-            let settling = settle(self.app.clone(), attempt.id, provider.to_owned(), proof);
-            tokio::spawn(settling.in_current_span());
+            settle(self.app.clone(), attempt.id, provider.to_owned(), proof).await;
             return Err(error.into());
         }
         kill::point("callback.saved");
@@ -204,17 +198,22 @@ impl Arrival {
     }
 }
 
-/// Finds out what became of a commit that failed: its answer may have been lost. Where the database stays away, the
-/// tokens are left to their end at LINE, for they may be a link's.
+/// Finds out what became of a commit that failed: its answer may have been lost. Where that cannot be known at once
+/// it is asked again, beside; and where the database stays away the tokens are left to their end at LINE, for they may
+/// be a link's.
 async fn settle(app: App, attempt_id: String, provider: String, proof: Proof) {
-    for wait in SETTLING {
-        match revoke_unless_kept(&app, &attempt_id, &provider, &proof).await {
-            Ok(()) => return,
-            Err(error) => tracing::warn!(%error, "not known yet whether a sign-in with LINE was kept"),
+    let Err(error) = revoke_unless_kept(&app, &attempt_id, &provider, &proof).await else { return };
+    tracing::warn!(%error, "not known yet whether a sign-in with LINE was kept");
+    let settling = async move {
+        for wait in SETTLING {
+            tokio::time::sleep(wait).await;
+            if revoke_unless_kept(&app, &attempt_id, &provider, &proof).await.is_ok() {
+                return;
+            }
         }
-        tokio::time::sleep(wait).await;
-    }
-    tracing::error!("not known whether a sign-in with LINE was kept: its tokens end at LINE by themselves");
+        tracing::error!("not known whether a sign-in with LINE was kept: its tokens end at LINE by themselves");
+    };
+    tokio::spawn(settling.in_current_span());
 }
 
 /// The code, or what LINE says instead of one.

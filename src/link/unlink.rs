@@ -77,7 +77,7 @@ pub async fn show(
     if is_last_method(&mut conn, &active).await? {
         return Err(last_method());
     }
-    let has_password = has_password(&mut conn, &app, &session, &here(&provider)).await?;
+    let has_password = step_up::asks_password(&mut conn, &app, &session, &here(&provider)).await?;
     html(&form(&app, &visit, active, has_password, None))
 }
 
@@ -155,15 +155,6 @@ async fn is_last_method(conn: &mut Conn, active: &Active) -> Result<bool> {
     .fetch_optional(conn)
     .await?;
     Ok(last.is_some())
-}
-
-/// Whether the form asks for a password. Without one to ask for, a code by mail must have been given lately.
-pub async fn has_password(conn: &mut Conn, app: &App, session: &Session, return_to: &str) -> Result<bool> {
-    let member = member::find(conn, &session.member_id).await?.ok_or(Error::NotFound)?;
-    if member.password_hash.is_none() && !session.is_fresh(app.now()) {
-        return Err(Error::Reauth { return_to: return_to.to_owned() });
-    }
-    Ok(member.password_hash.is_some())
 }
 
 fn last_method() -> Error {

@@ -24,6 +24,7 @@ use crate::{
     db::{Conn, Millis},
     error::{Error, NextStep, Refusal, Result},
     mail::{self, Mail, To},
+    queue::{self, Job},
     web::{
         cookie::SetCookie,
         form::Form,
@@ -141,7 +142,7 @@ async fn reset(
     let taken = token::take(conn, now, Purpose::Reset, token).await?;
     let Some(member_id) = taken.and_then(|token| token.member_id) else { return Ok(None) };
     // Links before the member, as whoever signs in by one or ends one takes them.
-    let mut suspended = suspend_links(conn, now, &member_id).await?;
+    let mut suspended = suspend_links(conn, app, &member_id).await?;
     let Some(member) = hold(conn, &app.db, &member_id).await? else { return Ok(None) };
     set_password(conn, now, &member_id, password_hash).await?;
     verify_email(conn, now, &member_id).await?;
@@ -149,7 +150,7 @@ async fn reset(
     mail::call_off(conn, now, &member_id).await?;
     token::void_of_member(conn, now, &member_id).await?;
     // One that was just being made is seen by now.
-    suspended += suspend_links(conn, now, &member_id).await?;
+    suspended += suspend_links(conn, app, &member_id).await?;
     let ended = session::end_all(conn, &member_id, None).await?;
     device::forget_all(conn, &member_id).await?;
     forget_guesses(conn, app, &member).await?;
@@ -167,16 +168,25 @@ async fn reset(
     device::remember(conn, app, headers, &member_id).await.map(Some)
 }
 
-/// Suspends the links made before a reset, which whoever was in may have made: the member confirms each again.
-pub async fn suspend_links(conn: &mut Conn, now: Millis, member_id: &str) -> Result<u64> {
-    let suspended = sqlx::query(
-        "UPDATE links SET suspended_at = $1 WHERE member_id = $2 AND ended_at IS NULL AND suspended_at IS NULL",
+/// Suspends the links made before a reset, which whoever was in may have made: the member confirms each again. Their
+/// menus follow. Gives their number.
+pub async fn suspend_links(conn: &mut Conn, app: &App, member_id: &str) -> Result<usize> {
+    let now = app.now();
+    let suspended: Vec<(String, String)> = sqlx::query_as(
+        "UPDATE links SET suspended_at = $1 WHERE member_id = $2 AND ended_at IS NULL AND suspended_at IS NULL
+         RETURNING line_user_id, provider",
     )
     .bind(now)
     .bind(member_id)
-    .execute(conn)
+    .fetch_all(&mut *conn)
     .await?;
-    Ok(suspended.rows_affected())
+    for (line_user_id, provider) in &suspended {
+        for channel in app.config.channels_of(provider) {
+            let job = Job::UserMenu { line_user_id: line_user_id.clone(), channel: channel.clone() };
+            queue::enqueue(conn, now, now, &job).await?;
+        }
+    }
+    Ok(suspended.len())
 }
 
 /// What was guessed at the former password tells nothing of the new one.

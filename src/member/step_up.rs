@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     app::App,
+    db::Conn,
     error::{Error, Result},
     web::visit::Visit,
 };
@@ -40,4 +41,14 @@ pub async fn prove(app: &App, _visit: &Visit, session: &Session, password: &str,
             Ok(Proof::Given)
         }
     }
+}
+
+/// Whether a form that proves it asks for a password. Without one to ask for, a code by mail must have been given
+/// lately: else the answer is [`Error::Reauth`] with `return_to`.
+pub async fn asks_password(conn: &mut Conn, app: &App, session: &Session, return_to: &str) -> Result<bool> {
+    let member = find(conn, &session.member_id).await?.ok_or(Error::NotFound)?;
+    if member.password_hash.is_none() && !session.is_fresh(app.now()) {
+        return Err(Error::Reauth { return_to: return_to.to_owned() });
+    }
+    Ok(member.password_hash.is_some())
 }

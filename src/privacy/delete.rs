@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result},
     link::{
         end::{self, Ending},
-        grant, list_active, unlink,
+        grant, list_active,
     },
     mail::{self, Mail},
     member::{
@@ -67,7 +67,7 @@ pub struct Fields {
 /// `GET /account/delete`
 pub async fn show(State(app): State<App>, visit: Visit, SignedIn(session): SignedIn) -> Result<Response> {
     let mut conn = app.db.conn().await?;
-    let has_password = unlink::has_password(&mut conn, &app, &session, HERE).await?;
+    let has_password = step_up::asks_password(&mut conn, &app, &session, HERE).await?;
     html(&form(&app, &visit, &session, has_password, None))
 }
 
@@ -80,7 +80,7 @@ pub async fn submit(
 ) -> Result<Response> {
     if !is_word(&fields.word) {
         let mut conn = app.db.conn().await?;
-        let has_password = unlink::has_password(&mut conn, &app, &session, HERE).await?;
+        let has_password = step_up::asks_password(&mut conn, &app, &session, HERE).await?;
         let page = html(&form(&app, &visit, &session, has_password, Some("delete.problem_word")))?;
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }

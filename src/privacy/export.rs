@@ -14,7 +14,6 @@ use crate::{
     audit,
     db::{Conn, Millis},
     error::{Error, Result},
-    link::unlink,
     member::{
         guard::SignedIn,
         session::Session,
@@ -46,7 +45,7 @@ pub struct Fields {
 
 /// `GET /account/data`
 pub async fn show(State(app): State<App>, visit: Visit, SignedIn(session): SignedIn) -> Result<Response> {
-    let has_password = unlink::has_password(&mut *app.db.conn().await?, &app, &session, HERE).await?;
+    let has_password = step_up::asks_password(&mut *app.db.conn().await?, &app, &session, HERE).await?;
     html(&Data { page: Page::new(&app, &visit), has_password, problem: None })
 }
 

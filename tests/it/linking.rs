@@ -818,6 +818,29 @@ both_engines! {
         links_are_sound(app).await;
     }
 
+    /// The whole way: a reset by mail suspends, LINE and a yes resume; the way back out of the link works still.
+    async fn k17_from_the_reset_to_the_yes(app) {
+        let (mut hanako, user) = app.linked("hanako@example.jp").await;
+        hanako.post("/password/forgot", &[("email", "hanako@example.jp")]).await;
+        app.drain().await;
+        let token = crate::support::parameter(&app.mailed_link("hanako@example.jp", "/password/reset").await, "token");
+        let new = "a new long password of hers";
+        let answer = hanako.post("/password/reset", &[("token", &token), ("password", new)]).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+        assert_eq!(rows!(app, "links WHERE suspended_at IS NOT NULL"), 1);
+        let answer = hanako.post("/sign-in", &[("email", "hanako@example.jp"), ("password", new)]).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+        assert!(hanako.get("/account").await.body.contains("Confirm with LINE"));
+        app.clock.advance(Duration::from_secs(2));
+        assert_eq!(hanako.link(&user).await.location(), "/account?done=linked");
+        app.drain().await;
+        assert_eq!(app.visitor().sign_in_by_line(&user).await.location(), "/account");
+        let token = crate::support::parameter(&app.mailed_link("hanako@example.jp", "/link/undo").await, "token");
+        assert_eq!(app.visitor().post("/link/undo", &[("token", &token)]).await.status, StatusCode::OK);
+        assert_eq!(rows!(app, "links WHERE ended_at IS NULL"), 0);
+        links_are_sound(app).await;
+    }
+
     async fn k17_a_suspended_link_can_be_unlinked(app) {
         let (mut hanako, user) = app.linked("hanako@example.jp").await;
         app.execute("UPDATE links SET suspended_at = created_at").await;

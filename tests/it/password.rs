@@ -606,6 +606,27 @@ both_engines! {
         assert!(!old.is_empty() && !token.is_empty());
     }
 
+    /// Whoever signs in with the former password does so wholly before a reset, which ends it, or not at all.
+    async fn k18_sign_ins_at_the_moment_of_a_reset_leave_no_session(app) {
+        app.member(HANAKO, "Hanako").await;
+        let mut password = PASSWORD.to_owned();
+        for round in 0..5 {
+            let token = reset_token(app, HANAKO).await;
+            let next = format!("a fresh phrase {round}");
+            let old = |_| vec![("email", HANAKO.to_owned()), ("password", password.clone())];
+            let new = |_| vec![("token", token.clone()), ("password", next.clone())];
+            let mut requests = forms(app, "/sign-in", old, 6).await;
+            requests.insert(round, forms(app, "/password/reset", new, 1).await.pop().unwrap());
+            let answers = at_once(app, requests).await;
+            let resets = answers.iter().filter(|answer| answer.location() == "/sign-in?done=reset").count();
+            assert_eq!(resets, 1, "{:?}", tally(&answers));
+            assert!(answers.iter().all(|answer| [303, 401].contains(&answer.status.as_u16())), "{:?}", tally(&answers));
+            assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM sessions").await, 0, "{:?}", tally(&answers));
+            password = next;
+            app.clock.advance(Duration::from_secs(3601));
+        }
+    }
+
     async fn k18_k19_a_reset_ends_all_that_somebody_else_could_have_left(app) {
         let (mut attacker, user) = app.linked(HANAKO).await;
         let mut second = app.signed_in(HANAKO).await;
@@ -638,6 +659,20 @@ both_engines! {
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.body);
         assert_eq!(sign_in(&mut owner, HANAKO, NEW).await, 303);
         assert!(subjects(app, HANAKO).await.contains(&"your password was changed".to_owned()));
+    }
+
+    async fn k17_a_link_made_before_a_reset_is_suspended_with_its_menu(app) {
+        musubi::worker::prepare(&app.app).await.unwrap();
+        app.drain().await;
+        let (_, user) = app.linked(HANAKO).await;
+        let menu = async || app.phone(&user).await["rich_menu"]["name"].as_str().unwrap_or_default().to_owned();
+        assert!(menu().await.starts_with("musubi:linked:"), "{}", menu().await);
+        reset(&mut app.visitor(), HANAKO, NEW).await;
+        app.drain().await;
+        assert!(!menu().await.starts_with("musubi:linked:"), "{}", menu().await);
+        let audit = "SELECT data FROM audit WHERE action = 'password_reset'";
+        let data: String = sqlx::query_scalar(audit).fetch_one(&mut *app.app.db.conn().await.unwrap()).await.unwrap();
+        assert_eq!(data, r#"{"links":1,"sessions":1}"#);
     }
 
     /// An attempt to link that waits for its yes is void after a reset, though somebody signs in again.
@@ -785,7 +820,7 @@ both_engines! {
         app.signed_in(HANAKO).await;
         sign_in(&mut app.visitor(), HANAKO, "wrong password").await;
         reset_token(app, HANAKO).await;
-        let prune = async || musubi::member::prune(&mut *app.app.db.conn().await.unwrap(), app.app.now()).await.unwrap();
+        let prune = async || musubi::member::prune(&mut app.app.db.conn().await.unwrap(), app.app.now()).await.unwrap();
         assert_eq!(prune().await, 0);
         app.clock.advance(DAY * 31);
         assert_eq!(prune().await, 4, "a token and three counters");

@@ -528,7 +528,7 @@ async fn the_pages_fit_the_screen() {
     let options = demo::Options { data: folder.path().to_owned(), port: 0, simulator_port: 0 };
     let stop = CancellationToken::new();
     let demo = demo::start(&options, stop.clone()).await.unwrap();
-    let app = demo.app_url.clone();
+    let (app, demo_line) = (demo.app_url.clone(), demo.simulator_url.clone());
     let playing = tokio::spawn({
         let stop = stop.clone();
         async move { demo.play(stop).await.unwrap() }
@@ -557,6 +557,27 @@ async fn the_pages_fit_the_screen() {
             browser.goto(&format!("{app}/{page}")).await;
             look(&browser, &format!("{language}-{}", page.replace(['/', '?', '='], "-"))).await;
         }
+        // The mail's way out, a text that changed, and a link that a reset suspended.
+        browser.goto(&format!("{}/_sim/mails?to={who}", demo_line)).await;
+        let mails: Value = serde_json::from_str(&browser.text().await).unwrap();
+        let text = mails["mails"].as_array().unwrap().last().unwrap()["text"].as_str().unwrap().to_owned();
+        let undo = text.lines().find(|line| line.contains("/link/undo?token=")).unwrap().to_owned();
+        browser.goto(&undo).await;
+        look(&browser, &format!("{language}-undo")).await;
+        let db = Db::connect(&format!("sqlite://{}", folder.path().join("musubi.db").display())).await.unwrap();
+        for (statement, name) in [
+            ("UPDATE links SET consent_version = '0' WHERE ended_at IS NULL", "account-asks"),
+            ("UPDATE links SET suspended_at = 1 WHERE ended_at IS NULL", "account-suspended"),
+        ] {
+            sqlx::query(statement).execute(&mut *db.conn().await.unwrap()).await.unwrap();
+            browser.goto(&format!("{app}/account")).await;
+            look(&browser, &format!("{language}-{name}")).await;
+        }
+        db.close().await;
+        browser.goto(&undo).await;
+        press(&browser, "main form button[type=submit]").await;
+        browser.wait_for_text(if language == "ja" { "連携を解除しました" } else { "The link is ended" }).await;
+        look(&browser, &format!("{language}-undone")).await;
         browser.close().await;
     }
     stop.cancel();

@@ -263,25 +263,7 @@ impl TestApp {
 
     /// Every row of every table but the named ones, as text: to see that nothing changed.
     pub async fn dump(&self, but: &[&str]) -> Vec<String> {
-        let mut rows = Vec::new();
-        for table in TABLES.iter().filter(|table| !but.contains(table)) {
-            let statement = sqlx::AssertSqlSafe(format!("SELECT * FROM {table}"));
-            let mut conn = self.app.db.conn().await.unwrap();
-            for row in sqlx::query(statement).fetch_all(&mut *conn).await.unwrap() {
-                let columns = row.columns().iter().map(|column| {
-                    let index = column.ordinal();
-                    let value = row
-                        .try_get::<Option<String>, _>(index)
-                        .map(|text| format!("{text:?}"))
-                        .or_else(|_| row.try_get::<Option<i64>, _>(index).map(|number| format!("{number:?}")))
-                        .or_else(|_| row.try_get::<Option<Vec<u8>>, _>(index).map(|bytes| format!("{bytes:?}")));
-                    format!("{}={}", column.name(), value.unwrap_or_else(|error| format!("?{error}")))
-                });
-                rows.push(format!("{table}: {}", columns.collect::<Vec<_>>().join(" ")));
-            }
-        }
-        rows.sort();
-        rows
+        dump_of(&self.app.db, but).await
     }
 
     /// One number out of the database.
@@ -302,6 +284,29 @@ impl TestApp {
         let mut conn = self.app.db.conn().await.unwrap();
         sqlx::query(statement).execute(&mut *conn).await.unwrap();
     }
+}
+
+/// Every row of every table but the named ones, as text.
+pub async fn dump_of(db: &Db, but: &[&str]) -> Vec<String> {
+    let mut rows = Vec::new();
+    for table in TABLES.iter().filter(|table| !but.contains(table)) {
+        let statement = sqlx::AssertSqlSafe(format!("SELECT * FROM {table}"));
+        let mut conn = db.conn().await.unwrap();
+        for row in sqlx::query(statement).fetch_all(&mut *conn).await.unwrap() {
+            let columns = row.columns().iter().map(|column| {
+                let index = column.ordinal();
+                let value = row
+                    .try_get::<Option<String>, _>(index)
+                    .map(|text| format!("{text:?}"))
+                    .or_else(|_| row.try_get::<Option<i64>, _>(index).map(|number| format!("{number:?}")))
+                    .or_else(|_| row.try_get::<Option<Vec<u8>>, _>(index).map(|bytes| format!("{bytes:?}")));
+                format!("{}={}", column.name(), value.unwrap_or_else(|error| format!("?{error}")))
+            });
+            rows.push(format!("{table}: {}", columns.collect::<Vec<_>>().join(" ")));
+        }
+    }
+    rows.sort();
+    rows
 }
 
 /// All tables; a test compares them with the migrations.

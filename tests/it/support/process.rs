@@ -32,7 +32,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Process {
     child: Child,
     lines: Receiver<String>,
-    told: Vec<String>,
+    pub told: Vec<String>,
 }
 
 impl Process {
@@ -105,6 +105,12 @@ impl Process {
         told
     }
 
+    /// Waits until it ended itself, as at a place of `src/kill.rs`.
+    pub fn end_by_abort(self) {
+        let (code, told) = self.end();
+        assert_eq!(code, None, "no signal ended it: {told}");
+    }
+
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -169,6 +175,7 @@ impl Place {
             sealing_key = "test"
             sealing_keys = {{ test = "yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=" }}
             password_hash = {{ memory_kib = 64, passes = 1, at_once = 4 }}
+            requests_per_minute = 1000000
 
             [provider.main.login]
             channel_id = "{LOGIN_CHANNEL}"
@@ -243,9 +250,13 @@ pub struct Browser {
     pub base: String,
     pub origin: String,
     pub cookies: BTreeMap<String, String>,
+    /// Every answer so far.
+    pub seen: Vec<Page>,
 }
 
+#[derive(Clone)]
 pub struct Page {
+    pub path: String,
     pub status: StatusCode,
     pub location: String,
     pub headers: String,
@@ -257,7 +268,7 @@ impl Browser {
     pub fn new(base: &str, origin: &str) -> Self {
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
         let client = client.timeout(PATIENCE).build().unwrap();
-        Self { client, base: base.to_owned(), origin: origin.to_owned(), cookies: BTreeMap::new() }
+        Self { client, base: base.to_owned(), origin: origin.to_owned(), cookies: BTreeMap::new(), seen: Vec::new() }
     }
 
     pub async fn get(&mut self, path: &str) -> Page {
@@ -266,13 +277,11 @@ impl Browser {
 
     pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
         let token = self.token().await;
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        let body = form.extend_pairs(fields).append_pair("csrf", &token).finish();
-        self.send(Method::POST, path, Some(body)).await
+        self.send(Method::POST, path, Some(form(fields, &token))).await
     }
 
-    async fn send(&mut self, method: Method, path: &str, form: Option<String>) -> Page {
-        self.try_send(method, path, form).await.unwrap()
+    async fn send(&mut self, method: Method, path: &str, body: Option<String>) -> Page {
+        self.try_send(method, path, body).await.unwrap()
     }
 
     /// None where the other side died.
@@ -282,9 +291,7 @@ impl Browser {
 
     /// A form with the token that was read before.
     pub async fn try_post(&mut self, path: &str, token: &str, fields: &[(&str, &str)]) -> Option<Page> {
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        let body = form.extend_pairs(fields).append_pair("csrf", token).finish();
-        self.try_send(Method::POST, path, Some(body)).await.ok()
+        self.try_send(Method::POST, path, Some(form(fields, token))).await.ok()
     }
 
     pub async fn token(&mut self) -> String {
@@ -292,12 +299,12 @@ impl Browser {
         home.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
     }
 
-    async fn try_send(&mut self, method: Method, path: &str, form: Option<String>) -> reqwest::Result<Page> {
+    async fn try_send(&mut self, method: Method, path: &str, body: Option<String>) -> reqwest::Result<Page> {
         let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut request = self.client.request(method, format!("{}{path}", self.base));
         request = request.header(header::COOKIE, cookies.join("; ")).header(header::USER_AGENT, "test browser");
         request = request.header(header::HOST, self.origin.split("//").nth(1).unwrap());
-        if let Some(body) = form {
+        if let Some(body) = body {
             request = request
                 .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .header(header::ORIGIN, &self.origin)
@@ -312,7 +319,9 @@ impl Browser {
         let location = answer.headers().get(header::LOCATION).map(|value| value.to_str().unwrap().to_owned());
         let (status, location) = (answer.status(), location.unwrap_or_default());
         let headers = format!("{:?}", answer.headers());
-        Ok(Page { status, location, headers, body: answer.text().await? })
+        let page = Page { path: path.to_owned(), status, location, headers, body: answer.text().await? };
+        self.seen.push(page.clone());
+        Ok(page)
     }
 
     pub async fn sign_in(&mut self, email: &str) {
@@ -339,6 +348,11 @@ impl Browser {
         let page = self.post("/link/confirm", &[("attempt", attempt), ("decision", "yes"), ("consent", "1:en")]).await;
         assert_eq!(page.location, "/account?done=linked", "{} {}", page.status, page.body);
     }
+}
+
+fn form(fields: &[(&str, &str)], token: &str) -> String {
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.extend_pairs(fields).append_pair("csrf", token).finish()
 }
 
 /// A simulator of LINE, by its control API.
