@@ -556,6 +556,7 @@ both_engines! {
     }
 
     async fn k13_race_one_member(app) {
+        let mut conflicts = 0;
         for round in 0..rounds() {
             let (mut hanako, _) = two(app, round).await;
             let users = [app.line_user("はなこ").await, app.line_user("ハナコ").await];
@@ -564,11 +565,16 @@ both_engines! {
                 let attempt = hanako.reach_confirm(user).await;
                 requests.push(yes(&mut hanako, &attempt).await);
             }
-            let answers = by_status(at_once(app, requests).await);
-            assert_eq!(answers, [(303, "/account?done=linked".into()), (409, String::new())]);
+            let mut answers = by_status(at_once(app, requests).await);
+            answers.sort();
+            assert_eq!(answers[0], (303, "/account?done=linked".into()));
+            // Whoever comes when the link is made has an id of before it.
+            let is_late = answers[1].1.starts_with("/sign-in?");
+            assert!(is_late || answers[1] == (409, String::new()), "{answers:?}");
+            conflicts += i64::from(!is_late);
         }
         assert_eq!(rows!(app, "links"), rounds() as i64);
-        assert_eq!(rows!(app, "audit WHERE reason = 'conflict_member'"), rounds() as i64);
+        assert_eq!(rows!(app, "audit WHERE reason = 'conflict_member'"), conflicts);
         links_are_sound(app).await;
     }
 
