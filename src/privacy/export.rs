@@ -208,7 +208,17 @@ async fn consents(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
 }
 
 async fn messages(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
-    let rows: Vec<(String, String, String, String, Option<String>, Millis, Millis)> = sqlx::query_as(
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        channel: String,
+        cause: String,
+        content: String,
+        state: String,
+        reason: Option<String>,
+        created_at: Millis,
+        updated_at: Millis,
+    }
+    let rows: Vec<Row> = sqlx::query_as(
         "SELECT d.channel, m.cause, d.content, d.state, d.reason, d.created_at, d.updated_at
          FROM deliveries d JOIN messages m ON m.id = d.message_id
          WHERE d.member_id = $1 ORDER BY d.created_at, d.message_id",
@@ -216,10 +226,10 @@ async fn messages(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
     .bind(member_id)
     .fetch_all(conn)
     .await?;
-    let row = |(channel, cause, content, state, reason, created, updated): (String, _, String, _, _, _, _)| {
-        let (cause, state, reason): (String, String, Option<String>) = (cause, state, reason);
-        json!({ "official_account": channel, "cause": cause, "content": parsed(&content), "state": state,
-            "reason": reason, "created_at": time(created), "updated_at": time(updated) })
+    let row = |row: Row| {
+        json!({ "official_account": row.channel, "cause": row.cause, "content": parsed(&row.content),
+            "state": row.state, "reason": row.reason, "created_at": time(row.created_at),
+            "updated_at": time(row.updated_at) })
     };
     Ok(rows.into_iter().map(row).collect())
 }
@@ -236,16 +246,24 @@ async fn mails(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
 }
 
 async fn events(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
-    let rows: Vec<(Millis, String, Option<String>, Option<String>, Option<String>, String)> = sqlx::query_as(
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        at: Millis,
+        action: String,
+        reason: Option<String>,
+        provider: Option<String>,
+        address: Option<String>,
+        data: String,
+    }
+    let rows: Vec<Row> = sqlx::query_as(
         "SELECT at, action, reason, provider, address, data FROM audit WHERE member_id = $1 ORDER BY at, id",
     )
     .bind(member_id)
     .fetch_all(conn)
     .await?;
-    let row = |(at, action, reason, provider, address, data): (Millis, String, Option<String>, _, _, String)| {
-        let (provider, address): (Option<String>, Option<String>) = (provider, address);
-        json!({ "at": time(at), "action": action, "reason": reason, "provider": provider, "address": address,
-            "data": parsed(&data) })
+    let row = |row: Row| {
+        json!({ "at": time(row.at), "action": row.action, "reason": row.reason, "provider": row.provider,
+            "address": row.address, "data": parsed(&row.data) })
     };
     Ok(rows.into_iter().map(row).collect())
 }
