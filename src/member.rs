@@ -68,8 +68,8 @@ pub async fn find_by_email_key(conn: &mut Conn, email_key: &str) -> Result<Optio
     Ok(found)
 }
 
-/// A member who may act, held until the transaction ends: who signs in or links meanwhile comes wholly before or
-/// wholly after, and what comes before is seen by the statements that follow.
+/// A member who may act, held until the transaction ends. Whatever makes or ends something of a member's (sessions,
+/// links, tokens) holds them first, so that two of these come one after the other, and never wait for each other.
 pub async fn hold(conn: &mut Conn, db: &Db, id: &str) -> Result<Option<Member>> {
     let held = sqlx::query_as(db.locking(HOLD)).bind(id).fetch_optional(conn).await?;
     Ok(held)
@@ -78,7 +78,7 @@ pub async fn hold(conn: &mut Conn, db: &Db, id: &str) -> Result<Option<Member>> 
 const HOLD: Locking = with_lock!(
     "SELECT id, email, name, password_hash, locale, disabled_at FROM members
      WHERE id = $1 AND disabled_at IS NULL AND deleted_at IS NULL",
-    "FOR UPDATE"
+    "FOR NO KEY UPDATE"
 );
 
 /// Whether a member may act and still has the password that was just compared; held as by [`hold`], so that nobody

@@ -138,11 +138,15 @@ pub async fn confirm(
 }
 
 /// Takes the token and changes the address; none where the token is not live, or the address somebody's by now.
-async fn change(conn: &mut Conn, app: &App, visit: &Visit, token: &str) -> Result<Option<String>> {
+async fn change(conn: &mut Conn, app: &App, visit: &Visit, secret: &str) -> Result<Option<String>> {
     let now = app.now();
-    let Some(token) = token::take(conn, now, Purpose::ChangeEmail, token).await? else { return Ok(None) };
+    let Some(token) = token::find(conn, now, Purpose::ChangeEmail, secret).await? else { return Ok(None) };
     let (Some(member_id), Some(key)) = (token.member_id, email_key(&token.subject)) else { return Ok(None) };
+    // The member before all that is theirs, as everybody holds them.
     let Some(member) = hold(conn, &app.db, &member_id).await? else { return Ok(None) };
+    if token::take(conn, now, Purpose::ChangeEmail, secret).await?.is_none() {
+        return Ok(None);
+    }
     if !update(conn, now, &member_id, &token.subject, &key).await? {
         return Ok(None);
     }

@@ -139,18 +139,19 @@ async fn reset(
     password_hash: &str,
 ) -> Result<Option<SetCookie>> {
     let now = app.now();
-    let taken = token::take(conn, now, Purpose::Reset, token).await?;
-    let Some(member_id) = taken.and_then(|token| token.member_id) else { return Ok(None) };
-    // Links before the member, as whoever signs in by one or ends one takes them.
-    let mut suspended = suspend_links(conn, app, &member_id).await?;
+    let found = token::find(conn, now, Purpose::Reset, token).await?;
+    let Some(member_id) = found.and_then(|token| token.member_id) else { return Ok(None) };
+    // The member before all that is theirs, as everybody holds them.
     let Some(member) = hold(conn, &app.db, &member_id).await? else { return Ok(None) };
+    if token::take(conn, now, Purpose::Reset, token).await?.is_none() {
+        return Ok(None);
+    }
     set_password(conn, now, &member_id, password_hash).await?;
     verify_email(conn, now, &member_id).await?;
     // Mails first: one that is being written has made its token then.
     mail::call_off(conn, now, &member_id).await?;
     token::void_of_member(conn, now, &member_id).await?;
-    // One that was just being made is seen by now.
-    suspended += suspend_links(conn, app, &member_id).await?;
+    let suspended = suspend_links(conn, app, &member_id).await?;
     let ended = session::end_all(conn, &member_id, None).await?;
     device::forget_all(conn, &member_id).await?;
     forget_guesses(conn, app, &member).await?;

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 
+use super::{Member, hold};
 use crate::{
     app::App,
     audit,
-    db::{Conn, Db, Millis, with_lock},
+    db::{Conn, Db, Millis},
     error::{Error, NextStep, Refusal, Result},
     mail::{self, Mail},
     seal,
@@ -112,24 +113,6 @@ pub async fn rotate(
     insert(conn, app, visit, &old.member_id, &old.lineage_id, method).await.map(Some)
 }
 
-/// A member who may have sessions.
-#[derive(sqlx::FromRow)]
-struct Holder {
-    id: String,
-    email: String,
-    locale: Option<String>,
-}
-
-/// Holds the row of a member, where they may have sessions, until the end of the transaction: whoever ends all of
-/// them waits and then sees the new one, or was first and is seen here.
-async fn hold(conn: &mut Conn, db: &Db, member_id: &str) -> Result<Option<Holder>> {
-    let statement = with_lock!(
-        "SELECT id, email, locale FROM members WHERE id = $1 AND disabled_at IS NULL AND deleted_at IS NULL",
-        "FOR NO KEY UPDATE"
-    );
-    Ok(sqlx::query_as(db.locking(statement)).bind(member_id).fetch_optional(conn).await?)
-}
-
 /// The member was disabled between the proof and the session.
 fn unavailable() -> Error {
     Error::Refused(Box::new(Refusal {
@@ -141,7 +124,7 @@ fn unavailable() -> Error {
 }
 
 /// Ends the sessions that are one too many with the next, and tells the member.
-async fn make_room(conn: &mut Conn, app: &App, visit: &Visit, member: &Holder) -> Result<()> {
+async fn make_room(conn: &mut Conn, app: &App, visit: &Visit, member: &Member) -> Result<()> {
     let now = app.now();
     let ended: Vec<String> = sqlx::query_scalar(
         "DELETE FROM sessions WHERE id_hash IN

@@ -394,8 +394,7 @@ async fn x09_a_sign_in_by_password_wherever_the_database_fails() {
             }
             let sessions = "SELECT CAST(COUNT(*) AS BIGINT) FROM sessions WHERE member_id = $1";
             assert_eq!(person.count(bench, sessions).await, 1, "{said}: the new one in place of the old one");
-            let told =
-                "SELECT CAST(COUNT(*) AS BIGINT) FROM audit WHERE member_id = $1 AND action = 'signed_in'";
+            let told = "SELECT CAST(COUNT(*) AS BIGINT) FROM audit WHERE member_id = $1 AND action = 'signed_in'";
             let signed_in = person.count(bench, told).await;
             assert!((1..=2).contains(&signed_in) && (signed_in == 2 || !passed), "{said}");
             person.visitor.cookies = if signed_in == 1 { old } else { person.visitor.cookies };
@@ -440,7 +439,8 @@ async fn x09_an_unlink_is_done_or_not_wherever_the_database_fails() {
                 assert_eq!(told, 1, "{said}");
                 let answer = person.post("/account/unlink", UNLINK).await;
                 // An unlink gives the session a new id; where the answer with it was lost, the person signs in again.
-                let is_over = answer.location() == "/account" || (!passed && answer.location().starts_with("/sign-in?"));
+                let is_over =
+                    answer.location() == "/account" || (!passed && answer.location().starts_with("/sign-in?"));
                 assert!(is_over, "{said}: there is nothing more to do: {}", answer.location());
             }
             assert_eq!(rows!(bench.app, "unlink_steps WHERE state = 'pending'"), 0, "{said}");

@@ -138,7 +138,12 @@ impl Flock {
         for canary in &self.0 {
             let text = format!("{} {} {}", page.location, page.headers, page.body);
             let found = Self::is_in(canary, &text);
-            assert!(!found || (canary.belongs)(page, &canary.value), "{} in the answer of {}: {text}", canary.kind, page.path);
+            assert!(
+                !found || (canary.belongs)(page, &canary.value),
+                "{} in the answer of {}: {text}",
+                canary.kind,
+                page.path
+            );
         }
     }
 }
@@ -169,9 +174,8 @@ async fn j12_no_secret_is_told_anywhere() {
         }
         let text = config(&place, "http://127.0.0.1:9", "smtp://127.0.0.1:9");
         let sim = write(&place, "line.toml", &text);
-        let mut simulator = Process::start(&[
-            "simulator", "--config", &sim, "--listen", "127.0.0.1:0", "--mail-listen", "127.0.0.1:0",
-        ]);
+        let mut simulator =
+            Process::start(&["simulator", "--config", &sim, "--listen", "127.0.0.1:0", "--mail-listen", "127.0.0.1:0"]);
         let told = simulator.wait_for("is played on");
         let line = word(&told, "played on").strip_suffix("/_sim/").unwrap().to_owned();
         let mail = simulator.told.iter().find(|told| told.contains("mails are taken at")).cloned();
@@ -203,7 +207,8 @@ async fn j12_no_secret_is_told_anywhere() {
         }
         let app = place.app(&good).await;
         flock.assert_not_in("the database", &dump_of(&app.db, &[]).await.join("\n"));
-        let parts = format!("{:?} {:?} {:?} {:?}", app.config, app.db, app.tokens, start::login_channel(&app, "main").unwrap());
+        let parts =
+            format!("{:?} {:?} {:?} {:?}", app.config, app.db, app.tokens, start::login_channel(&app, "main").unwrap());
         flock.assert_not_in("Debug", &parts);
         assert!(flock.0.len() >= 30, "{} kinds of secrets", flock.0.len());
         app.db.close().await;
@@ -372,7 +377,8 @@ async fn keep_verifiers(app: &App, flock: &mut Flock) {
 
 async fn keep_grants(app: &App, flock: &mut Flock) {
     let mut conn = app.db.conn().await.unwrap();
-    let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM grants WHERE sealed IS NOT NULL").fetch_all(&mut *conn).await.unwrap();
+    let ids: Vec<String> =
+        sqlx::query_scalar("SELECT id FROM grants WHERE sealed IS NOT NULL").fetch_all(&mut *conn).await.unwrap();
     for id in ids {
         let Some(grant) = grant::find(&mut conn, app, &id).await.unwrap() else { continue };
         flock.add("access token of LINE's", &grant.tokens.access_token, nowhere);
@@ -405,7 +411,8 @@ async fn boom() -> Response {
 async fn j12_a_panic_tells_nothing_of_its_request() {
     let log = Log::default();
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
     let _guard = tracing::subscriber::set_default(subscriber.finish());
     let mut app = TestApp::start(Engine::Sqlite).await;
     let mut all = routes::all();
@@ -432,8 +439,28 @@ const PAYLOADS: [&str; 7] =
 
 /// The parameters that any route reads, and some that none does.
 const NAMES: [&str; 22] = [
-    "provider", "attempt", "return_to", "email", "password", "current", "name", "purpose", "decision", "consent",
-    "code", "state", "error", "iss", "token", "locale", "session", "fresh", "reauth", "id", "sort", "done",
+    "provider",
+    "attempt",
+    "return_to",
+    "email",
+    "password",
+    "current",
+    "name",
+    "purpose",
+    "decision",
+    "consent",
+    "code",
+    "state",
+    "error",
+    "iss",
+    "token",
+    "locale",
+    "session",
+    "fresh",
+    "reauth",
+    "id",
+    "sort",
+    "done",
 ];
 
 both_engines! {
