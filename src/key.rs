@@ -220,9 +220,9 @@ impl Sealed {
             // Erased or refreshed meanwhile: the next pass sees what it is now.
             let replaced = sqlx::query(self.replace).bind(fresh).bind(id).bind(sealed).execute(&mut *tx).await?;
             found.resealed += replaced.rows_affected();
+            found.add(if replaced.rows_affected() == 1 { fresh } else { sealed });
         }
         tx.commit().await?;
-        anew.iter().for_each(|(_, _, fresh)| found.add(fresh));
         Ok(())
     }
 

@@ -161,8 +161,8 @@ pub async fn send(app: &App, mail_id: &str) -> Result<Outcome> {
     let Some(post) = &app.post else { return Ok(Outcome::Done) };
     let composed =
         if app.now() >= waiting.drop_at { Err("late") } else { compose::compose(&mut tx, app, &waiting).await? };
-    let letter = match composed {
-        Ok(letter) => letter,
+    let (to, letter) = match composed {
+        Ok(composed) => composed,
         Err(why) => {
             drop_mail(&mut tx, app, &waiting, why).await?;
             tx.commit().await?;
@@ -171,7 +171,7 @@ pub async fn send(app: &App, mail_id: &str) -> Result<Outcome> {
     };
     // The token is kept before anybody can use it.
     tx.commit().await?;
-    let error = match post.send(&waiting.recipient, letter).await {
+    let error = match post.send(&to, letter).await {
         Ok(()) => {
             set_state(&mut *app.db.conn().await?, app.now(), mail_id, "sent", None).await?;
             return Ok(Outcome::Done);
@@ -227,6 +227,11 @@ async fn set_state(conn: &mut Conn, now: Millis, id: &str, state: &str, note: Op
 
 async fn drop_mail(conn: &mut Conn, app: &App, waiting: &Waiting, why: &'static str) -> Result<()> {
     let now = app.now();
+    if why == compose::NOBODY {
+        // Anybody may name any address: nothing of it is kept.
+        sqlx::query("DELETE FROM mails WHERE id = $1").bind(&waiting.id).execute(conn).await?;
+        return Ok(());
+    }
     set_state(conn, now, &waiting.id, "dropped", Some(why)).await?;
     let entry = audit::Entry {
         action: "mail_dropped",
@@ -240,9 +245,12 @@ async fn drop_mail(conn: &mut Conn, app: &App, waiting: &Waiting, why: &'static 
 
 /// Deletes mails long past, some at a time.
 pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
-    let deleted = sqlx::query("DELETE FROM mails WHERE id IN (SELECT id FROM mails WHERE ended_at < $1 LIMIT 500)")
-        .bind(now.minus(Duration::from_secs(90 * 24 * 3600)))
-        .execute(conn)
-        .await?;
+    let deleted = sqlx::query(
+        "DELETE FROM mails WHERE id IN
+           (SELECT id FROM mails WHERE ended_at < $1 OR (ended_at IS NULL AND drop_at < $1) LIMIT 500)",
+    )
+    .bind(now.minus(Duration::from_secs(90 * 24 * 3600)))
+    .execute(conn)
+    .await?;
     Ok(deleted.rows_affected())
 }

@@ -51,7 +51,10 @@ impl PostError {
     pub fn is_final(&self) -> bool {
         match self {
             Self::Message(_) | Self::Address(_) => true,
-            Self::Smtp(error) => error.is_permanent(),
+            // Of the recipient. Other refusals are about us, and somebody mends them.
+            Self::Smtp(error) => {
+                error.status().is_some_and(|code| ["550", "551", "553"].contains(&code.to_string().as_str()))
+            }
         }
     }
 }

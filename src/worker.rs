@@ -168,6 +168,8 @@ async fn prune(app: &App, holder: &str) -> Result<u64> {
     deleted += link::attempt::prune(&mut conn, now).await?;
     deleted += mail::prune(&mut conn, now).await?;
     deleted += queue::prune(&mut conn, now).await?;
+    drop(conn);
+    deleted += privacy::erase::prune(app).await?;
     Ok(deleted)
 }
 

@@ -106,6 +106,8 @@ enum Deauthorized {
     /// No token lives that LINE would take: only the person can remove the permission, in LINE.
     NeedsUser,
     Not(Outcome),
+    /// Asked, and no answer came.
+    Lost(Outcome),
 }
 
 /// [`Job::Deauthorize`]
@@ -147,6 +149,11 @@ async fn record_try(app: &App, link_id: &str, grants: Vec<String>, state: Deauth
     let now = app.now();
     let mut tx = app.db.begin().await?;
     let word = match state {
+        // It may still reach LINE: the time noted before the try stands.
+        Deauthorized::Lost(outcome) => {
+            tx.rollback().await?;
+            return Ok(outcome);
+        }
         Deauthorized::Not(outcome) => {
             note_try(&mut tx, now, link_id).await?;
             tx.commit().await?;
@@ -204,6 +211,7 @@ async fn take_back(app: &App, login: &LoginChannel, provider: &str, mut grant: G
                 let why = refusal.to_string();
                 return Ok(Deauthorized::Not(Outcome::Retry { why, after: Some(after) }));
             }
+            line::Error::Lost(_) => return Ok(Deauthorized::Lost(outcome_of(&refusal))),
             _ => return Ok(Deauthorized::Not(outcome_of(&refusal))),
         }
     }

@@ -15,7 +15,7 @@ use crate::{
     audit,
     db::{Conn, Millis, new_id},
     error::{Error, Result},
-    member::guard::SignedIn,
+    member::{self, guard::SignedIn, session},
     web::{form::Form, visit::Visit},
 };
 
@@ -56,6 +56,11 @@ pub async fn submit(
     let again = || Ok(Redirect::to("/account").into_response());
     let Some(consent) = Consent::named(&app, &fields.consent) else { return again() };
     let mut tx = app.db.begin().await?;
+    // Not by a session that ended meanwhile.
+    member::hold(&mut tx, &app.db, &session.member_id).await?;
+    if !session::is_live(&mut tx, &session).await? {
+        return again();
+    }
     let active = find_active(&mut tx, &session.member_id, &fields.provider).await?;
     let Some(active) = active.filter(|active| is_asked(&app, active)) else { return again() };
     if !renew(&mut tx, app.now(), &active.link_id, consent).await? {

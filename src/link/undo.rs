@@ -18,8 +18,9 @@ use crate::{
     audit,
     db::Conn,
     error::{Error, NextStep, Refusal, Result},
+    mail,
     member::{
-        self,
+        self, device,
         guard::MaybeSession,
         session,
         token::{self, Purpose, Token},
@@ -96,6 +97,10 @@ async fn undo(app: &App, visit: &Visit, secret: &str) -> Result<Option<(String, 
     let Some(token) = token::take(&mut tx, now, Purpose::UndoLink, secret).await? else { return Ok(None) };
     let Some(about) = find_about(&mut tx, &token).await? else { return Ok(None) };
     end_link(&mut tx, app, visit, &member_id, &token.subject).await?;
+    // What else an intruder may have asked for.
+    mail::call_off(&mut tx, now, &member_id).await?;
+    token::void_of_member(&mut tx, now, &member_id).await?;
+    device::forget_all(&mut tx, &member_id).await?;
     session::end_all(&mut tx, &member_id, None).await?;
     tx.commit().await?;
     Ok(Some((member_id, about)))

@@ -118,14 +118,11 @@ pub async fn submit(
     app.wake();
 
     let answer = Redirect::to("/account?done=unlinked");
-    Ok(match token {
-        Some(token) => (cookie::set(&app.config, cookie::SESSION, &token, None), answer).into_response(),
-        None => answer.into_response(),
-    })
+    Ok((cookie::set(&app.config, cookie::SESSION, &token, None), answer).into_response())
 }
 
-/// Ends the link and the sessions that came by it; gives the new value of this session's cookie, where it changes.
-async fn unlink(tx: &mut Tx, app: &App, visit: &Visit, session: &Session, active: &Active) -> Result<Option<String>> {
+/// Ends the link and the sessions that came by it; gives the new value of this session's cookie.
+async fn unlink(tx: &mut Tx, app: &App, visit: &Visit, session: &Session, active: &Active) -> Result<String> {
     let ending = Ending { reason: "member", action: "unlinked", address: Some(&visit.address) };
     end::end(tx, app, active, ending).await?;
     // What this browser may do has changed, so its session gets a new id, if it lives still. One that came by this
@@ -134,6 +131,8 @@ async fn unlink(tx: &mut Tx, app: &App, visit: &Visit, session: &Session, active
         "line" => session::rotate(tx, app, visit, session, &Method::Password).await?,
         _ => session::renew(tx, app, session).await?,
     };
+    // A session that ended meanwhile, as by a reset, unlinks nothing: its proof was of the former password.
+    let token = token.ok_or_else(|| Error::SignIn { return_to: here(&active.provider) })?;
     session::end_by_link(tx, &active.link_id).await?;
     Ok(token)
 }

@@ -137,14 +137,16 @@ async fn complete(conn: &mut Conn, now: Millis, yes: &Yes<'_>, link_id: &str) ->
 
 /// What the end of a suspension brings with it: the newest tokens replace those of before.
 async fn complete_resumed(conn: &mut Conn, now: Millis, yes: &Yes<'_>, link_id: &str) -> Result<()> {
-    let Yes { app, pending, consent, .. } = yes;
+    let Yes { app, visit, session, pending, consent } = yes;
     consent::record(conn, now, link_id, *consent).await?;
     for former in grant::list_of_link(conn, link_id).await? {
         queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id: former }).await?;
     }
     grant::give_to_link(conn, &pending.id, link_id).await?;
     record(conn, yes, "link_resumed", link_id).await?;
-    tell::menus(conn, app, pending).await
+    tell::menus(conn, app, pending).await?;
+    let line_user = line_user::find(conn, &pending.line_user_id).await?.ok_or(Error::NotFound)?;
+    tell::mail(conn, app, visit, session, link_id, &line_user.display_name).await
 }
 
 async fn record(conn: &mut Conn, yes: &Yes<'_>, action: &str, link_id: &str) -> Result<()> {

@@ -21,6 +21,9 @@ const HOUR: Duration = Duration::from_secs(3600);
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Why a mail for somebody unknown is not sent.
+pub(super) const NOBODY: &str = "no_account";
+
 /// One letter in the shape that all of them have.
 struct Content {
     /// How its texts begin in the catalogue, under `mail`.
@@ -29,6 +32,8 @@ struct Content {
     detail: String,
     url: Option<String>,
     code: Option<String>,
+    /// Where it is not the recipient as asked for: the address as its owner wrote it.
+    to: Option<String>,
 }
 
 #[derive(Template)]
@@ -57,10 +62,17 @@ struct Shown {
 }
 
 /// Writes a mail, with a new token where it carries one, or says why it is not to be sent.
-pub(super) async fn compose(conn: &mut Conn, app: &App, waiting: &Waiting) -> Result<Result<Letter, &'static str>> {
+pub(super) async fn compose(
+    conn: &mut Conn,
+    app: &App,
+    waiting: &Waiting,
+) -> Result<Result<(String, Letter), &'static str>> {
     let mail: Mail = serde_json::from_str(&waiting.mail)?;
     Ok(match decide(conn, app, waiting, mail).await? {
-        Ok(content) => Ok(write(app, &waiting.locale, content)?),
+        Ok(mut content) => {
+            let to = content.to.take().unwrap_or_else(|| waiting.recipient.clone());
+            Ok((to, write(app, &waiting.locale, content)?))
+        }
         Err(why) => Err(why),
     })
 }
@@ -68,8 +80,11 @@ pub(super) async fn compose(conn: &mut Conn, app: &App, waiting: &Waiting) -> Re
 async fn decide(conn: &mut Conn, app: &App, waiting: &Waiting, mail: Mail) -> Result<Result<Content, &'static str>> {
     let owner = member::find_by_email_key(conn, &waiting.recipient_key).await?;
     let member_id = waiting.member_id.as_deref();
-    let told = |key, detail: String| Ok(Ok(Content { key, detail, url: None, code: None }));
-    let taken = |key, path| Ok(Ok(Content { key, detail: String::new(), url: Some(app.config.url(path)), code: None }));
+    let known = owner.as_ref().map(|owner| owner.email.clone());
+    let told = |key, detail: String| Ok(Ok(Content { key, detail, url: None, code: None, to: None }));
+    let taken = |key, path| {
+        Ok(Ok(Content { key, detail: String::new(), url: Some(app.config.url(path)), code: None, to: None }))
+    };
     match mail {
         Mail::SignUp { .. } if owner.is_some() => taken("sign_up_taken", "/password/forgot"),
         Mail::SignUp { sign_up_id } => {
@@ -77,10 +92,16 @@ async fn decide(conn: &mut Conn, app: &App, waiting: &Waiting, mail: Mail) -> Re
             linked(conn, app, "sign_up", "/sign-up/confirm", new, String::new()).await
         }
         Mail::Reset => {
-            let Some(owner) = owner.filter(|owner| owner.disabled_at.is_none()) else { return Ok(Err("no_account")) };
-            let new =
-                token::New { purpose: Purpose::Reset, member_id: Some(&owner.id), subject: "", life: TEN_MINUTES };
-            linked(conn, app, "reset", "/password/reset", new, String::new()).await
+            let Some(owner) = owner.filter(|owner| owner.disabled_at.is_none()) else { return Ok(Err(NOBODY)) };
+            let new = token::New {
+                purpose: Purpose::Reset,
+                member_id: Some(&owner.id),
+                subject: &waiting.recipient_key,
+                life: TEN_MINUTES,
+            };
+            let linked = linked(conn, app, "reset", "/password/reset", new, String::new()).await?;
+            // As its owner wrote it: another spelling of the local part may be somebody else's mailbox.
+            Ok(linked.map(|content| Content { to: Some(owner.email), ..content }))
         }
         Mail::ChangeEmail if owner.is_some() => taken("change_email_taken", "/sign-in"),
         Mail::ChangeEmail => {
@@ -93,7 +114,7 @@ async fn decide(conn: &mut Conn, app: &App, waiting: &Waiting, mail: Mail) -> Re
             let new = token::New { purpose: Purpose::Code, member_id, subject: &lineage_id, life: TEN_MINUTES };
             token::insert(conn, app, &new, &token::of_code(app, &lineage_id, &code)).await?;
             let code = format!("{}-{}", &code[..4], &code[4..]);
-            Ok(Ok(Content { key: "code", detail: String::new(), url: None, code: Some(code) }))
+            Ok(Ok(Content { key: "code", detail: String::new(), url: None, code: Some(code), to: None }))
         }
         Mail::Linked { link_id, line_name } => {
             let new = token::New { purpose: Purpose::UndoLink, member_id, subject: &link_id, life: WEEK };
@@ -118,7 +139,7 @@ async fn linked(
     let secret = app.random_token()?;
     token::insert(conn, app, &new, &secret).await?;
     let url = app.config.url(&format!("{path}?token={secret}"));
-    Ok(Ok(Content { key, detail, url: Some(url), code: None }))
+    Ok(Ok(Content { key, detail, url: Some(url), code: None, to: None }))
 }
 
 fn write(app: &App, locale: &str, content: Content) -> Result<Letter> {

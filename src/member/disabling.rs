@@ -6,6 +6,7 @@ use crate::{
     audit,
     db::{Conn, Millis},
     error::Result,
+    mail,
 };
 
 /// What came of it.
@@ -28,6 +29,7 @@ pub async fn disable(app: &App, email: &str) -> Result<Outcome> {
     // First, for whoever makes a session holds this row too.
     let is_new = set_disabled(&mut tx, &member_id, Some(now)).await?;
     let sessions = session::end_all(&mut tx, &member_id, None).await?;
+    mail::call_off(&mut tx, now, &member_id).await?;
     token::void_of_member(&mut tx, now, &member_id).await?;
     if is_new {
         let data = serde_json::json!({ "sessions": sessions });

@@ -144,13 +144,14 @@ async fn change(conn: &mut Conn, app: &App, visit: &Visit, secret: &str) -> Resu
     let (Some(member_id), Some(key)) = (token.member_id, email_key(&token.subject)) else { return Ok(None) };
     // The member before all that is theirs, as everybody holds them.
     let Some(member) = hold(conn, &app.db, &member_id).await? else { return Ok(None) };
+    // Mails before tokens: one that is being written holds its row, and makes a token.
+    mail::call_off(conn, now, &member_id).await?;
     if token::take(conn, now, Purpose::ChangeEmail, secret).await?.is_none() {
         return Ok(None);
     }
     if !update(conn, now, &member_id, &token.subject, &key).await? {
         return Ok(None);
     }
-    mail::call_off(conn, now, &member_id).await?;
     token::void_of_member(conn, now, &member_id).await?;
     audit::insert(conn, now, entry(visit, "email_changed", &member_id)).await?;
     let locale = member.locale.as_deref().unwrap_or(visit.locale.tag());

@@ -84,6 +84,7 @@ pub async fn forgot(State(app): State<App>, visit: Visit, Form(fields): Form<Add
         let page = html(&Forgot { page, email: fields.email, problem })?;
         return Ok((StatusCode::BAD_REQUEST, page).into_response());
     }
+    throttle::admit(&app, &Guesser::Stranger { address: visit.address.clone() }).await?;
     let mut tx = app.db.begin().await?;
     let to = To { email: &fields.email, member_id: None, locale: visit.locale.tag() };
     mail::queue(&mut tx, &app, to, &Mail::Reset).await?;
@@ -143,7 +144,9 @@ async fn reset(
     let Some(member_id) = found.and_then(|token| token.member_id) else { return Ok(None) };
     // The member before all that is theirs, as everybody holds them.
     let Some(member) = hold(conn, &app.db, &member_id).await? else { return Ok(None) };
-    if token::take(conn, now, Purpose::Reset, token).await?.is_none() {
+    let taken = token::take(conn, now, Purpose::Reset, token).await?;
+    // It was mailed to the address that the member has, and not to one they had.
+    if taken.is_none_or(|token| email_key(&member.email).as_ref() != Some(&token.subject)) {
         return Ok(None);
     }
     set_password(conn, now, &member_id, password_hash).await?;

@@ -238,6 +238,17 @@ pub async fn end(conn: &mut Conn, id_hash: &str) -> Result<bool> {
     Ok(ended.rows_affected() == 1)
 }
 
+/// Whether a session is still there, by this id or one that another tab got it. The member is held.
+pub async fn is_live(conn: &mut Conn, session: &Session) -> Result<bool> {
+    let found: Option<String> =
+        sqlx::query_scalar("SELECT id_hash FROM sessions WHERE member_id = $1 AND lineage_id = $2")
+            .bind(&session.member_id)
+            .bind(&session.lineage_id)
+            .fetch_optional(conn)
+            .await?;
+    Ok(found.is_some())
+}
+
 /// The live sessions of a member, the newest first.
 pub async fn list(conn: &mut Conn, now: Millis, member_id: &str) -> Result<Vec<Listed>> {
     let rows = sqlx::query_as(

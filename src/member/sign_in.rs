@@ -152,7 +152,7 @@ async fn look_up(
 }
 
 async fn refuse(conn: &mut Conn, app: &App, visit: &Visit, guesser: &Guesser) -> Result<()> {
-    throttle::fail(conn, app, guesser).await?;
+    throttle::fail(conn, app, guesser, &visit.address).await?;
     let refused = audit::Entry { reason: Some("credentials"), ..entry(visit, "sign_in_refused", None) };
     audit::insert(conn, app.now(), refused).await
 }
@@ -170,7 +170,8 @@ fn entry<'a>(visit: &'a Visit, action: &'a str, member_id: Option<&'a str>) -> a
 /// `POST /sign-out`
 pub async fn out(State(app): State<App>, visit: Visit, SignedIn(session): SignedIn) -> Result<Response> {
     let mut tx = app.db.begin().await?;
-    session::end(&mut tx, &session.id_hash).await?;
+    // By its lineage: another tab may have given it a new id meanwhile.
+    session::end_of_lineage(&mut tx, &app.db, &session.member_id, &session.lineage_id).await?;
     let entry = audit::Entry {
         action: "signed_out",
         member_id: Some(&session.member_id),

@@ -14,7 +14,10 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{email_key, needs_mail, password};
+use super::{
+    email_key, needs_mail, password,
+    throttle::{self, Guesser},
+};
 use crate::{
     app::App,
     db::{Conn, Millis},
@@ -83,6 +86,7 @@ pub async fn submit(State(app): State<App>, visit: Visit, Form(fields): Form<Fie
         }
     };
 
+    throttle::admit(&app, &Guesser::Stranger { address: visit.address.clone() }).await?;
     let mut tx = app.db.begin().await?;
     let locale = visit.locale.tag();
     let new =

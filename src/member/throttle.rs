@@ -6,10 +6,11 @@
 //! - a browser unknown to the account, by the address it names, whether that is anybody's or not: ten tries, then
 //!   rests from a minute up to a quarter of an hour; after 100 in a row one try a day, so that patience does not
 //!   pay either. The owner gets in by a known browser, by LINE, or by a reset
-//! - a browser in which this member signed in before ([`device`](super::device)), by itself: others who guess from
-//!   elsewhere do not keep it out
+//! - a browser in which this member signed in before ([`device`](super::device)), by itself, by the same rules: others
+//!   who guess from elsewhere do not keep it out
 //! - a signed-in member who proves it again, by the member
-//! - all unknown browsers together: many failures over many accounts make each of them wait
+//! - all unknown browsers together: many failures over many accounts, from many networks, make each of them wait
+//! - mails that strangers cause, by the network they come from
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::{
     app::App,
     db::{Conn, Millis},
     error::{Error, Result},
+    web::visit,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -57,6 +59,10 @@ const BRAKE: Rule = Rule {
     quiet: MINUTE.saturating_mul(10),
 };
 const BRAKE_NAME: &str = "brake";
+/// Failures that one network adds to the brake within its window, so that no single one can hold it.
+const BRAKE_SHARE: Rule = Rule { free: 50, ..BRAKE };
+/// Mails to strangers that one network may cause within an hour.
+const MAILS: Rule = Rule { free: 120, window: HOUR, first: MINUTE.saturating_mul(10), longest: HOUR, quiet: HOUR };
 
 /// Who tries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +75,8 @@ pub enum Guesser {
     Member { member_id: String },
     /// Whoever confirms this sign-up.
     SignUp { id: String },
+    /// Whoever has mails sent to addresses that they need not own; `address` is where they come from.
+    Stranger { address: String },
 }
 
 /// One counter of a guesser.
@@ -96,12 +104,14 @@ impl Guesser {
                 vec![counter("account", &id, &SOON), counter("account_ever", &id, &EVER)]
             }
             Self::Known { token_hash, member_id } => {
-                vec![counter("device", &format!("{token_hash}:{member_id}"), &SOON)]
+                let id = format!("{token_hash}:{member_id}");
+                vec![counter("device", &id, &SOON), counter("device_ever", &id, &EVER)]
             }
             Self::Member { member_id } => {
                 vec![counter("member", member_id, &SOON), counter("member_ever", member_id, &EVER)]
             }
             Self::SignUp { id } => vec![counter("sign_up", id, &SOON)],
+            Self::Stranger { address } => vec![counter("mails", &of_network(app, address), &MAILS)],
         }
     }
 }
@@ -161,11 +171,16 @@ pub async fn succeed(conn: &mut Conn, app: &App, guesser: &Guesser) -> Result<()
 }
 
 /// Notes that a guesser was wrong, for the brake.
-pub async fn fail(conn: &mut Conn, app: &App, guesser: &Guesser) -> Result<()> {
+pub async fn fail(conn: &mut Conn, app: &App, guesser: &Guesser, address: &str) -> Result<()> {
     if !matches!(guesser, Guesser::Unknown { .. }) {
         return Ok(());
     }
     let now = app.now();
+    let share = format!("brake_share:{}", of_network(app, address));
+    match count(hold(conn, now, &share).await?, &BRAKE_SHARE, now) {
+        Ok(counted) if counted.tries <= BRAKE_SHARE.free => update(conn, &share, counted).await?,
+        Ok(_) | Err(_) => return Ok(()),
+    }
     // A rest that has begun meanwhile is not made longer by those who were on their way.
     if let Ok(counted) = count(hold(conn, now, BRAKE_NAME).await?, &BRAKE, now) {
         update(conn, BRAKE_NAME, counted).await?;
@@ -195,6 +210,16 @@ fn count(kept: Tries, rule: &Rule, now: Millis) -> Result<Tries, Millis> {
         Err(_) => Millis(0),
     };
     Ok(Tries { tries, since, tried_at: now, rests_till })
+}
+
+/// Stands for an IPv4 address, or the /48 of IPv6 that anybody is given who asks. Keyed, as accounts are.
+fn of_network(app: &App, address: &str) -> String {
+    let network = visit::network(address);
+    let wide = match network.strip_suffix("::/64") {
+        Some(prefix) => prefix.split(':').take(3).collect::<Vec<_>>().join(":"),
+        None => network,
+    };
+    app.sealer.sign(&format!("throttle network:{wide}"))
 }
 
 fn rest(now: Millis, till: Millis) -> Error {

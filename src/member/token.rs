@@ -21,7 +21,7 @@ const CODE_TRIES: i64 = 5;
 pub enum Purpose {
     /// Subject: the sign-up.
     SignUp,
-    /// Subject: none.
+    /// Subject: the normal form of the address it was mailed to.
     Reset,
     /// Subject: the new address.
     ChangeEmail,

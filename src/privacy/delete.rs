@@ -89,7 +89,7 @@ pub async fn submit(
         let page = html(&form(&app, &visit, &session, true, Some("problem.wrong_password")))?;
         return Ok((StatusCode::UNAUTHORIZED, page).into_response());
     }
-    delete(&app, &visit, &session.member_id).await?;
+    delete(&app, &visit, &session).await?;
     app.wake();
     let page = html(&Deleted { page: Page::new(&app, &Visit { viewer: None, ..visit }) })?;
     Ok((cookie::remove(&app.config, cookie::SESSION), cookie::remove(&app.config, cookie::DEVICE), page)
@@ -97,19 +97,24 @@ pub async fn submit(
 }
 
 /// The whole of it, or nothing.
-async fn delete(app: &App, visit: &Visit, member_id: &str) -> Result<()> {
-    let now = app.now();
+async fn delete(app: &App, visit: &Visit, session: &Session) -> Result<()> {
+    let (now, member_id) = (app.now(), session.member_id.as_str());
     let mut tx = app.db.begin().await?;
     let member = member::hold(&mut tx, &app.db, member_id).await?;
-    let member = member.ok_or_else(|| Error::SignIn { return_to: HERE.to_owned() })?;
+    let ended = || Error::SignIn { return_to: HERE.to_owned() };
+    let member = member.ok_or_else(ended)?;
+    // Not by a session that ended meanwhile, as by a reset: its proof was of the former password.
+    if !session::is_live(&mut tx, session).await? {
+        return Err(ended());
+    }
     for active in list_active(&mut tx, member_id).await? {
         let ending = Ending { reason: "deleted", action: "unlinked", address: None };
         end::end(&mut tx, app, &active, ending).await?;
     }
     give_up_attempts(&mut tx, now, member_id).await?;
     session::end_all(&mut tx, member_id, None).await?;
-    forget(&mut tx, member_id).await?;
     erase_mails(&mut tx, now, &member).await?;
+    forget(&mut tx, member_id).await?;
     // After the others were dropped: this one still goes to the former address, and is erased when it went.
     let locale = member.locale.as_deref().unwrap_or(visit.locale.tag());
     let to = mail::To { email: &member.email, member_id: Some(member_id), locale };

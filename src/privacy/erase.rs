@@ -18,6 +18,8 @@ use crate::{
 
 /// How long an open clean-up is left alone before it is looked at again.
 const PAUSE: Duration = Duration::from_secs(300);
+/// How long somebody is kept who linked nothing.
+const STRANGERS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Erases, or says what it waits for. Never parks: a clean-up ends some day.
 pub async fn run(app: &App, member_id: &str) -> Result<Outcome> {
@@ -60,6 +62,28 @@ async fn is_deleted(conn: &mut Conn, member_id: &str) -> Result<bool> {
     Ok(found.is_some())
 }
 
+/// Erases people who proved a LINE account here and linked nothing, a day later, some at a time; gives their number.
+pub async fn prune(app: &App) -> Result<u64> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    let ids: Vec<String> = sqlx::query_scalar(
+        "SELECT u.id FROM line_users u
+         WHERE u.profile_at < $1 AND u.user_id NOT LIKE 'erased:%'
+           AND NOT EXISTS (SELECT 1 FROM links l WHERE l.line_user_id = u.id)
+           AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.line_user_id = u.id AND g.ended_at IS NULL)
+           AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.line_user_id = u.id AND a.outcome = 'confirming')
+         ORDER BY u.id LIMIT 100",
+    )
+    .bind(now.minus(STRANGERS_KEPT))
+    .fetch_all(&mut *tx)
+    .await?;
+    for id in &ids {
+        erase_line_user(&mut tx, id).await?;
+    }
+    tx.commit().await?;
+    Ok(ids.len() as u64)
+}
+
 /// In the order of their ids, in which all who hold several take them.
 async fn list_line_users(conn: &mut Conn, member_id: &str) -> Result<Vec<String>> {
     let ids = sqlx::query_scalar("SELECT DISTINCT line_user_id FROM links WHERE member_id = $1 ORDER BY line_user_id")
@@ -75,13 +99,14 @@ const OPEN: [(&str, &str); 6] = [
     (
         "a link that waits for a yes",
         "SELECT a.id FROM attempts a JOIN links l ON l.line_user_id = a.line_user_id
-         WHERE l.member_id = $1 AND a.outcome = 'confirming' AND a.confirm_by > $2 LIMIT 1",
+         WHERE l.member_id = $1 AND a.outcome = 'confirming' AND a.created_at <= $2 LIMIT 1",
     ),
     (
         "the clean-up at LINE",
         "SELECT s.link_id FROM unlink_steps s JOIN links o ON o.id = s.link_id
          WHERE s.state = 'pending' AND o.created_at <= $2
-           AND o.line_user_id IN (SELECT line_user_id FROM links WHERE member_id = $1) LIMIT 1",
+           AND o.line_user_id IN (SELECT line_user_id FROM links WHERE member_id = $1)
+           AND NOT EXISTS (SELECT 1 FROM links n WHERE n.line_user_id = o.line_user_id AND n.ended_at IS NULL) LIMIT 1",
     ),
     (
         "tokens at LINE",
@@ -92,7 +117,8 @@ const OPEN: [(&str, &str); 6] = [
         "a menu at LINE",
         "SELECT j.id FROM jobs j JOIN links l ON l.line_user_id = j.subject
          WHERE l.member_id = $1 AND j.kind = 'user_menu' AND j.ended_at IS NULL AND j.parked_at IS NULL
-           AND j.created_at <= $2 LIMIT 1",
+           AND j.created_at <= $2
+           AND NOT EXISTS (SELECT 1 FROM links n WHERE n.line_user_id = l.line_user_id AND n.ended_at IS NULL) LIMIT 1",
     ),
     (
         "a message on its way",

@@ -15,8 +15,9 @@ use crate::{
     db::{Conn, Millis},
     error::{Error, Result},
     member::{
+        self,
         guard::SignedIn,
-        session::Session,
+        session::{self, Session},
         step_up::{self, Proof},
     },
     web::{
@@ -65,6 +66,10 @@ pub async fn submit(
         let problem = Some(page.t("problem.wrong_password").to_owned());
         let page = html(&Data { page, has_password: true, problem })?;
         return Ok((StatusCode::UNAUTHORIZED, page).into_response());
+    }
+    member::hold(&mut tx, &app.db, &session.member_id).await?;
+    if !session::is_live(&mut tx, &session).await? {
+        return Err(Error::SignIn { return_to: HERE.to_owned() });
     }
     let copy = collect(&mut tx, &session.member_id).await?;
     tx.commit().await?;

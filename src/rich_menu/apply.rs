@@ -43,7 +43,14 @@ async fn apply_wanted(app: &App, line_user_id: &str, channel: &str) -> Result<Ou
     // A stranger has no menu of their own whatever the files say: an unlink's reset does not wait for them.
     let menus = if facts == STRANGER { Vec::new() } else { load(app).await.map_err(never_park)? };
     let wanted = want(&menus, facts).map_err(|error| Stop(Outcome::retry(&error)))?;
-    let remote = Remote::new(app, channel).await?;
+    if !app.config.channel.contains_key(channel) {
+        // The company gave the channel up: there is nobody left to tell.
+        let mut tx = app.db.begin().await?;
+        store::finish_unlink_step(&mut tx, app.now(), line_user_id, channel).await?;
+        tx.commit().await?;
+        return Ok(Outcome::Done);
+    }
+    let remote = Remote::new(app, channel).await.map_err(never_park)?;
     let given = match wanted {
         Wanted::None => reset(&remote, &user_id).await.map(|()| None)?,
         Wanted::Own(menu) => Some((menu.name.as_str(), give(&remote, &user_id, menu).await?)),
@@ -57,17 +64,11 @@ async fn apply_wanted(app: &App, line_user_id: &str, channel: &str) -> Result<Ou
     let still = store::find_person(&mut tx, line_user_id).await?;
     let is_still_so = still.is_some_and(|(_, later)| later == facts);
     if is_still_so && given.is_none() {
-        store::finish_unlink_step(&mut tx, now, line_user_id, siblings(app, channel)).await?;
+        store::finish_unlink_step(&mut tx, now, line_user_id, channel).await?;
     }
     tx.commit().await.map_err(error::Error::from)?;
     let why = || "the link changed meanwhile".to_owned();
     Ok(if is_still_so { Outcome::Done } else { Outcome::Retry { why: why(), after: Some(Duration::ZERO) } })
-}
-
-/// How many channels the provider of this channel has.
-fn siblings(app: &App, channel: &str) -> i64 {
-    let provider = app.config.channel.get(channel).map(|found| found.provider.as_str()).unwrap_or_default();
-    i64::try_from(app.config.channels_of(provider).count()).unwrap_or(i64::MAX)
 }
 
 /// Whoever should see the default menu needs none of their own.

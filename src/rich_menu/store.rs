@@ -4,6 +4,7 @@ use super::{Menu, rule::Facts};
 use crate::{
     db::{Conn, Millis},
     error::Result,
+    queue::Job,
 };
 
 /// A menu of ours at LINE.
@@ -101,17 +102,19 @@ pub(super) async fn set_user_menu(
     Ok(())
 }
 
-/// Notes that LINE carried out the menu step of the person's unlinks, once each of the provider's `channels` did.
-pub(super) async fn finish_unlink_step(conn: &mut Conn, now: Millis, line_user_id: &str, channels: i64) -> Result<()> {
+/// Notes that LINE carried out the menu step of the person's unlinks, once no other channel of theirs is still to be
+/// told. The caller is the job of `channel`.
+pub(super) async fn finish_unlink_step(conn: &mut Conn, now: Millis, line_user_id: &str, channel: &str) -> Result<()> {
     sqlx::query(
         "UPDATE unlink_steps SET state = 'done', updated_at = $1
          WHERE step = 'menu' AND state = 'pending'
            AND link_id IN (SELECT id FROM links WHERE line_user_id = $2 AND ended_at IS NOT NULL)
-           AND (SELECT CAST(COUNT(*) AS BIGINT) FROM user_menus WHERE line_user_id = $2 AND menu IS NULL) >= $3",
+           AND NOT EXISTS (SELECT 1 FROM jobs WHERE subject = $2 AND kind = 'user_menu' AND ended_at IS NULL
+                             AND job <> $3)",
     )
     .bind(now)
     .bind(line_user_id)
-    .bind(channels)
+    .bind(serde_json::to_string(&Job::UserMenu { line_user_id: line_user_id.to_owned(), channel: channel.to_owned() })?)
     .execute(conn)
     .await?;
     Ok(())

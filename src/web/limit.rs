@@ -23,6 +23,8 @@ pub struct Limiter<C: Clock = DefaultClock> {
     rate: RateLimiter<String, DashMapStateStore<String>, C, NoOpMiddleware<C::Instant>>,
     clock: C,
     asked: AtomicUsize,
+    /// Addresses that the last look kept.
+    kept: AtomicUsize,
 }
 
 impl Limiter {
@@ -35,7 +37,7 @@ impl Limiter {
 impl<C: Clock + Clone> Limiter<C> {
     fn with_clock(per_minute: NonZeroU32, clock: C) -> Self {
         let rate = RateLimiter::dashmap_with_clock(Quota::per_minute(per_minute), clock.clone());
-        Self { rate, clock, asked: AtomicUsize::new(0) }
+        Self { rate, clock, asked: AtomicUsize::new(0), kept: AtomicUsize::new(0) }
     }
 
     /// Counts a request; where it is one too many, says how long to wait.
@@ -49,9 +51,10 @@ impl<C: Clock + Clone> Limiter<C> {
     /// the cost of a request stays the same.
     fn forget(&self) {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
-        if asked >= FORGET_EVERY.max(self.rate.len()) {
+        if asked >= FORGET_EVERY.max(self.kept.load(Ordering::Relaxed)) {
             self.asked.store(0, Ordering::Relaxed);
             self.rate.retain_recent();
+            self.kept.store(self.rate.len(), Ordering::Relaxed);
         }
     }
 }

@@ -171,7 +171,7 @@ both_engines! {
         assert_eq!(answer.status, StatusCode::BAD_REQUEST);
         app.clock.advance(Duration::from_secs(8 * 24 * 3600));
         let mut conn = app.app.db.conn().await.unwrap();
-        assert_eq!(musubi::member::prune(&mut conn, app.app.now()).await.unwrap(), 2, "the sign-up and its token");
+        assert_eq!(musubi::member::prune(&mut conn, app.app.now()).await.unwrap(), 3, "the sign-up, its token, and the count of its network");
         drop(conn);
         assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM sign_ups").await, 0);
     }

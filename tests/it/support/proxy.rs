@@ -67,6 +67,11 @@ impl Proxy {
         self.state.plan.send_replace(plan);
     }
 
+    /// The calls since the last plan.
+    pub fn calls(&self) -> u64 {
+        self.state.calls.load(Ordering::SeqCst)
+    }
+
     /// Whether the cut that was planned took place.
     pub fn has_struck(&self) -> bool {
         self.state.struck.load(Ordering::SeqCst)
