@@ -83,7 +83,7 @@ async fn decide(conn: &mut Conn, app: &App, waiting: &Waiting, mail: Mail) -> Re
     let known = owner.as_ref().map(|owner| owner.email.clone());
     let told = |key, detail: String| Ok(Ok(Content { key, detail, url: None, code: None, to: None }));
     let taken = |key, path| {
-        Ok(Ok(Content { key, detail: String::new(), url: Some(app.config.url(path)), code: None, to: None }))
+        Ok(Ok(Content { key, detail: String::new(), url: Some(app.config.url(path)), code: None, to: known.clone() }))
     };
     match mail {
         Mail::SignUp { .. } if owner.is_some() => taken("sign_up_taken", "/password/forgot"),

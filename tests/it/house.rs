@@ -146,6 +146,34 @@ fn kill_points_are_the_listed_ones() {
     assert!(!features.contains_key("default"), "what is built by default has no features");
 }
 
+/// `docs/security.md` names tests that are there, and all that are named after a row.
+#[test]
+fn the_security_table_names_the_tests() {
+    let mut files = Vec::new();
+    sources(Path::new("src"), &mut files);
+    sources(Path::new("tests/it"), &mut files);
+    let is_row = |name: &str| {
+        let bytes = name.as_bytes();
+        bytes.len() > 4
+            && bytes[0].is_ascii_lowercase()
+            && bytes[1..3].iter().all(u8::is_ascii_digit)
+            && bytes[3] == b'_'
+    };
+    let mut made = BTreeSet::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let names = text.split("fn ").skip(1).map(|rest| rest.split(['(', '<']).next().unwrap().trim().to_owned());
+        made.extend(names.filter(|name| is_row(name) && !name.starts_with("t00_")));
+    }
+    let text = fs::read_to_string("docs/security.md").unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| ") && line.matches(" | ").count() == 3);
+    let named: BTreeSet<String> = rows
+        .flat_map(|row| row.split('`').map(str::to_owned).collect::<Vec<_>>())
+        .filter(|name| is_row(name))
+        .collect();
+    assert_eq!(named, made);
+}
+
 both_engines! {
     /// Without a session, each route of members leads to the sign-in, and changes nothing.
     async fn member_routes_ask_for_a_sign_in(app) {

@@ -108,6 +108,9 @@ async fn carry(state: &State, mut client: TcpStream) -> Option<()> {
         return None;
     }
     let mut server = TcpStream::connect(&state.server).await.ok()?;
+    // Messages go on one by one; unset, each would wait for an acknowledgement.
+    client.set_nodelay(true).ok()?;
+    server.set_nodelay(true).ok()?;
     let (mut frontend, mut is_mute, mut tail) = (Frontend::default(), false, Vec::new());
     let (mut from_client, mut from_server) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     loop {
