@@ -164,7 +164,7 @@ both_engines! {
             };
             let (_, report) = tokio::join!(refresh, key::rotate(&rotating));
             assert!(report.unwrap().is_fine);
-            let kept = grant::find(&mut *app.app.db.conn().await.unwrap(), &rotating, &id).await.unwrap().unwrap();
+            let kept = grant::find(&mut app.app.db.conn().await.unwrap(), &rotating, &id).await.unwrap().unwrap();
             assert_eq!(kept.tokens.access_token, tokens.access_token, "round {round}");
         }
     }
@@ -306,7 +306,7 @@ async fn a_refresh_that_is_being_written_wins() {
     tx.commit().await.unwrap();
     let report = rotating.await.unwrap();
     assert!(report.is_fine, "{report:?}");
-    let kept = grant::find(&mut *app.app.db.conn().await.unwrap(), &house, &id).await.unwrap().unwrap();
+    let kept = grant::find(&mut app.app.db.conn().await.unwrap(), &house, &id).await.unwrap().unwrap();
     assert_eq!(kept.tokens.access_token, "fresh");
     assert!(sealed(&app).await.iter().all(|value| value.starts_with("new.")), "the next pass saw it");
     app.end().await;

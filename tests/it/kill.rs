@@ -1,5 +1,6 @@
 //! The real binary ended in the middle of things: at each place that matters, by SIGTERM, and again and again. After
 //! the next start nothing is half done, nothing is done twice, and LINE's ledger agrees.
+#![expect(clippy::print_stderr, clippy::assertions_on_constants, reason = "a failure says how to play it again")]
 
 use std::{sync::Mutex, time::Duration};
 
@@ -27,7 +28,7 @@ impl Dice {
     fn new() -> Self {
         let seed = std::env::var_os("MUSUBI_TEST_SEED").and_then(|seed| seed.to_str()?.parse().ok());
         let seed = seed.unwrap_or_else(|| musubi::app::Clock::default().now().0.unsigned_abs());
-        println!("again with MUSUBI_TEST_SEED={seed}");
+        eprintln!("again with MUSUBI_TEST_SEED={seed}");
         Self(Mutex::new(seed | 1))
     }
 

@@ -1,5 +1,4 @@
 //! The real binary: starting, stopping, being killed, and standing in its own way.
-#![expect(clippy::panic, reason = "a test that cannot go on fails, and says why")]
 
 use std::{
     fs,

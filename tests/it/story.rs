@@ -74,6 +74,7 @@ async fn be_someone_new_at_line(browser: &Browser, name: &str) {
     browser.click_text("Allow").await;
 }
 
+#[expect(clippy::too_many_lines, reason = "one story")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_story_on_a_phone() {
     let stage = Stage::set().await;

@@ -415,7 +415,7 @@ pub async fn add_member(app: &App, email: &str) -> String {
         locale: None,
         source: "company",
     };
-    member::insert(&mut *app.db.conn().await.unwrap(), app.now(), &new).await.unwrap().unwrap()
+    member::insert(&mut app.db.conn().await.unwrap(), app.now(), &new).await.unwrap().unwrap()
 }
 
 /// Looks again and again until it is so.

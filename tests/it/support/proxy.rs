@@ -22,6 +22,8 @@ pub enum Plan {
     CutBefore(u64),
     /// The call of this number is carried out, and its answer is lost.
     CutAfter(u64),
+    /// The commit of this number is carried out, and its answer is lost.
+    CutAfterCommit(u64),
     /// No connection lives, and none is made.
     Refuse,
     /// Nothing goes through, and nothing is closed.
@@ -37,6 +39,7 @@ struct State {
     server: String,
     plan: watch::Sender<Plan>,
     calls: AtomicU64,
+    commits: AtomicU64,
     struck: AtomicBool,
 }
 
@@ -46,7 +49,13 @@ impl Proxy {
         let mut url = Url::parse(database_url).unwrap();
         let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
         let plan = watch::Sender::new(Plan::Pass);
-        let state = Arc::new(State { server, plan, calls: AtomicU64::new(0), struck: AtomicBool::new(false) });
+        let state = Arc::new(State {
+            server,
+            plan,
+            calls: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+            struck: AtomicBool::new(false),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         url.set_host(Some("127.0.0.1")).unwrap();
         url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
@@ -63,13 +72,9 @@ impl Proxy {
     /// From here on; calls are counted from one.
     pub fn plan(&self, plan: Plan) {
         self.state.calls.store(0, Ordering::SeqCst);
+        self.state.commits.store(0, Ordering::SeqCst);
         self.state.struck.store(false, Ordering::SeqCst);
         self.state.plan.send_replace(plan);
-    }
-
-    /// The calls since the last plan.
-    pub fn calls(&self) -> u64 {
-        self.state.calls.load(Ordering::SeqCst)
     }
 
     /// Whether the cut that was planned took place.
@@ -128,8 +133,14 @@ async fn carry(state: &State, mut client: TcpStream) -> Option<()> {
                 frontend.bytes.extend_from_slice(&from_client[..read.ok().filter(|read| *read > 0)?]);
                 while let Some((message, is_call)) = frontend.next() {
                     let number = if is_call { state.calls.fetch_add(1, Ordering::SeqCst) + 1 } else { 0 };
+                    let commit = if is_call && message[5..].starts_with(b"COMMIT") { state.commits.fetch_add(1, Ordering::SeqCst) + 1 } else { 0 };
                     let planned = *state.plan.borrow();
-                    let (before, after) = (planned == Plan::CutBefore(number), planned == Plan::CutAfter(number));
+                    let (before, after) = match planned {
+                        Plan::CutBefore(at) => (at == number, false),
+                        Plan::CutAfter(at) => (false, at == number),
+                        Plan::CutAfterCommit(at) => (false, at == commit),
+                        Plan::Pass | Plan::Refuse | Plan::Stall => (false, false),
+                    };
                     if before || after {
                         state.struck.store(true, Ordering::SeqCst);
                     }
