@@ -721,6 +721,7 @@ both_engines! {
             links_are_sound(app).await;
             if linked {
                 assert!(permission_lives(app).await, "round {round}: the new link's permission was taken away");
+                taro.keep_cookies(&answers[1]);
                 assert_eq!(taro.unlink().await.location(), "/account?done=unlinked");
             }
             app.clock.advance(Duration::from_secs(660));

@@ -442,7 +442,7 @@ async fn j12_a_panic_tells_nothing_of_its_request() {
 // ---- J13, C06
 
 const PAYLOADS: [&str; 7] =
-    ["' OR 1=1 --", "..%2f..%2fetc%2fpasswd", "../../etc/passwd", "%00", "\0", "1; DROP TABLE members", "${7*7}"];
+    ["' OR 1=1 --", "..%2f..%2fetc%2fpasswd", "../../etc/passwd", "%00", "\0", "1; DROP TABLE members", "${191*7919}"];
 
 /// The parameters that any route reads, and some that none does.
 const NAMES: [&str; 22] = [
@@ -505,7 +505,7 @@ both_engines! {
                     let location = answer.location();
                     assert!(location.is_empty() || location.starts_with('/') && !location.starts_with("//"), "{said} {location}");
                     let kind = answer.headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap().to_owned());
-                    assert!(!answer.body.contains("root:") && !answer.body.contains("49\""), "{said} {kind:?}");
+                    assert!(!answer.body.contains("root:") && !answer.body.contains("1512529"), "{said} {kind:?}");
                     assert_eq!(app.dump(&but).await, before, "{said}");
                 }
             }

@@ -633,14 +633,18 @@ pub fn title(key: &str) -> String {
     text.replace('&', "&#38;").replace('\'', "&#39;")
 }
 
-/// Sends the same requests all at one time.
+/// Sends the requests all at one time; gives their answers in the same order.
 pub async fn at_once(app: &TestApp, requests: Vec<Request<Body>>) -> Vec<Answer> {
-    let mut running = tokio::task::JoinSet::new();
-    for request in requests {
+    let send = |request: Request<Body>| {
         let router = app.router.clone();
-        running.spawn(async move { read(router.oneshot(request).await.unwrap()).await });
+        tokio::spawn(async move { read(router.oneshot(request).await.unwrap()).await })
+    };
+    let running: Vec<_> = requests.into_iter().map(send).collect();
+    let mut answers = Vec::new();
+    for one in running {
+        answers.push(one.await.unwrap());
     }
-    running.join_all().await
+    answers
 }
 
 /// The value of a parameter in a URL or path.
