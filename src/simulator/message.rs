@@ -156,6 +156,7 @@ fn sent_messages(state: &mut Memory, messages: &[Value]) -> Value {
 }
 
 /// The two ways of sending that end in a chat.
+#[derive(Clone, Copy)]
 enum Sending<'a> {
     Push(Option<&'a str>),
     Reply,
