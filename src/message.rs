@@ -9,6 +9,7 @@
 //!   sent again by itself.
 
 mod after;
+pub mod answer;
 mod claim;
 mod sender;
 mod settle;
@@ -41,11 +42,18 @@ pub struct New<'a> {
     pub to: To<'a>,
 }
 
-/// The recipient: a member, by the LINE account that a link ties to them.
+/// The recipient: a LINE user, for the member that a link ties them to.
 #[derive(Debug, Clone, Copy)]
 pub struct To<'a> {
-    pub member_id: &'a str,
     pub line_user_id: &'a str,
+    /// None where a person who wrote is answered, linked or not.
+    pub link: Option<Tie<'a>>,
+}
+
+/// By whose authority a member is sent something.
+#[derive(Debug, Clone, Copy)]
+pub struct Tie<'a> {
+    pub member_id: &'a str,
     pub link_id: &'a str,
 }
 
@@ -160,9 +168,9 @@ async fn insert_delivery(conn: &mut Conn, now: Millis, message_id: &str, new: &N
     )
     .bind(message_id)
     .bind(new.channel)
-    .bind(new.to.member_id)
+    .bind(new.to.link.map(|link| link.member_id))
     .bind(new.to.line_user_id)
-    .bind(new.to.link_id)
+    .bind(new.to.link.map(|link| link.link_id))
     .bind(content)
     .bind(now)
     .execute(conn)

@@ -7,8 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::App,
+    channel, chat,
     error::Result,
-    link, mail, member, message, privacy,
+    line_user, link, mail, member, message, privacy,
     queue::{self, Claimed, Job, Lane, Outcome},
     rich_menu,
 };
@@ -137,6 +138,13 @@ async fn perform(app: &App, job: &Job) -> Result<Outcome> {
         Job::EnsureMenus { channel } => Ok(rich_menu::ensure(app, channel).await),
         Job::SendMail { mail_id } => mail::send(app, mail_id).await,
         Job::EraseMember { member_id } => privacy::erase::run(app, member_id).await,
+        Job::Answer { answer_id } => message::answer::send(app, answer_id).await,
+        Job::OfferLink { answer_id } => link::account_link::obtain(app, answer_id).await,
+        Job::ExpireLink { account_link_id } => link::account_link::expire(app, account_link_id).await,
+        Job::SyncProfile { line_user_id, channel } => line_user::profile::sync(app, line_user_id, channel).await,
+        Job::CheckGrant { grant_id } => link::permission::check(app, grant_id).await,
+        Job::FetchMedia { channel, message_id } => chat::media::fetch(app, channel, message_id).await,
+        Job::LearnBot { channel } => channel::bot::learn(app, channel).await,
     }
 }
 

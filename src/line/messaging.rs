@@ -21,6 +21,8 @@ pub struct Accepted {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BotInfo {
+    /// The `destination` of the channel's webhooks.
+    pub user_id: String,
     pub basic_id: String,
     pub display_name: String,
 }

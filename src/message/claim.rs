@@ -134,9 +134,9 @@ const WAITING: Locking = with_lock!(
        u.user_id, l.ended_at, l.suspended_at, m.disabled_at, f.friend
      FROM deliveries d
      LEFT JOIN links l ON l.id = d.link_id
-     LEFT JOIN line_users u ON u.id = l.line_user_id
+     LEFT JOIN line_users u ON u.id = d.line_user_id
      LEFT JOIN members m ON m.id = l.member_id
-     LEFT JOIN friends f ON f.line_user_id = l.line_user_id AND f.channel = d.channel
+     LEFT JOIN friends f ON f.line_user_id = d.line_user_id AND f.channel = d.channel
      WHERE d.channel = $1 AND d.state = 'waiting' AND d.due_at <= $2
      ORDER BY d.due_at LIMIT $3",
     "FOR UPDATE OF d SKIP LOCKED"

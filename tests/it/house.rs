@@ -17,10 +17,10 @@ const RANKS: [&[&str]; 10] = [
     &["db", "seal", "smtp", "error"],
     &["app", "web"],
     &["audit", "queue", "channel", "line_user", "mail", "member"],
-    &["message", "rich_menu"],
+    &["message", "chat", "rich_menu"],
     &["link"],
+    &["webhook"],
     &["privacy"],
-    &[],
     &["worker", "routes", "doctor", "key"],
     &["serve", "demo"],
 ];

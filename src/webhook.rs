@@ -1,0 +1,1 @@
+//! LINE's webhooks (tables `webhook_bodies`, `events`, `event_copies`, `event_holds`).
