@@ -2,11 +2,13 @@
 //!
 //! - [`login`]: LINE Login v2.1 (authorize, token, profile, friendship, revoke, deauthorize)
 //! - [`id_token`]: the verification of an ID token
-//! - [`token`]: channel access tokens; [`messaging`]: push; [`rich_menu`]: rich menus
+//! - [`token`]: channel access tokens; [`messaging`]: push and reply; [`content`]: what came with a message
+//! - [`rich_menu`]: rich menus
 //! - [`webhook`]: what LINE sends to us
 //!
 //! LINE's base URLs are given ([`Hosts`]), the issuer never is: it is LINE's, always.
 
+pub mod content;
 pub mod http;
 pub mod id_token;
 pub mod login;
