@@ -31,3 +31,4 @@ mod story;
 mod stub;
 mod support;
 mod unlinking;
+mod webhook;
