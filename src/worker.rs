@@ -175,6 +175,7 @@ async fn prune(app: &App, holder: &str) -> Result<u64> {
     deleted += member::prune(&mut conn, now).await?;
     deleted += link::attempt::prune(&mut conn, now).await?;
     deleted += mail::prune(&mut conn, now).await?;
+    deleted += message::answer::prune(&mut conn, now).await?;
     deleted += queue::prune(&mut conn, now).await?;
     drop(conn);
     deleted += privacy::erase::prune(app).await?;
