@@ -59,6 +59,24 @@ pub struct Config {
     /// What is answered to which words, before the built-in ones where they are the whole text.
     #[serde(default)]
     pub keyword: Vec<Keyword>,
+    #[serde(default)]
+    pub retention: Retention,
+    /// Where Prometheus reads `/metrics`, apart from what the world reaches; without it nothing listens.
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// How many days what came from LINE is kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Bodies of webhooks as received, for tracing and handling again.
+    pub webhook_bodies_days: u32,
+    /// Events and their ids. At least 31: an id that is forgotten sooner would count as new at a replay.
+    pub events_days: u32,
+    /// What people wrote.
+    pub chat_days: u32,
+    /// Pictures, videos, sounds and files that they sent.
+    pub media_days: u32,
 }
 
 /// Keys and limits that protect what is stored.
@@ -294,6 +312,12 @@ impl Default for Consent {
         ];
         let owned = |texts: [(&str, &str); 2]| texts.map(|(locale, text)| (locale.to_owned(), text.to_owned())).into();
         Self { version: "1".to_owned(), text: owned(text), notice: owned(notice) }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { webhook_bodies_days: 31, events_days: 31, chat_days: 365, media_days: 90 }
     }
 }
 

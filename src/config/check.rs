@@ -29,6 +29,7 @@ impl Config {
         self.check_channels(&mut mistakes);
         self.check_texts(&mut mistakes);
         self.check_mail(&mut mistakes);
+        self.check_retention(&mut mistakes);
         self.check_chat(&mut mistakes);
         mistakes
     }
@@ -54,6 +55,16 @@ impl Config {
         }
         if self.security_contact.as_ref().is_some_and(|url| !["mailto", "https"].contains(&url.scheme())) {
             mistakes.push("security_contact: must begin with mailto: or https:".into());
+        }
+    }
+
+    fn check_retention(&self, mistakes: &mut Vec<String>) {
+        let kept = &self.retention;
+        if kept.events_days < 31 {
+            mistakes.push("retention.events_days: must be 31 or more, or a replayed event would count as new".into());
+        }
+        if kept.webhook_bodies_days < 1 || kept.chat_days < 1 || kept.media_days < 1 {
+            mistakes.push("retention: a time must be a day or more".into());
         }
     }
 

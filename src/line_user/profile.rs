@@ -10,3 +10,12 @@ use crate::{
 pub async fn sync(_app: &App, _line_user_id: &str, _channel: &str) -> Result<Outcome> {
     Err(Error::internal("not built yet"))
 }
+pub async fn want(
+    _conn: &mut crate::db::Conn,
+    _app: &App,
+    _id: &str,
+    _channel: &str,
+    _age: std::time::Duration,
+) -> Result<()> {
+    Ok(())
+}
