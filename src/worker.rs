@@ -185,6 +185,7 @@ pub async fn prune(app: &App, holder: &str) -> Result<u64> {
     deleted += member::prune(&mut conn, now).await?;
     deleted += link::attempt::prune(&mut conn, now).await?;
     deleted += mail::prune(&mut conn, now).await?;
+    deleted += message::answer::prune(&mut conn, now).await?;
     deleted += queue::prune(&mut conn, now).await?;
     let kept = &app.config.retention;
     deleted += webhook::inbox::prune(&mut conn, now, days(kept.events_days), days(kept.webhook_bodies_days)).await?;
