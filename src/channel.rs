@@ -3,6 +3,8 @@
 //! They are stateless tokens, kept in this process only ([`token::Cache`](crate::line::token::Cache)): there
 //! is no table, and nothing to revoke.
 
+pub mod bot;
+
 use secrecy::SecretString;
 
 use crate::{app::App, line::Error};

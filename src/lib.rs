@@ -5,12 +5,13 @@
 //! | rank | rooms |
 //! |---|---|
 //! | 0 | [`config`] what an installation is told · [`line`] the LINE Platform as a client library · [`flex`] message templates · [`log`] one line an event · [`kill`] places where a test ends the process |
-//! | 1 | [`db`] database · [`seal`] secrets at rest · [`smtp`] the way to the mail server · [`error`] what can be answered |
+//! | 1 | [`db`] database · [`seal`] secrets at rest · [`smtp`] the way to the mail server · [`error`] what can be answered · [`metrics`] what is counted |
 //! | 2 | [`app`] what everything is given · [`web`] what every page shares |
 //! | 3 | [`audit`] who did what · [`queue`] jobs and leases · [`mail`] letters to members · [`channel`] channel tokens · [`line_user`] LINE users · [`member`] accounts, sessions, the door of every route |
-//! | 4 | [`message`] what is sent, and what became of it · [`rich_menu`] who sees which menu |
+//! | 4 | [`message`] what is sent, and what became of it · [`chat`] what people wrote · [`rich_menu`] who sees which menu |
 //! | 5 | [`link`] the tie itself: attempt, confirm, unlink |
-//! | 6 | [`privacy`] a person's own data: a copy of it, and its end |
+//! | 6 | [`webhook`] LINE's events: received, stored, handled once |
+//! | 7 | [`privacy`] a person's own data: a copy of it, and its end |
 //! | 8 | [`worker`] what commits left to do · [`routes`] every route, with who may call it · [`doctor`] what going live needs · [`key`] sealing keys, and their change |
 //! | 9 | [`serve`] one process of the application · [`demo`] application, simulator and some people |
 //! | aside | [`simulator`] the other side of the wire: imports nothing of ours |
@@ -18,6 +19,7 @@
 pub mod app;
 pub mod audit;
 pub mod channel;
+pub mod chat;
 pub mod config;
 pub mod db;
 pub mod demo;
@@ -33,6 +35,7 @@ pub mod log;
 pub mod mail;
 pub mod member;
 pub mod message;
+pub mod metrics;
 pub mod privacy;
 pub mod queue;
 pub mod rich_menu;
@@ -42,4 +45,5 @@ pub mod serve;
 pub mod simulator;
 pub mod smtp;
 pub mod web;
+pub mod webhook;
 pub mod worker;

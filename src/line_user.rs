@@ -2,6 +2,8 @@
 //!
 //! A LINE user is `(provider, user id)`; name and picture are what the person chose, and prove nothing.
 
+pub mod profile;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -73,6 +75,31 @@ pub async fn upsert(conn: &mut Conn, now: Millis, provider: &str, profile: &Prof
     Ok(id)
 }
 
+/// The id here of somebody of whom LINE told nothing but the user id, as in an event; their profile is read later.
+pub async fn meet(conn: &mut Conn, now: Millis, provider: &str, user_id: &str) -> Result<String> {
+    let known: Option<String> = sqlx::query_scalar("SELECT id FROM line_users WHERE provider = $1 AND user_id = $2")
+        .bind(provider)
+        .bind(user_id)
+        .fetch_optional(&mut *conn)
+        .await?;
+    if let Some(id) = known {
+        return Ok(id);
+    }
+    let id = sqlx::query_scalar(
+        "INSERT INTO line_users (id, provider, user_id, display_name, profile_at, created_at)
+         VALUES ($1, $2, $3, '', 0, $4)
+         ON CONFLICT (provider, user_id) DO UPDATE SET provider = excluded.provider
+         RETURNING id",
+    )
+    .bind(new_id(now))
+    .bind(provider)
+    .bind(user_id)
+    .bind(now)
+    .fetch_one(conn)
+    .await?;
+    Ok(id)
+}
+
 pub async fn find(conn: &mut Conn, id: &str) -> Result<Option<LineUser>> {
     let found = sqlx::query_as("SELECT id, provider, user_id, display_name, picture_url FROM line_users WHERE id = $1")
         .bind(id)
@@ -88,9 +115,15 @@ pub async fn lock(conn: &mut Conn, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Keeps a friend fact, unless a newer one is known.
-pub async fn set_friend(conn: &mut Conn, now: Millis, line_user_id: &str, channel: &str, friend: Friend) -> Result<()> {
-    sqlx::query(
+/// Keeps a friend fact of a time, LINE's where LINE names one; false where a newer one is known.
+pub async fn set_friend(
+    conn: &mut Conn,
+    at: Millis,
+    line_user_id: &str,
+    channel: &str,
+    friend: Friend,
+) -> Result<bool> {
+    let set = sqlx::query(
         "INSERT INTO friends (line_user_id, channel, friend, changed_at) VALUES ($1, $2, $3, $4)
          ON CONFLICT (line_user_id, channel) DO UPDATE SET friend = excluded.friend, changed_at = excluded.changed_at
          WHERE friends.changed_at <= excluded.changed_at",
@@ -98,13 +131,13 @@ pub async fn set_friend(conn: &mut Conn, now: Millis, line_user_id: &str, channe
     .bind(line_user_id)
     .bind(channel)
     .bind(friend.word())
-    .bind(now)
+    .bind(at)
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(set.rows_affected() == 1)
 }
 
 /// PostgreSQL takes no NUL in a text; other control characters have no place in a name either.
-fn storable(text: &str) -> String {
+pub fn storable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(500).collect()
 }

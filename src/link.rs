@@ -8,7 +8,9 @@
 //! - [`attempt`] and [`grant`] are the tables in between; [`refusal`] is the closed list of what can go wrong
 
 pub mod account;
+pub mod account_link;
 pub mod attempt;
+pub mod by_chat;
 pub mod callback;
 pub mod cleanup;
 pub mod confirm;
@@ -17,6 +19,7 @@ pub mod end;
 mod follow;
 pub mod grant;
 pub mod history;
+pub mod permission;
 mod proof;
 pub mod refusal;
 pub mod start;

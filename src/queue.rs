@@ -51,6 +51,36 @@ pub enum Job {
     EraseMember {
         member_id: String,
     },
+    /// Says something to a person who wrote, by reply or push.
+    Answer {
+        answer_id: String,
+    },
+    /// Gets a link token of LINE's for an answer that offers to link.
+    OfferLink {
+        answer_id: String,
+    },
+    /// Tells a person that the account link they began did not end.
+    ExpireLink {
+        account_link_id: String,
+    },
+    /// Reads a LINE user's profile.
+    SyncProfile {
+        line_user_id: String,
+        channel: String,
+    },
+    /// Asks LINE whether a person's permission still stands.
+    CheckGrant {
+        grant_id: String,
+    },
+    /// Fetches the picture, video, sound or file of a message.
+    FetchMedia {
+        channel: String,
+        message_id: String,
+    },
+    /// Learns from LINE which official account a channel is.
+    LearnBot {
+        channel: String,
+    },
 }
 
 /// Jobs that wait for one kind of server; a slow one holds up its own lane only.
@@ -58,6 +88,10 @@ pub enum Job {
 pub enum Lane {
     Line,
     Mail,
+    /// Somebody waits in a chat, and a reply token lives for a minute.
+    Chat,
+    /// Reading from LINE: nobody waits.
+    Fetch,
 }
 
 /// A claimed job. `fence` proves the claim when its end is recorded.
@@ -85,12 +119,14 @@ pub enum Outcome {
 }
 
 impl Lane {
-    pub const ALL: [Self; 2] = [Self::Line, Self::Mail];
+    pub const ALL: [Self; 4] = [Self::Line, Self::Mail, Self::Chat, Self::Fetch];
 
     fn word(self) -> &'static str {
         match self {
             Self::Line => "line",
             Self::Mail => "mail",
+            Self::Chat => "chat",
+            Self::Fetch => "fetch",
         }
     }
 }
@@ -112,6 +148,13 @@ impl Job {
             Self::EnsureMenus { channel } => ("ensure_menus", channel),
             Self::SendMail { mail_id } => ("send_mail", mail_id),
             Self::EraseMember { member_id } => ("erase_member", member_id),
+            Self::Answer { answer_id } => ("answer", answer_id),
+            Self::OfferLink { answer_id } => ("offer_link", answer_id),
+            Self::ExpireLink { account_link_id } => ("expire_link", account_link_id),
+            Self::SyncProfile { line_user_id, .. } => ("sync_profile", line_user_id),
+            Self::CheckGrant { grant_id } => ("check_grant", grant_id),
+            Self::FetchMedia { message_id, .. } => ("fetch_media", message_id),
+            Self::LearnBot { channel } => ("learn_bot", channel),
         }
     }
 
@@ -123,9 +166,16 @@ impl Job {
             | Self::UserMenu { .. }
             | Self::AbandonAttempt { .. }
             | Self::EraseMember { .. }
-            // It ends when it is late.
-            | Self::SendMail { .. } => None,
-            Self::EnsureMenus { .. } => Some(20),
+            // These end when they are late.
+            | Self::SendMail { .. }
+            | Self::Answer { .. }
+            | Self::OfferLink { .. } => None,
+            Self::EnsureMenus { .. }
+            | Self::ExpireLink { .. }
+            | Self::SyncProfile { .. }
+            | Self::CheckGrant { .. }
+            | Self::FetchMedia { .. }
+            | Self::LearnBot { .. } => Some(20),
         }
     }
 }
@@ -192,7 +242,10 @@ const CLAIM: Locking = with_lock!(
     "SELECT id, job, attempts, fence FROM jobs
      WHERE ended_at IS NULL AND parked_at IS NULL AND due_at <= $1
        AND (leased_until IS NULL OR leased_until < $2)
-       AND CASE WHEN kind = 'send_mail' THEN 'mail' ELSE 'line' END = $4
+       AND CASE kind WHEN 'send_mail' THEN 'mail'
+                     WHEN 'answer' THEN 'chat' WHEN 'offer_link' THEN 'chat'
+                     WHEN 'sync_profile' THEN 'fetch' WHEN 'check_grant' THEN 'fetch' WHEN 'fetch_media' THEN 'fetch'
+                     ELSE 'line' END = $4
      ORDER BY due_at LIMIT $3",
     "FOR UPDATE SKIP LOCKED"
 );
@@ -264,8 +317,12 @@ pub async fn cancel(conn: &mut Conn, db: &Db, now: Millis, job: &Job) -> Result<
 
 /// Takes or renews the lease `name` for `holder`; false while another holds it.
 pub async fn lease(app: &App, name: &str, holder: &str, ttl: Duration) -> Result<bool> {
-    let mut conn = app.db.conn().await?;
-    let now = app.db.now(&mut conn).await?;
+    lease_on(&mut *app.db.conn().await?, &app.db, name, holder, ttl).await
+}
+
+/// [`lease`] on the caller's connection, as in a transaction that does the first of the work.
+pub async fn lease_on(conn: &mut Conn, db: &Db, name: &str, holder: &str, ttl: Duration) -> Result<bool> {
+    let now = db.now(conn).await?;
     let taken = sqlx::query(
         "INSERT INTO leases (name, holder, expires_at) VALUES ($1, $2, $3)
          ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
@@ -275,7 +332,7 @@ pub async fn lease(app: &App, name: &str, holder: &str, ttl: Duration) -> Result
     .bind(holder)
     .bind(now.plus(ttl))
     .bind(now)
-    .execute(&mut *conn)
+    .execute(conn)
     .await?;
     Ok(taken.rows_affected() == 1)
 }
@@ -288,6 +345,13 @@ pub async fn release(app: &App, name: &str, holder: &str) -> Result<()> {
         .bind(holder)
         .execute(&mut *conn)
         .await?;
+    Ok(())
+}
+
+/// Gives back all leases of a holder that stops.
+pub async fn release_all(app: &App, holder: &str) -> Result<()> {
+    let mut conn = app.db.conn().await?;
+    sqlx::query("DELETE FROM leases WHERE holder = $1").bind(holder).execute(&mut *conn).await?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use crate::{
     error::Result,
     mail::{self, Mail},
     member::session::Session,
-    message::{self, To},
+    message::{self, Tie, To},
     queue::{self, Job},
     web::visit::Visit,
 };
@@ -35,7 +35,7 @@ pub async fn welcome(
             data: &data,
             cause: "linked",
             topic: None,
-            to: To { member_id: &session.member_id, line_user_id: &pending.line_user_id, link_id },
+            to: To { line_user_id: &pending.line_user_id, link: Some(Tie { member_id: &session.member_id, link_id }) },
         };
         message::send(conn, now, new).await?;
     }
@@ -97,7 +97,7 @@ pub async fn owner(conn: &mut Conn, app: &App, provider: &str, line_user_id: &st
             data: &data,
             cause: "link_conflict",
             topic: None,
-            to: To { member_id: &owner.member_id, line_user_id, link_id: &owner.link_id },
+            to: To { line_user_id, link: Some(Tie { member_id: &owner.member_id, link_id: &owner.link_id }) },
         };
         message::send(conn, now, new).await?;
     }

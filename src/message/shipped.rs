@@ -5,11 +5,34 @@ use serde_json::Value;
 
 use crate::flex::RenderError;
 
-const SHIPPED: [(&str, &str, &str); 4] = [
+/// The languages that every shipped template has.
+pub const LANGUAGES: [&str; 4] = ["en", "ja", "th", "zh-TW"];
+
+const SHIPPED: [(&str, &str, &str); 24] = [
+    ("default_answer", "en", include_str!("../../templates/messages/default_answer.en.json")),
+    ("default_answer", "ja", include_str!("../../templates/messages/default_answer.ja.json")),
+    ("default_answer", "th", include_str!("../../templates/messages/default_answer.th.json")),
+    ("default_answer", "zh-TW", include_str!("../../templates/messages/default_answer.zh-TW.json")),
+    ("greeting", "en", include_str!("../../templates/messages/greeting.en.json")),
+    ("greeting", "ja", include_str!("../../templates/messages/greeting.ja.json")),
+    ("greeting", "th", include_str!("../../templates/messages/greeting.th.json")),
+    ("greeting", "zh-TW", include_str!("../../templates/messages/greeting.zh-TW.json")),
+    ("greeting_back", "en", include_str!("../../templates/messages/greeting_back.en.json")),
+    ("greeting_back", "ja", include_str!("../../templates/messages/greeting_back.ja.json")),
+    ("greeting_back", "th", include_str!("../../templates/messages/greeting_back.th.json")),
+    ("greeting_back", "zh-TW", include_str!("../../templates/messages/greeting_back.zh-TW.json")),
+    ("greeting_linked", "en", include_str!("../../templates/messages/greeting_linked.en.json")),
+    ("greeting_linked", "ja", include_str!("../../templates/messages/greeting_linked.ja.json")),
+    ("greeting_linked", "th", include_str!("../../templates/messages/greeting_linked.th.json")),
+    ("greeting_linked", "zh-TW", include_str!("../../templates/messages/greeting_linked.zh-TW.json")),
     ("link_conflict", "en", include_str!("../../templates/messages/link_conflict.en.json")),
     ("link_conflict", "ja", include_str!("../../templates/messages/link_conflict.ja.json")),
+    ("link_conflict", "th", include_str!("../../templates/messages/link_conflict.th.json")),
+    ("link_conflict", "zh-TW", include_str!("../../templates/messages/link_conflict.zh-TW.json")),
     ("welcome", "en", include_str!("../../templates/messages/welcome.en.json")),
     ("welcome", "ja", include_str!("../../templates/messages/welcome.ja.json")),
+    ("welcome", "th", include_str!("../../templates/messages/welcome.th.json")),
+    ("welcome", "zh-TW", include_str!("../../templates/messages/welcome.zh-TW.json")),
 ];
 
 /// Why a message cannot be sent at all.
@@ -27,10 +50,20 @@ pub enum Unsendable {
 
 /// The template `name` for `locale`, which may be more specific than the languages we have: `ja-JP` is `ja`.
 pub fn template(name: &str, locale: &str) -> Result<Value, Unsendable> {
-    let language = locale.split(['-', '_']).next().unwrap_or(locale);
-    let found = SHIPPED.iter().find(|shipped| shipped.0 == name && shipped.1 == language);
+    let found = language(locale).and_then(|language| SHIPPED.iter().find(|one| one.0 == name && one.1 == language));
     let missing = || Unsendable::NoTemplate { name: name.to_owned(), locale: locale.to_owned() };
     Ok(serde_json::from_str(found.ok_or_else(missing)?.2)?)
+}
+
+/// Which of our languages a tag means. Chinese is ours where it is written with traditional characters.
+pub fn language(locale: &str) -> Option<&'static str> {
+    let tag = locale.to_ascii_lowercase().replace('_', "-");
+    let mut parts = tag.split('-');
+    match parts.next() {
+        Some("zh") if tag.contains("-hans") => None,
+        Some("zh") => parts.any(|part| ["hant", "tw", "hk", "mo"].contains(&part)).then_some("zh-TW"),
+        first => LANGUAGES.into_iter().find(|language| Some(*language) == first),
+    }
 }
 
 #[cfg(test)]
@@ -44,6 +77,7 @@ mod tests {
         let url = "https://members.example.jp/account";
         let data = BTreeMap::from([("name", "Aiko \"A\"\n"), ("company", "Example"), ("account_url", url)]);
         for (name, locale, _) in SHIPPED {
+            assert!(LANGUAGES.iter().all(|language| SHIPPED.iter().any(|one| one.0 == name && one.1 == *language)));
             let template = template(name, locale).unwrap();
             super::super::content(&template, &data).unwrap_or_else(|error| panic!("{name}.{locale}: {error}"));
         }
@@ -51,6 +85,23 @@ mod tests {
 
     #[test]
     fn finds_by_language() {
+        for (tag, expected) in [
+            ("ja", Some("ja")),
+            ("ja-JP", Some("ja")),
+            ("en_US", Some("en")),
+            ("th", Some("th")),
+            ("zh-Hant", Some("zh-TW")),
+            ("zh-TW", Some("zh-TW")),
+            ("zh-hant-HK", Some("zh-TW")),
+            ("zh-HK", Some("zh-TW")),
+            ("zh-Hans-HK", None),
+            ("zh-CN", None),
+            ("zh", None),
+            ("fr", None),
+            ("", None),
+        ] {
+            assert_eq!(language(tag), expected, "{tag}");
+        }
         assert!(template("welcome", "ja-JP").is_ok());
         assert!(matches!(template("welcome", "fr"), Err(Unsendable::NoTemplate { .. })));
         assert!(matches!(template("nothing", "ja"), Err(Unsendable::NoTemplate { .. })));

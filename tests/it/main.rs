@@ -1,6 +1,7 @@
 //! The one test binary: a module per feature.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod answer;
 mod config;
 mod connections;
 mod consent;
@@ -31,3 +32,4 @@ mod story;
 mod stub;
 mod support;
 mod unlinking;
+mod webhook;

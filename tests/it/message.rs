@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use musubi::message::{self, Counts, New, To};
+use musubi::message::{self, Counts, New, Tie, To};
 use serde_json::json;
 
 use super::stub::{Answer, Call, Stage, stages};
@@ -15,7 +15,7 @@ const WAIT: u64 = 31;
 async fn send(stage: &Stage, name: &str) -> String {
     let url = "https://members.example.jp/account";
     let data = BTreeMap::from([("name", "愛子 \"A\" {{x}}"), ("company", "Tsubaki"), ("account_url", url)]);
-    let to = To { member_id: name, line_user_id: name, link_id: name };
+    let to = To { line_user_id: name, link: Some(Tie { member_id: name, link_id: name }) };
     let new = New { channel: "shop", template: "welcome", locale: "ja", data: &data, cause: "linked", topic: None, to };
     let mut tx = stage.app.db.begin().await.unwrap();
     let id = message::send(&mut tx, stage.app.now(), new).await.unwrap();
@@ -375,7 +375,7 @@ async fn what_cannot_be_rendered_is_not_accepted() {
     for stage in stages("").await {
         stage.link("aiko", None).await;
         let data = BTreeMap::new();
-        let to = To { member_id: "aiko", line_user_id: "aiko", link_id: "aiko" };
+        let to = To { line_user_id: "aiko", link: Some(Tie { member_id: "aiko", link_id: "aiko" }) };
         for (template, locale) in [("welcome", "ja"), ("welcome", "fr"), ("nothing", "ja")] {
             let new = New { channel: "shop", template, locale, data: &data, cause: "linked", topic: None, to };
             let mut tx = stage.app.db.begin().await.unwrap();

@@ -15,7 +15,7 @@ use axum::{
 use musubi::{
     app::App,
     channel::{self, Kind},
-    message::{self, Counts, New, To},
+    message::{self, Counts, New, Tie, To},
     worker,
 };
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ async fn friend(app: &TestApp) -> String {
 /// Accepts a welcome that calls the person `name`.
 async fn send(app: &TestApp, user: &str, name: &str) -> String {
     let data = BTreeMap::from([("name", name), ("company", "Example"), ("account_url", "https://example.jp/account")]);
-    let to = To { member_id: user, line_user_id: user, link_id: user };
+    let to = To { line_user_id: user, link: Some(Tie { member_id: user, link_id: user }) };
     let new = New { channel: "main", template: "welcome", locale: "en", data: &data, cause: "linked", topic: None, to };
     let mut tx = app.app.db.begin().await.unwrap();
     let id = message::send(&mut tx, app.app.now(), new).await.unwrap();
@@ -275,7 +275,7 @@ async fn x23_a_silent_line_holds_one_batch() {
             let name = format!("person-{number}");
             stage.link(&name, None).await;
             let data = BTreeMap::from([("name", "A"), ("company", "B"), ("account_url", "https://example.jp/")]);
-            let to = To { member_id: &name, line_user_id: &name, link_id: &name };
+            let to = To { line_user_id: &name, link: Some(Tie { member_id: &name, link_id: &name }) };
             let new = New {
                 channel: "shop",
                 template: "welcome",
