@@ -13,18 +13,25 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
     Simulator, answer, bot,
     login::secret_text,
     phone,
-    state::{ChannelId, LinkToken, Outcome, PersonId, State as Memory, is_user_id, user_id},
+    state::{ChannelId, Outcome, PersonId, State as Memory, is_user_id, user_id},
     webhook::{self, Draft, Source},
 };
 
 const TOKEN_LIFE: i64 = 10 * 60 * 1000;
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct LinkToken {
+    pub person: PersonId,
+    pub expires_at: i64,
+    pub used: bool,
+}
 
 pub(super) fn api_routes() -> Router<Simulator> {
     Router::new().route("/v2/bot/user/{user_id}/linkToken", post(issue))

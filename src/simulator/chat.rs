@@ -1,4 +1,4 @@
-//! Small courtesies in a chat: the loading animation, and marking messages as read.
+//! Chats between people and bots: who can be reached, the loading animation, and marking messages as read.
 
 use axum::{
     Router,
@@ -14,15 +14,39 @@ use super::{
     Simulator,
     answer::{self, Detail},
     bot,
-    state::{Account, is_user_id},
+    state::{Account, State as Memory, Tie, is_user_id},
 };
 
+/// How long a push reaches somebody who is no friend, after their message.
+const SPOKEN_PERIOD: i64 = 7 * 24 * 3600 * 1000;
+const FIRST_MESSAGE_ID: u64 = 580_000_000_000_000_000;
 const USUAL_SECONDS: i64 = 20;
 
 pub(super) fn routes() -> Router<Simulator> {
     Router::new()
         .route("/v2/bot/chat/loading/start", post(loading))
         .route("/v2/bot/chat/markAsRead", post(mark_as_read))
+}
+
+impl Memory {
+    /// Whether a push arrives: at friends, and for seven days at who sent a message and has not blocked the account.
+    pub fn is_reachable(&self, bot: &str, person: &str, now: i64) -> bool {
+        match self.tie(bot, person) {
+            Some(Tie::Friend) => true,
+            Some(Tie::Blocked) => false,
+            None => self.spoke_at(bot, person).is_some_and(|at| now - at < SPOKEN_PERIOD),
+        }
+    }
+
+    pub fn spoke_at(&self, bot: &str, person: &str) -> Option<i64> {
+        self.accounts.get(bot)?.spoke.get(person).copied()
+    }
+
+    /// A fresh message id. They are numbers too large for a JSON number, and so are strings.
+    pub fn message_id(&mut self) -> String {
+        self.last_message_id = self.last_message_id.max(FIRST_MESSAGE_ID) + 1;
+        self.last_message_id.to_string()
+    }
 }
 
 /// Shown until its seconds are over or a message comes. Who is no friend, or not known, sees nothing, with the same

@@ -9,9 +9,25 @@ use axum::{
     routing::get,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Simulator, answer, bot, state::Content};
+use super::{Simulator, answer, bot};
+
+/// The file behind a message of a person.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct Content {
+    /// The type of the message.
+    pub kind: String,
+    pub content_type: String,
+    pub base64: String,
+    /// So many more requests find it still being prepared.
+    pub preparing: u32,
+    /// The preparation ends without a result.
+    pub failed: bool,
+    /// Unsent by the person.
+    pub gone: bool,
+}
 
 pub(super) fn routes() -> Router<Simulator> {
     Router::new()

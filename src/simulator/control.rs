@@ -192,12 +192,14 @@ async fn ledger(State(sim): State<Simulator>) -> Response {
     }))
 }
 
-/// Empties all but the world and the published key.
+/// Empties all but the world, the published key, and what is set about webhooks.
 async fn reset(State(sim): State<Simulator>) -> Response {
     let mut state = sim.state();
-    let signing_key = state.signing_key.take();
-    *state = Memory::default();
-    state.signing_key = signing_key;
+    let before = std::mem::take(&mut *state);
+    state.signing_key = before.signing_key;
+    for (channel, account) in before.accounts {
+        state.account(&channel).webhook = account.webhook.settings_only();
+    }
     drop(state);
     sim.changed();
     answer::ok(json!({}))

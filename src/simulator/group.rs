@@ -1,5 +1,7 @@
 //! Group chats, as far as a bot is told of them: it joins and leaves, people come and go, and somebody says something.
 
+use std::collections::BTreeSet;
+
 use axum::{
     Json, Router,
     extract::{Path, State},
@@ -7,17 +9,25 @@ use axum::{
     response::Response,
     routing::post,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
     Simulator, answer,
     control::{nobody, refuse, whose},
     deed,
-    state::{Group, PersonId, State as Memory},
+    state::{ChannelId, PersonId, State as Memory},
     webhook::{self, Draft, Source, told},
     world::Bot,
 };
+
+/// A group chat.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(super) struct Group {
+    pub name: String,
+    pub members: BTreeSet<PersonId>,
+    pub bots: BTreeSet<ChannelId>,
+}
 
 pub(super) fn routes() -> Router<Simulator> {
     Router::new()

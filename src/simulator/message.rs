@@ -20,6 +20,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
+pub(super) use self::reply::ReplyToken;
 use super::{
     Simulator,
     answer::{self, RequestId},

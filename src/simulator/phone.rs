@@ -4,6 +4,7 @@
 //! wrote is text and never markup. The pages work without scripts, by reloading.
 
 mod draw;
+mod tap;
 mod trace;
 
 use askama::Template;
@@ -19,7 +20,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::form_urlencoded;
 
-use self::draw::{Button, Drawing, Menu, Message};
+use self::{
+    draw::{Drawing, Message},
+    tap::{Button, Menu},
+};
 use super::{
     Simulator, content,
     control::{bots, whose},
@@ -169,18 +173,18 @@ struct PhonePage {
     stickers: &'static [Sticker],
 }
 
-/// A sticker that can be sent, and what is drawn for it.
+/// A sticker that can be sent, and the words drawn for it: not every machine has pictures for its letters.
 struct Sticker {
     package: &'static str,
     id: &'static str,
-    glyph: &'static str,
+    words: &'static str,
 }
 
 const STICKERS: [Sticker; 4] = [
-    Sticker { package: "446", id: "1988", glyph: "👋" },
-    Sticker { package: "446", id: "1989", glyph: "👍" },
-    Sticker { package: "789", id: "10855", glyph: "🎉" },
-    Sticker { package: "789", id: "10877", glyph: "🙏" },
+    Sticker { package: "446", id: "1988", words: "Hello!" },
+    Sticker { package: "446", id: "1989", words: "OK!" },
+    Sticker { package: "789", id: "10855", words: "Yay!" },
+    Sticker { package: "789", id: "10877", words: "Thanks" },
 ];
 
 #[derive(Default, Deserialize)]
@@ -208,9 +212,9 @@ fn chat(state: &Memory, bot: &str, person: &str, now: i64) -> Chat {
     let tie = state.tie(bot, person);
     Chat {
         messages: messages.iter().map(draw::message).collect(),
-        quick: messages.last().map(draw::quick_replies).unwrap_or_default(),
+        quick: messages.last().map(tap::quick_replies).unwrap_or_default(),
         loading: account.and_then(|account| account.loading.get(person)).is_some_and(|until| now < *until),
-        menu: rich_menu::shown(state, bot, person).and_then(draw::menu),
+        menu: rich_menu::shown(state, bot, person).and_then(tap::menu),
         friend: tie == Some(Tie::Friend),
         blocked: tie == Some(Tie::Blocked),
     }

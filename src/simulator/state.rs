@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    account_link::LinkToken,
+    content::Content,
     fault::Fault,
+    group::Group,
     ledger::{Delivery, Ledger},
     limit::Buckets,
     mailbox::Mail,
+    message::ReplyToken,
     webhook::{Sent, Webhook},
     world::{Provider, World},
 };
-
-/// How long a push reaches somebody who is no friend, after their message.
-const SPOKEN_PERIOD: i64 = 7 * 24 * 3600 * 1000;
-const FIRST_MESSAGE_ID: u64 = 580_000_000_000_000_000;
 
 pub(super) type PersonId = String;
 /// A channel id, of a bot or of a LINE Login channel.
@@ -163,45 +163,6 @@ pub(super) enum Tie {
     Blocked,
 }
 
-/// A group chat.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub(super) struct Group {
-    pub name: String,
-    pub members: BTreeSet<PersonId>,
-    pub bots: BTreeSet<ChannelId>,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct ReplyToken {
-    pub chat: ChatId,
-    pub event_at: i64,
-    /// When the webhook that carries it was last sent.
-    pub sent_at: Option<i64>,
-    pub used: bool,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct LinkToken {
-    pub person: PersonId,
-    pub expires_at: i64,
-    pub used: bool,
-}
-
-/// The file behind a message of a person.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct Content {
-    /// The type of the message.
-    pub kind: String,
-    pub content_type: String,
-    pub base64: String,
-    /// So many more requests find it still being prepared.
-    pub preparing: u32,
-    /// The preparation ends without a result.
-    pub failed: bool,
-    /// Unsent by the person.
-    pub gone: bool,
-}
-
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Menu {
     /// The order of creation.
@@ -308,25 +269,6 @@ impl State {
 
     pub fn is_friend(&self, bot: &str, person: &str) -> bool {
         self.tie(bot, person) == Some(Tie::Friend)
-    }
-
-    /// Whether a push arrives: at friends, and for seven days at who sent a message and has not blocked the account.
-    pub fn is_reachable(&self, bot: &str, person: &str, now: i64) -> bool {
-        match self.tie(bot, person) {
-            Some(Tie::Friend) => true,
-            Some(Tie::Blocked) => false,
-            None => self.spoke_at(bot, person).is_some_and(|at| now - at < SPOKEN_PERIOD),
-        }
-    }
-
-    pub fn spoke_at(&self, bot: &str, person: &str) -> Option<i64> {
-        self.accounts.get(bot)?.spoke.get(person).copied()
-    }
-
-    /// A fresh message id. They are numbers too large for a JSON number, and so are strings.
-    pub fn message_id(&mut self) -> String {
-        self.last_message_id = self.last_message_id.max(FIRST_MESSAGE_ID) + 1;
-        self.last_message_id.to_string()
     }
 
     pub fn account(&mut self, bot: &str) -> &mut Account {

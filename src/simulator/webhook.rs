@@ -54,6 +54,13 @@ struct Open {
     events: Vec<Value>,
 }
 
+impl Webhook {
+    /// Without what is still to be sent.
+    pub fn settings_only(self) -> Self {
+        Self { held: None, open: Vec::new(), ..self }
+    }
+}
+
 /// Tells a bot of an event, and waits for the end. Null where its webhook is off; held where that was ordered.
 pub(super) async fn tell(sim: &Simulator, channel: &str, event: Value) -> Value {
     {

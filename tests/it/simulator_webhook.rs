@@ -18,7 +18,10 @@ use axum::{
 use musubi::simulator::{Bot, Host, Options, Provider, Simulator, World};
 use serde_json::{Value, json};
 
-use crate::simulator::{Answer, BOT, BOT_SECRET, Line, START};
+use crate::{
+    simulator::{Answer, BOT, BOT_SECRET, Line, START},
+    support::browser::{Browser, Screen},
+};
 
 /// A bot that takes webhooks, and answers 200 unless told otherwise.
 #[derive(Clone, Default)]
@@ -64,6 +67,15 @@ impl Receiver {
 
     fn count(&self) -> usize {
         self.got.lock().unwrap().len()
+    }
+
+    async fn wait_for(&self, count: usize) {
+        let come = async {
+            while self.count() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), come).await.unwrap();
     }
 
     /// The body that came last.
@@ -780,4 +792,62 @@ async fn the_phones_forms_do_the_same() {
     assert_eq!(picture.header("content-type"), "image/png");
     let trace = line.get("/_sim/trace", "").await.text();
     assert!(trace.contains("unfollow") && trace.contains("x-line-signature"), "{trace}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_uses_the_phone() {
+    let line = Line::open(None);
+    let receiver = Receiver::of(&line).await;
+    let user = line.friend("Taro").await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/_sim/phone/{user}", listener.local_addr().unwrap());
+    let router = line.router.clone();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let browser = Browser::start(Screen::Phone).await;
+    browser.goto(&url).await;
+
+    browser.fill("text", "hello").await;
+    browser.click_text("Send").await;
+    browser.wait_for_text("hello Unsend").await;
+    assert_eq!(receiver.event()["message"]["text"], "hello");
+    let actions = json!([
+        { "type": "postback", "label": "Yes", "data": "a", "displayText": "Yes, please" },
+        { "type": "uri", "label": "No", "uri": "https://app.test/" },
+    ]);
+    let confirm = json!({ "type": "confirm", "text": "Sure?", "actions": actions });
+    let messages = json!([
+        { "type": "template", "altText": "Sure?", "template": confirm },
+        { "type": "text", "text": "Or else", "quickReply": { "items": [
+            { "type": "action", "action": { "type": "message", "label": "Later", "text": "not now" } },
+        ] } },
+    ]);
+    let token = line.bot_token().await;
+    let pushed = line.post("/v2/bot/message/push", &token, json!({ "to": user, "messages": messages })).await;
+    assert_eq!(pushed.status, StatusCode::OK, "{}", pushed.text());
+    browser.click_text("Later").await;
+    browser.wait_for_text("not now").await;
+    browser.wait_until_gone("Later").await;
+    assert_eq!(receiver.event()["message"]["text"], "not now");
+    browser.click_text("Yes").await;
+    browser.wait_for_text("Yes, please").await;
+    assert_eq!(receiver.event()["postback"], json!({ "data": "a" }));
+
+    browser.click_text("Stickers, picture, location, block").await;
+    for (button, kind) in [("Thanks", "sticker"), ("Send a picture", "image"), ("Send a location", "location")] {
+        let before = receiver.count();
+        browser.click_text(button).await;
+        receiver.wait_for(before + 1).await;
+        assert_eq!(receiver.event()["message"]["type"], kind);
+    }
+    browser.screenshot("simulator-phone").await;
+    browser.click_text("Unsend").await;
+    browser.wait_until_gone("hello").await;
+    assert_eq!(receiver.event()["type"], "unsend");
+    browser.click_text("Block").await;
+    browser.wait_for_text("Blocked").await;
+    browser.fill("text", "hello?").await;
+    browser.click_text("Send").await;
+    browser.wait_for_text("the person blocks the account").await;
+    assert_eq!(receiver.event()["type"], "unfollow");
+    browser.close().await;
 }

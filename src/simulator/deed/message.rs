@@ -5,8 +5,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Done, Refusal, Scene};
 use crate::simulator::{
+    content::Content,
     login::secret_text,
-    state::{ChatId, Content, State as Memory},
+    state::{ChatId, State as Memory},
     world::Bot,
 };
 

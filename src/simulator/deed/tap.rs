@@ -57,7 +57,8 @@ impl Scene<'_> {
                 self.postback(state, &json!({ "data": text("data"), "params": params }))
             }
             "richmenuswitch" => {
-                let params = self.switch_menu(state, text("richMenuAliasId"));
+                // No aliases can be made at this LINE, so every switch finds none.
+                let params = json!({ "status": "RICHMENU_ALIAS_ID_NOTFOUND" });
                 self.postback(state, &json!({ "data": text("data"), "params": params }))
             }
             "location" => self.send_as(state, &json!({ "type": "location" })),
@@ -81,11 +82,6 @@ impl Scene<'_> {
         let picked = self.text("picked").filter(|text| !text.is_empty()).or(initial).map(str::to_owned);
         let now = || jiff::Timestamp::from_millisecond(self.now).map(|at| at.strftime(now).to_string());
         json!({ mode: picked.unwrap_or_else(|| now().unwrap_or_default()) })
-    }
-
-    /// No aliases can be made at this LINE, so every switch finds none.
-    fn switch_menu(&self, _state: &mut Memory, _alias: &str) -> Value {
-        json!({ "status": "RICHMENU_ALIAS_ID_NOTFOUND" })
     }
 
     /// The text that a postback shows is no message: the bot hears of the data only.

@@ -10,6 +10,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Sending, check, found::Found, note_delivery, sent_messages, show};
@@ -20,6 +21,15 @@ use crate::simulator::{
 
 const LIFE: i64 = 60 * 1000;
 const LONGEST_LIFE: i64 = 20 * 60 * 1000;
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(in crate::simulator) struct ReplyToken {
+    pub chat: ChatId,
+    pub event_at: i64,
+    /// When the webhook that carries it was last sent.
+    pub sent_at: Option<i64>,
+    pub used: bool,
+}
 
 pub(super) async fn reply(State(sim): State<Simulator>, headers: HeaderMap, body: Bytes) -> Response {
     let (provider, bot) = match bot::caller(&sim, &headers) {

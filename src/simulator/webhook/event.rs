@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::simulator::{
     login::secret_text,
-    state::{ChatId, ReplyToken, State as Memory},
+    message::ReplyToken,
+    state::{ChatId, State as Memory},
     world::Bot,
 };
 
