@@ -105,6 +105,15 @@ impl TestApp {
             Engine::Sqlite => format!("sqlite://{}", folder.path().join("test.db").display()),
             Engine::Postgres => postgres::fresh_database().await,
         };
+        Self::build(engine, folder, database_url, edit).await
+    }
+
+    /// On SQLite, in this very file.
+    pub async fn start_at(database_url: &str) -> Self {
+        Self::build(Engine::Sqlite, tempfile::tempdir().unwrap(), database_url.to_owned(), |_| {}).await
+    }
+
+    async fn build(engine: Engine, folder: TempDir, database_url: String, edit: impl FnOnce(&mut Config)) -> Self {
         let clock = Clock::default();
         let hosts = [listen().await, listen().await, listen().await, listen().await];
         let mail = listen().await;

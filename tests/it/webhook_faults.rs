@@ -67,7 +67,11 @@ async fn x09_x10_a_database_that_is_away_or_hangs_is_503_and_comes_back() {
             let answer = signed(&app, body.clone()).await;
             assert_eq!((answer.status.as_u16(), answer.body.as_str()), (503, "not_stored"), "{plan:?}");
         }
-        assert_eq!(signed(&app, "{\"events\":[]}").await.status, StatusCode::OK, "the console's Verify asks no database");
+        assert_eq!(
+            signed(&app, "{\"events\":[]}").await.status,
+            StatusCode::OK,
+            "the console's Verify asks no database"
+        );
         proxy.plan(Plan::Pass);
         until(async || signed(&app, body.clone()).await.status == StatusCode::OK).await;
         assert_eq!(stored(&app).await, 2);
@@ -122,7 +126,8 @@ async fn x12_a_full_disk_refuses_and_tears_nothing() {
     assert_eq!(signed(&app, envelope(&[text_event(&app, &user(1), &filler)])).await.status, StatusCode::OK);
     app.drain().await;
     assert_eq!(events(&app).await, vec!["done"; usize::try_from(taken).unwrap() + 1]);
-    let check: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut *app.app.db.conn().await.unwrap()).await.unwrap();
+    let check: String =
+        sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut *app.app.db.conn().await.unwrap()).await.unwrap();
     assert_eq!(check, "ok");
     app.end().await;
     drop(app);
@@ -155,8 +160,12 @@ async fn the_wire_breaks_at_every_call_of_the_intake() {
     for plan in [Plan::CutBefore as fn(u64) -> Plan, Plan::CutAfter] {
         for call in 1.. {
             proxy.plan(plan(call));
-            let bodies: Vec<String> =
-                (0..3).map(|_| { number += 1; envelope(&[follow(&app, &user(number))]) }).collect();
+            let bodies: Vec<String> = (0..3)
+                .map(|_| {
+                    number += 1;
+                    envelope(&[follow(&app, &user(number))])
+                })
+                .collect();
             let statuses = many_at_once(&app, bodies.clone()).await;
             let has_struck = proxy.has_struck();
             proxy.plan(Plan::Pass);
@@ -202,13 +211,16 @@ both_engines! {
     async fn x35_a_poisoned_event_is_parked_and_others_go_on(app) {
         let (bad, good) = (user(1), user(2));
         poison(app, &bad).await;
+        let first = follow(app, &bad);
         let mut block = follow(app, &bad);
         block["type"] = "unfollow".into();
         block["timestamp"] = (block["timestamp"].as_i64().unwrap() + 1).into();
-        let list = [follow(app, &bad), block, follow(app, &good)];
+        let list = [first, block, follow(app, &good)];
         assert_eq!(signed(app, envelope(&list)).await.status, StatusCode::OK);
         app.drain().await;
-        assert_eq!(events(app).await, ["waiting internal: error returned from database: poisoned".to_owned(), "waiting".into(), "done".into()].map(|text| if app.engine == Engine::Sqlite { text.replace("database: poisoned", "database: (code: 1811) poisoned") } else { text }), "its person's later events wait for it");
+        let states = events(app).await;
+        assert!(states[0].starts_with("waiting internal") && states[0].contains("poisoned"), "{states:?}");
+        assert_eq!(states[1..], ["waiting", "done"], "its person's later events wait for it");
         for tries in 2..=5 {
             app.clock.advance(Duration::from_secs(60));
             app.drain().await;
@@ -287,8 +299,13 @@ both_engines! {
 async fn fill(app: &TestApp, number: usize) {
     let mut conn = app.app.db.conn().await.unwrap();
     let body = envelope(&[follow(app, &user(7))]);
-    sqlx::query("INSERT INTO webhook_bodies (id, channel, body, signature, received_at) VALUES ('b', 'main', $1, '', 1)")
-        .bind(body.as_bytes()).execute(&mut *conn).await.unwrap();
+    sqlx::query(
+        "INSERT INTO webhook_bodies (id, channel, body, signature, received_at) VALUES ('b', 'main', $1, '', 1)",
+    )
+    .bind(body.as_bytes())
+    .execute(&mut *conn)
+    .await
+    .unwrap();
     let text = format!(
         "INSERT INTO events (id, channel, body_id, seq, chat, at, kind, state, attempts, received_at)
          WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {number})
@@ -321,7 +338,8 @@ async fn x17_two_nodes_handle_each_event_once_and_in_order() {
         .map(|number| {
             let mut event = follow(&app, &user(number % 20));
             event["type"] = if number % 3 == 0 { "unfollow".into() } else { "follow".into() };
-            event["timestamp"] = (event["timestamp"].as_i64().unwrap() - 100_000 + i64::try_from(number).unwrap()).into();
+            event["timestamp"] =
+                (event["timestamp"].as_i64().unwrap() - 100_000 + i64::try_from(number).unwrap()).into();
             envelope(&[event])
         })
         .collect();
@@ -354,7 +372,10 @@ async fn x48_x49_a_flood_of_redeliveries_is_taken_while_the_inbox_works() {
     let node = tokio::spawn(worker::run(app.app.clone(), stop.clone()));
     let bodies: Vec<String> = (0..200).map(|number| envelope(&[follow(&app, &user(number % 10))])).collect();
     for round in 0..4 {
-        let flood: Vec<String> = bodies.iter().map(|body| body.replace("\"isRedelivery\":false", &format!("\"isRedelivery\":{}", round > 0))).collect();
+        let flood: Vec<String> = bodies
+            .iter()
+            .map(|body| body.replace("\"isRedelivery\":false", &format!("\"isRedelivery\":{}", round > 0)))
+            .collect();
         let statuses = many_at_once(&app, flood).await;
         assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     }
@@ -526,7 +547,8 @@ async fn x35_an_event_that_ends_the_process_is_parked() {
     server.end_by_abort();
     for _ in 1..5 {
         world.let_time_pass().await;
-        let mut server = Process::start_with(&["serve", "--config", &world.config], &[("MUSUBI_KILL_AT", "inbox.effected")]);
+        let mut server =
+            Process::start_with(&["serve", "--config", &world.config], &[("MUSUBI_KILL_AT", "inbox.effected")]);
         server.wait_for("working");
         server.end_by_abort();
     }
@@ -564,7 +586,11 @@ async fn crash_loop(engine: Engine, kills: usize, in_order: bool) {
                 unanswered.push((person.clone(), id.clone()));
             }
         }
-        if in_order { drop(server.stop()) } else { server.kill() }
+        if in_order {
+            drop(server.stop())
+        } else {
+            server.kill()
+        }
         unanswered.extend_from_slice(rest);
         open = unanswered;
     }
@@ -576,7 +602,10 @@ async fn crash_loop(engine: Engine, kills: usize, in_order: bool) {
     world.until_rest().await;
     let total = i64::try_from(sent.iter().sum::<usize>()).unwrap();
     assert_eq!(world.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events").await, total);
-    assert_eq!(world.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events WHERE state NOT IN ('done', 'ignored')").await, 0);
+    assert_eq!(
+        world.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events WHERE state NOT IN ('done', 'ignored')").await,
+        0
+    );
     for person in &people {
         let pushes = world.line.delivered(person).await;
         assert!(pushes.iter().all(|count| *count == 1), "nothing twice: {pushes:?}");
@@ -622,7 +651,10 @@ async fn x38_a_rolling_restart_loses_no_event() {
         nodes.push(start_server(&world.config, &[]));
     }
     until(async || world.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events WHERE state = 'waiting'").await == 0).await;
-    assert_eq!(world.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events WHERE state IN ('done', 'ignored')").await, total);
+    assert_eq!(
+        world.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events WHERE state IN ('done', 'ignored')").await,
+        total
+    );
     for (server, _) in nodes {
         server.stop();
     }
