@@ -33,3 +33,4 @@ mod stub;
 mod support;
 mod unlinking;
 mod webhook;
+mod webhook_faults;
