@@ -746,6 +746,60 @@ async fn taps_do_what_their_action_says() {
 }
 
 #[tokio::test]
+async fn an_area_of_the_shown_menu_is_tapped() {
+    let line = Line::open(None);
+    let receiver = Receiver::of(&line).await;
+    let user = line.friend("Taro").await;
+    let token = line.bot_token().await;
+    let bounds = json!({ "x": 0, "y": 0, "width": 1250, "height": 1686 });
+    let menu = json!({
+        "size": { "width": 2500, "height": 1686 }, "selected": false, "name": "Members", "chatBarText": "Menu",
+        "areas": [
+            { "bounds": bounds, "action": { "type": "postback", "label": "Status", "data": "status" } },
+            { "bounds": bounds, "action": { "type": "richmenuswitch", "richMenuAliasId": "b", "data": "to-b" } },
+        ],
+    });
+    let tap = format!("/_sim/users/{user}/tap");
+    assert_eq!(line.post(&tap, "", json!({ "area": 0 })).await.status, StatusCode::BAD_REQUEST, "no menu is shown");
+    let id = line.post("/v2/bot/richmenu", &token, menu).await.json()["richMenuId"].as_str().unwrap().to_owned();
+    let (bearer, content) = (format!("Bearer {token}"), format!("/v2/bot/richmenu/{id}/content"));
+    let headers = [("authorization", bearer.as_str()), ("content-type", "image/png")];
+    let uploaded = line.call(Method::POST, &content, &headers, crate::simulator::png(2500, 1686)).await;
+    assert_eq!(uploaded.status, StatusCode::OK);
+    line.post(&format!("/v2/bot/user/all/richmenu/{id}"), &token, json!({})).await;
+    line.does(&user, "tap", json!({ "area": 0 })).await;
+    assert_eq!(receiver.event()["postback"], json!({ "data": "status" }));
+    line.does(&user, "tap", json!({ "area": 1 })).await;
+    let params = json!({ "status": "RICHMENU_ALIAS_ID_NOTFOUND" });
+    assert_eq!(receiver.event()["postback"], json!({ "data": "to-b", "params": params }));
+    line.does(&user, "tap", json!({ "label": "Status" })).await;
+    assert_eq!(receiver.event()["postback"], json!({ "data": "status" }));
+    assert_eq!(line.post(&tap, "", json!({ "area": 2 })).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn what_is_set_and_what_is_open_survive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = Line::open(Some(folder.path()));
+    let receiver = Receiver::of(&line).await;
+    line.order(&format!("/_sim/bots/{BOT}/webhook"), json!({ "redelivery": true })).await;
+    let user = line.user("Taro", None).await;
+    receiver.answer(&[Ending::Status(503)]);
+    let said = line.does(&user, "message", json!({ "text": "hello" })).await;
+    line.simulator.save().unwrap();
+    drop(line);
+
+    let line = Line::open(Some(folder.path()));
+    let sent = line.order("/_sim/webhooks/redeliver", json!({})).await["webhooks"].clone();
+    assert_eq!(sent[0]["status"], 200);
+    assert_eq!(receiver.event()["webhookEventId"], said["event_id"]);
+    assert_eq!(line.reply(&said["reply_token"], "hello").await.status, StatusCode::OK);
+    line.order("/_sim/reset", json!({})).await;
+    let set = line.get(&format!("/_sim/bots/{BOT}/webhook"), "").await.json();
+    assert_eq!((&set["active"], &set["redelivery"]), (&json!(true), &json!(true)), "a reset leaves the console alone");
+}
+
+#[tokio::test]
 async fn adding_the_friend_at_login_is_told() {
     let line = Line::open(None);
     let receiver = Receiver::of(&line).await;
