@@ -174,8 +174,8 @@ async fn prune_hourly(app: App, holder: String, stop: CancellationToken) {
     }
 }
 
-/// One step, on one node at a time; gives the number of rows.
-async fn prune(app: &App, holder: &str) -> Result<u64> {
+/// Deletes a step of what is past its time, on one node at a time; gives the number of rows.
+pub async fn prune(app: &App, holder: &str) -> Result<u64> {
     if !queue::lease(app, "prune", holder, PRUNE_EVERY).await? {
         return Ok(0);
     }

@@ -33,3 +33,4 @@ mod story;
 mod stub;
 mod support;
 mod unlinking;
+mod webhook;
