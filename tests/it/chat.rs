@@ -34,6 +34,14 @@ async fn texts(app: &TestApp, statement: &'static str) -> Vec<String> {
     sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(&mut *app.app.db.conn().await.unwrap()).await.unwrap()
 }
 
+/// Every body that came, as text.
+async fn bodies(app: &TestApp) -> String {
+    let mut conn = app.app.db.conn().await.unwrap();
+    let bodies: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT body FROM webhook_bodies").fetch_all(&mut *conn).await.unwrap();
+    bodies.iter().map(|body| String::from_utf8_lossy(body).into_owned()).collect()
+}
+
 /// Drains, and again after what waits a little.
 async fn later(app: &TestApp) {
     for _ in 0..4 {
@@ -118,12 +126,7 @@ both_engines! {
         for row in app.dump(&[]).await {
             assert!(!row.contains(secret), "{row}");
         }
-        let bodies = texts(app, "SELECT id FROM webhook_bodies").await;
-        for id in bodies {
-            let body: Vec<u8> = sqlx::query_scalar("SELECT body FROM webhook_bodies WHERE id = $1")
-                .bind(&id).fetch_one(&mut *app.app.db.conn().await.unwrap()).await.unwrap();
-            assert!(!String::from_utf8_lossy(&body).contains(secret));
-        }
+        assert!(!bodies(app).await.contains(secret));
     }
 
     async fn who_writes_is_told_what_can_be_written_now_and_then(app) {
@@ -190,6 +193,30 @@ both_engines! {
             "SELECT CAST(COUNT(*) AS BIGINT) FROM answers"] {
             assert_eq!(app.count(table).await, 0, "{table}");
         }
+        for row in app.dump(&["jobs"]).await {
+            assert!(!row.contains(&user) && !row.contains("ひみつ"), "{row}");
+        }
+        assert!(!bodies(app).await.contains(&user));
+    }
+
+    /// Who only met the official account is forgotten a day later; its friends are not, nor who wrote.
+    async fn strangers_are_forgotten_but_friends_and_writers_are_not(app) {
+        let [friend, gone, writer] = [app.line_user("a").await, app.line_user("b").await, app.line_user("c").await];
+        for user in [&friend, &gone] {
+            app.does(user, "follow", json!({})).await;
+        }
+        app.does(&gone, "block", json!({})).await;
+        app.say(&writer, "こんにちは").await;
+        app.drain().await;
+        let known = async || texts(app, "SELECT user_id FROM line_users WHERE user_id NOT LIKE 'erased:%'").await;
+        for (hours, left) in [(23, 3), (2, 2)] {
+            app.clock.advance(Duration::from_secs(hours * 3600));
+            musubi::privacy::erase::prune(&app.app).await.unwrap();
+            assert_eq!(known().await.len(), left, "{hours}");
+        }
+        assert!(known().await.contains(&friend) && known().await.contains(&writer));
+        assert!(!bodies(app).await.contains(&gone) && bodies(app).await.contains(&friend));
+        assert!(app.dump(&["jobs"]).await.iter().all(|row| !row.contains(&gone)));
     }
 }
 
@@ -332,7 +359,8 @@ async fn chats_and_media_go_after_their_time() {
             chat::prune(&mut conn, later, DAY * 4).await.unwrap();
             chat::media::prune(&mut conn, later, DAY * 2).await.unwrap();
             drop(conn);
-            let left = [stage.texts("SELECT id FROM chat_messages").await, stage.texts("SELECT state FROM media").await];
+            let left =
+                [stage.texts("SELECT id FROM chat_messages").await, stage.texts("SELECT state FROM media").await];
             assert_eq!([left[0].len(), left[1].len()], [chats, media], "{days}");
         }
     }

@@ -120,7 +120,11 @@ fn mistakes_in_the_chat_and_its_keywords() {
         ("[[keyword]]\nexact = [\"a\"]\ntext = { fr = \"a\" }", "keyword[0].text.fr", "use en, ja, th or zh-TW"),
         ("[[keyword]]\nexact = [\"a\"]\ntext = { en = \" \" }", "keyword[0].text.en", "1 to 5000"),
         (long.as_str(), "keyword[0].text.en", "1 to 5000"),
-        ("[[keyword]]\nexact = [\"a\"]\ntext = { en = \"a\" }\nchannel = \"x\"", "keyword[0].channel", "no [channel.x]"),
+        (
+            "[[keyword]]\nexact = [\"a\"]\ntext = { en = \"a\" }\nchannel = \"x\"",
+            "keyword[0].channel",
+            "no [channel.x]",
+        ),
         ("[[keyword]]\nexact = [\"a\"]", "keyword", "text"),
         ("[[keyword]]\nexact = \"a\"\ntext = { en = \"a\" }", "keyword", "expected a sequence"),
         ("[[keyword]]\nwords = [\"a\"]\nexact = [\"a\"]\ntext = { en = \"a\" }", "keyword", "words"),
