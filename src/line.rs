@@ -2,14 +2,17 @@
 //!
 //! - [`login`]: LINE Login v2.1 (authorize, token, profile, friendship, revoke, deauthorize)
 //! - [`id_token`]: the verification of an ID token
-//! - [`token`]: channel access tokens; [`messaging`]: push; [`rich_menu`]: rich menus
+//! - [`token`]: channel access tokens; [`messaging`]: push; [`profile`]: profiles; [`rich_menu`]: rich menus
+//! - [`link_token`]: account link
 //!
 //! LINE's base URLs are given ([`Hosts`]), the issuer never is: it is LINE's, always.
 
 pub mod http;
 pub mod id_token;
+pub mod link_token;
 pub mod login;
 pub mod messaging;
+pub mod profile;
 pub mod rich_menu;
 pub mod token;
 

@@ -39,6 +39,7 @@ struct Waiting {
     ended_at: Option<Millis>,
     suspended_at: Option<Millis>,
     disabled_at: Option<Millis>,
+    permission: Option<String>,
     friend: Option<String>,
 }
 
@@ -92,6 +93,7 @@ fn judge(waiting: &Waiting) -> Verdict<'_> {
         _ if waiting.ended_at.is_some() => Verdict::Cancel { reason: "unlinked" },
         _ if waiting.suspended_at.is_some() => Verdict::Cancel { reason: "suspended" },
         _ if waiting.disabled_at.is_some() => Verdict::Cancel { reason: "member_disabled" },
+        _ if waiting.permission.as_deref() == Some("withdrawn") => Verdict::Cancel { reason: "consent_withdrawn" },
         (Some(_), Some("no")) => Verdict::Cancel { reason: "not_reachable" },
         (Some(user_id), _) => Verdict::Send { user_id },
     }
@@ -131,7 +133,7 @@ async fn list_waiting(app: &App, conn: &mut Conn, channel: &str, now: Millis) ->
 
 const WAITING: Locking = with_lock!(
     "SELECT d.message_id, d.seq, d.content, d.attempts,
-       u.user_id, l.ended_at, l.suspended_at, m.disabled_at, f.friend
+       u.user_id, l.ended_at, l.suspended_at, l.permission, m.disabled_at, f.friend
      FROM deliveries d
      LEFT JOIN links l ON l.id = d.link_id
      LEFT JOIN line_users u ON u.id = d.line_user_id
@@ -212,6 +214,8 @@ mod tests {
             (Waiting { ended_at: at, friend: Some("no".into()), ..user() }, cancel("unlinked")),
             (Waiting { suspended_at: at, ..user() }, cancel("suspended")),
             (Waiting { disabled_at: at, ..user() }, cancel("member_disabled")),
+            (Waiting { permission: Some("withdrawn".into()), ..user() }, cancel("consent_withdrawn")),
+            (Waiting { permission: Some("unverifiable".into()), ..user() }, Verdict::Send { user_id: "U1" }),
             (Waiting::default(), cancel("unlinked")),
         ] {
             assert_eq!(judge(&waiting), verdict, "{waiting:?}");

@@ -72,6 +72,8 @@ pub async fn prune(app: &App) -> Result<u64> {
            AND NOT EXISTS (SELECT 1 FROM links l WHERE l.line_user_id = u.id)
            AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.line_user_id = u.id AND g.ended_at IS NULL)
            AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.line_user_id = u.id AND a.outcome = 'confirming')
+           AND NOT EXISTS (SELECT 1 FROM account_links b WHERE b.line_user_id = u.id AND b.ended_at IS NULL
+             AND b.expires_at > $1)
          ORDER BY u.id LIMIT 100",
     )
     .bind(now.minus(STRANGERS_KEPT))
@@ -156,6 +158,7 @@ async fn erase_line_user(conn: &mut Conn, line_user_id: &str) -> Result<()> {
          WHERE id = $1",
         "DELETE FROM friends WHERE line_user_id = $1",
         "DELETE FROM user_menus WHERE line_user_id = $1",
+        "DELETE FROM account_links WHERE line_user_id = $1",
     ] {
         sqlx::query(statement).bind(line_user_id).execute(&mut *conn).await?;
     }
@@ -166,6 +169,7 @@ async fn erase_member(conn: &mut Conn, member_id: &str) -> Result<()> {
     for statement in [
         "UPDATE links SET line_name = '' WHERE member_id = $1",
         "DELETE FROM attempts WHERE member_id = $1",
+        "DELETE FROM account_links WHERE member_id = $1",
         "UPDATE requests SET body = '' WHERE body <> '' AND id IN (
              SELECT d.request_id FROM links l JOIN deliveries d ON d.link_id = l.id WHERE l.member_id = $1)
            AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.request_id = requests.id AND o.member_id <> $1)",
