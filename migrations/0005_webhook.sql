@@ -7,6 +7,7 @@ CREATE TABLE webhook_bodies (
   signature   TEXT NOT NULL,                  -- as received; empty once something was taken back
   received_at BIGINT NOT NULL
 );
+CREATE INDEX webhook_bodies_by_time ON webhook_bodies (received_at);
 
 CREATE TABLE events (
   id          TEXT NOT NULL,                  -- LINE's webhookEventId, in the order of time

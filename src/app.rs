@@ -16,6 +16,7 @@ use crate::{
     db::{Db, Millis},
     error::Result,
     line::{self, Line},
+    metrics::Metrics,
     seal::{self, Sealer},
     smtp::{Post, PostError},
     web::limit::Limiter,
@@ -38,6 +39,10 @@ pub struct Inner {
     pub clock: Clock,
     /// Counts the commits that left work to do, so that it starts at once on this node.
     wake: watch::Sender<u64>,
+    /// Counts the commits that brought events.
+    events: watch::Sender<u64>,
+    /// Counted since the start, for whoever watches this process.
+    pub metrics: Metrics,
     /// What each address may ask of costly routes, on this node.
     pub limiter: Limiter,
     /// Bounds the memory of password hashing.
@@ -87,6 +92,8 @@ impl App {
             post,
             clock,
             wake: watch::Sender::new(0),
+            events: watch::Sender::new(0),
+            metrics: Metrics::default(),
             limiter,
             hashing,
             hashed: AtomicU64::new(0),
@@ -107,6 +114,16 @@ impl App {
     /// What a worker waits on.
     pub fn wakes(&self) -> watch::Receiver<u64> {
         self.wake.subscribe()
+    }
+
+    /// Says that events came.
+    pub fn wake_inbox(&self) {
+        self.events.send_modify(|count| *count += 1);
+    }
+
+    /// What the inbox waits on.
+    pub fn inbox_wakes(&self) -> watch::Receiver<u64> {
+        self.events.subscribe()
     }
 
     pub fn new_id(&self) -> String {

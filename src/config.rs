@@ -54,6 +54,29 @@ pub struct Config {
     pub channel: BTreeMap<String, Channel>,
     #[serde(default)]
     pub rich_menu: RichMenus,
+    #[serde(default)]
+    pub chat: Chat,
+    /// What is answered to which words, before the built-in ones where they are the whole text.
+    #[serde(default)]
+    pub keyword: Vec<Keyword>,
+    #[serde(default)]
+    pub retention: Retention,
+    /// Where Prometheus reads `/metrics`, apart from what the world reaches; without it nothing listens.
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// How many days what came from LINE is kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Bodies of webhooks as received, for tracing and handling again.
+    pub webhook_bodies_days: u32,
+    /// Events and their ids. At least 31: an id that is forgotten sooner would count as new at a replay.
+    pub events_days: u32,
+    /// What people wrote.
+    pub chat_days: u32,
+    /// Pictures, videos, sounds and files that they sent.
+    pub media_days: u32,
 }
 
 /// Keys and limits that protect what is stored.
@@ -178,6 +201,34 @@ pub struct RichMenus {
     pub folder: Option<PathBuf>,
 }
 
+/// How people who write to an official account are answered, and what is kept of it.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Chat {
+    /// Whether somebody who adds the official account, or unblocks it, is greeted.
+    pub greeting: bool,
+    /// Whether a text that no rule knows is answered with what can be written.
+    pub default_answer: bool,
+    /// Larger pictures, videos, sounds and files are not kept.
+    pub media_max_bytes: usize,
+}
+
+/// Words, and what is answered to them. Case, width and spaces make no difference.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keyword {
+    /// The whole text.
+    #[serde(default)]
+    pub exact: Vec<String>,
+    /// Anywhere in the text.
+    #[serde(default)]
+    pub contains: Vec<String>,
+    /// Name of the one `[channel.…]` it is for; else it is for all.
+    pub channel: Option<String>,
+    /// The answer, in each language.
+    pub text: BTreeMap<String, String>,
+}
+
 impl Config {
     /// True on plain http, which is allowed on loopback only.
     pub fn is_plain_http(&self) -> bool {
@@ -208,6 +259,20 @@ impl Config {
 impl Provider {
     pub fn label<'a>(&'a self, name: &'a str) -> &'a str {
         self.label.as_deref().unwrap_or(name)
+    }
+}
+
+impl Keyword {
+    /// The answer in `locale`, else in `default`, else in the first language there is.
+    pub fn answer(&self, locale: &str, default: &str) -> Option<&str> {
+        let found = self.text.get(locale).or_else(|| self.text.get(default));
+        found.or_else(|| self.text.values().next()).map(String::as_str)
+    }
+}
+
+impl Default for Chat {
+    fn default() -> Self {
+        Self { greeting: true, default_answer: true, media_max_bytes: 10 * 1024 * 1024 }
     }
 }
 
@@ -250,6 +315,12 @@ impl Default for Consent {
     }
 }
 
+impl Default for Retention {
+    fn default() -> Self {
+        Self { webhook_bodies_days: 31, events_days: 31, chat_days: 365, media_days: 90 }
+    }
+}
+
 impl Default for LineHosts {
     fn default() -> Self {
         Self {
@@ -286,3 +357,4 @@ fn default_time_zone() -> String {
 fn default_locale() -> String {
     "ja".to_owned()
 }
+

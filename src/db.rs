@@ -40,6 +40,7 @@ pub struct Millis(pub i64);
 pub struct Db {
     pool: AnyPool,
     engine: Engine,
+    options: AnyConnectOptions,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +111,7 @@ impl Db {
             .connect_with(options.clone())
             .await;
         match pool {
-            Ok(pool) => Ok(Self { pool, engine: engine.resolved() }),
+            Ok(pool) => Ok(Self { pool, engine: engine.resolved(), options }),
             Err(error) => Err(DbError::Open(cause_of(error, &options).await)),
         }
     }
@@ -181,6 +182,23 @@ impl Db {
         self.pool.acquire().await
     }
 
+    /// A connection outside the pool, for a writer that must not wait for others' connections. It gives up a lock
+    /// that it does not get within a second.
+    pub async fn own_connection(&self) -> sqlx::Result<AnyConnection> {
+        let mut conn = AnyConnection::connect_with(&self.options).await?;
+        conn.execute(self.engine.setup()).await?;
+        conn.execute(self.engine.impatience()).await?;
+        Ok(conn)
+    }
+
+    /// [`begin`](Self::begin) on a connection outside the pool.
+    pub async fn begin_on<'c>(&self, conn: &'c mut AnyConnection) -> sqlx::Result<sqlx::Transaction<'c, sqlx::Any>> {
+        match self.engine {
+            Engine::Sqlite { .. } => conn.begin_with("BEGIN IMMEDIATE").await,
+            Engine::Postgres => conn.begin().await,
+        }
+    }
+
     /// A statement of [`with_lock`], as this engine takes it: SQLite has one writer and needs no lock clause.
     pub fn locking(&self, statement: Locking) -> &'static str {
         match self.engine {
@@ -215,6 +233,14 @@ impl Engine {
                 "SET synchronous_commit = on; SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
                  SET idle_in_transaction_session_timeout = '30s'"
             }
+        }
+    }
+
+    /// What a connection is told whose caller waits a second at most.
+    fn impatience(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "PRAGMA busy_timeout = 1000",
+            Self::Postgres => "SET lock_timeout = '1s'; SET statement_timeout = '5s'",
         }
     }
 

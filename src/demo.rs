@@ -89,6 +89,8 @@ pub async fn start(options: &Options, stop: CancellationToken) -> Result<Demo, F
     let config = Config::load(Some(&config_file))?;
 
     let simulator = open_simulator(&config, Some(options.data.clone()))?;
+    // By address: `localhost` may be another one, where nobody listens.
+    use_webhooks(&simulator, &config, &format!("http://{}", listener.local_addr()?));
     let played = simulator.router(Host::All);
     seed_people(&played, &simulator_url).await?;
     tokio::spawn(simulator.clone().serve_mail(mail_listener));
@@ -139,6 +141,7 @@ pub async fn run_simulator(
         fs::create_dir_all(folder)?;
     }
     let simulator = open_simulator(config, data)?;
+    use_webhooks(&simulator, config, config.public_url.as_str().trim_end_matches('/'));
     let listener = serve::listen(listen, "--listen").await?;
     if let Some(address) = mail_listen {
         let mail = serve::listen(address, "--mail-listen").await?;
@@ -155,6 +158,13 @@ fn open_simulator(config: &Config, data: Option<PathBuf>) -> io::Result<Simulato
     let clock = Clock::default();
     let clock: simulator::Clock = Arc::new(move || clock.now().0);
     Simulator::open(simulator::Options { data, clock, world: world(config) })
+}
+
+/// Each bot calls the application at `base`.
+fn use_webhooks(simulator: &Simulator, config: &Config, base: &str) {
+    for (name, channel) in &config.channel {
+        simulator.use_webhook(&channel.channel_id, &format!("{base}/webhook/{name}"));
+    }
 }
 
 /// The simulator's channels are those that the configuration names.

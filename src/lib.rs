@@ -5,7 +5,7 @@
 //! | rank | rooms |
 //! |---|---|
 //! | 0 | [`config`] what an installation is told · [`line`] the LINE Platform as a client library · [`flex`] message templates · [`log`] one line an event · [`kill`] places where a test ends the process |
-//! | 1 | [`db`] database · [`seal`] secrets at rest · [`smtp`] the way to the mail server · [`error`] what can be answered |
+//! | 1 | [`db`] database · [`seal`] secrets at rest · [`smtp`] the way to the mail server · [`error`] what can be answered · [`metrics`] what is counted |
 //! | 2 | [`app`] what everything is given · [`web`] what every page shares |
 //! | 3 | [`audit`] who did what · [`queue`] jobs and leases · [`mail`] letters to members · [`channel`] channel tokens · [`line_user`] LINE users · [`member`] accounts, sessions, the door of every route |
 //! | 4 | [`message`] what is sent, and what became of it · [`chat`] what people wrote · [`rich_menu`] who sees which menu |
@@ -35,6 +35,7 @@ pub mod log;
 pub mod mail;
 pub mod member;
 pub mod message;
+pub mod metrics;
 pub mod privacy;
 pub mod queue;
 pub mod rich_menu;

@@ -2,11 +2,13 @@
 //!
 //! - [`login`]: LINE Login v2.1 (authorize, token, profile, friendship, revoke, deauthorize)
 //! - [`id_token`]: the verification of an ID token
-//! - [`token`]: channel access tokens; [`messaging`]: push; [`profile`]: profiles; [`rich_menu`]: rich menus
-//! - [`link_token`]: account link
+//! - [`token`]: channel access tokens; [`messaging`]: push and reply; [`content`]: what came with a message
+//! - [`profile`]: profiles; [`link_token`]: account link; [`rich_menu`]: rich menus
+//! - [`webhook`]: what LINE sends to us
 //!
 //! LINE's base URLs are given ([`Hosts`]), the issuer never is: it is LINE's, always.
 
+pub mod content;
 pub mod http;
 pub mod id_token;
 pub mod link_token;
@@ -15,6 +17,7 @@ pub mod messaging;
 pub mod profile;
 pub mod rich_menu;
 pub mod token;
+pub mod webhook;
 
 use url::Url;
 
@@ -75,8 +78,13 @@ impl Line {
 
 /// `U` and 32 lower-case hex digits: the shape of every LINE user ID.
 pub fn is_user_id(text: &str) -> bool {
+    text.starts_with('U') && is_chat_id(text)
+}
+
+/// The shape of the ids of users (`U…`), groups (`C…`) and rooms (`R…`).
+pub fn is_chat_id(text: &str) -> bool {
     text.len() == 33
-        && text.starts_with('U')
+        && text.starts_with(['U', 'C', 'R'])
         && text.bytes().skip(1).all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 

@@ -10,6 +10,7 @@ use musubi::{
     demo, doctor, key, log,
     member::disabling::{self, Outcome},
     seal, serve,
+    webhook::command,
 };
 use secrecy::ExposeSecret;
 
@@ -60,6 +61,11 @@ enum Command {
         #[command(subcommand)]
         command: MemberCommand,
     },
+    /// Shows what became of LINE's events, and has failed ones handled again
+    Events {
+        #[command(subcommand)]
+        command: EventsCommand,
+    },
     /// Checks what going live needs, and says what to mend
     Doctor {
         #[command(flatten)]
@@ -69,6 +75,39 @@ enum Command {
     Key {
         #[command(subcommand)]
         command: KeyCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum EventsCommand {
+    /// Lists the newest events: time, state, tries, type, id, and why where it failed
+    List {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// Only those in this state
+        #[arg(long, value_enum)]
+        state: Option<command::State>,
+        /// How many
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Shows one event as LINE sent it; it may hold what people wrote
+    Show {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// LINE's webhookEventId
+        id: String,
+    },
+    /// Has a parked event handled again, once its cause is mended
+    Retry {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// LINE's webhookEventId
+        #[arg(required_unless_present = "all")]
+        id: Option<String>,
+        /// All that are parked
+        #[arg(long, conflicts_with = "id")]
+        all: bool,
     },
 }
 
@@ -141,6 +180,15 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Member { command: MemberCommand::Disable { config, email } } => disable(config, &email).await,
         Command::Member { command: MemberCommand::Enable { config, email } } => enable(config, &email).await,
         Command::Doctor { config } => doctor(config).await,
+        Command::Events { command: EventsCommand::List { config, state, limit } } => {
+            list_events(config, state, limit).await
+        }
+        Command::Events { command: EventsCommand::Show { config, id } } => show_event(config, &id).await,
+        Command::Events { command: EventsCommand::Retry { config, id, all: _ } } => {
+            let retried = command::retry(&open(config).await?, id.as_deref()).await?;
+            say(&format!("events that will be handled again: {retried}"));
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Key { command: KeyCommand::New } => new_key(),
         Command::Key { command: KeyCommand::Rotate { config } } => rotate_keys(config).await,
     }
@@ -188,6 +236,42 @@ async fn doctor(path: ConfigPath) -> Result<ExitCode, Failure> {
     let healthy = findings.iter().all(doctor::Finding::is_fine);
     say(if healthy { "\nready to go live" } else { "\nnot ready: mend what is marked with ✗" });
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn list_events(path: ConfigPath, state: Option<command::State>, limit: u32) -> Result<ExitCode, Failure> {
+    let app = open(path).await?;
+    let rows = command::list(&mut *app.db.conn().await?, state, limit).await?;
+    for row in &rows {
+        let note = row.note.as_deref().unwrap_or_default();
+        let line = format!(
+            "{}  {:<8}{:<2}  {:<18}{}  {}  {note}",
+            row.received_at, row.state, row.attempts, row.kind, row.id, row.channel
+        );
+        say(line.trim_end());
+    }
+    if rows.is_empty() {
+        explain("no such events");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show_event(path: ConfigPath, id: &str) -> Result<ExitCode, Failure> {
+    let app = open(path).await?;
+    let shown = command::show(&mut *app.db.conn().await?, id).await?;
+    if shown.is_empty() {
+        return Err(format!("there is no event {id:?}").into());
+    }
+    for (row, json) in shown {
+        say(&format!("{}: {} at {}, {} after {} tries", row.id, row.kind, row.at, row.state, row.attempts));
+        if let Some(note) = &row.note {
+            say(&format!("why: {note}"));
+        }
+        match json {
+            Some(json) => say(&serde_json::to_string_pretty(&json)?),
+            None => say("what it said is no longer kept"),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The key alone on standard output, so that it can be sent to a file.

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 pub use self::{
     sender::deliver,
-    shipped::{Unsendable, template},
+    shipped::{LANGUAGES, Unsendable, language, template},
 };
 use crate::{
     db::{Conn, Millis, new_id},
@@ -82,7 +82,25 @@ pub async fn send(conn: &mut Conn, now: Millis, new: New<'_>) -> Result<String> 
     let content = content(&template, new.data).map_err(Error::internal)?;
     let id = new_id(now);
     insert_message(conn, now, &id, &new).await?;
-    insert_delivery(conn, now, &id, &new, &content).await?;
+    insert_delivery(conn, now, &id, new.channel, new.to, &content).await?;
+    Ok(id)
+}
+
+/// Accepts content that is rendered already, to a person who wrote.
+async fn push_answer(conn: &mut Conn, now: Millis, new: answer::New<'_>, content: &str) -> Result<String> {
+    let id = new_id(now);
+    let to = To { line_user_id: new.line_user_id, link: None };
+    let head = New {
+        channel: new.channel,
+        template: "",
+        locale: "",
+        data: &flex::Data::new(),
+        cause: new.cause,
+        topic: None,
+        to,
+    };
+    insert_message(conn, now, &id, &head).await?;
+    insert_delivery(conn, now, &id, new.channel, to, content).await?;
     Ok(id)
 }
 
@@ -167,17 +185,24 @@ async fn insert_message(conn: &mut Conn, now: Millis, id: &str, new: &New<'_>) -
     Ok(())
 }
 
-async fn insert_delivery(conn: &mut Conn, now: Millis, message_id: &str, new: &New<'_>, content: &str) -> Result<()> {
+async fn insert_delivery(
+    conn: &mut Conn,
+    now: Millis,
+    message_id: &str,
+    channel: &str,
+    to: To<'_>,
+    content: &str,
+) -> Result<()> {
     sqlx::query(
         "INSERT INTO deliveries (message_id, seq, channel, member_id, line_user_id, link_id, content, state,
            attempts, due_at, created_at, updated_at)
          VALUES ($1, 0, $2, $3, $4, $5, $6, 'waiting', 0, $7, $7, $7)",
     )
     .bind(message_id)
-    .bind(new.channel)
-    .bind(new.to.link.map(|link| link.member_id))
-    .bind(new.to.line_user_id)
-    .bind(new.to.link.map(|link| link.link_id))
+    .bind(channel)
+    .bind(to.link.map(|link| link.member_id))
+    .bind(to.line_user_id)
+    .bind(to.link.map(|link| link.link_id))
     .bind(content)
     .bind(now)
     .execute(conn)

@@ -317,8 +317,12 @@ pub async fn cancel(conn: &mut Conn, db: &Db, now: Millis, job: &Job) -> Result<
 
 /// Takes or renews the lease `name` for `holder`; false while another holds it.
 pub async fn lease(app: &App, name: &str, holder: &str, ttl: Duration) -> Result<bool> {
-    let mut conn = app.db.conn().await?;
-    let now = app.db.now(&mut conn).await?;
+    lease_on(&mut *app.db.conn().await?, &app.db, name, holder, ttl).await
+}
+
+/// [`lease`] on the caller's connection, as in a transaction that does the first of the work.
+pub async fn lease_on(conn: &mut Conn, db: &Db, name: &str, holder: &str, ttl: Duration) -> Result<bool> {
+    let now = db.now(conn).await?;
     let taken = sqlx::query(
         "INSERT INTO leases (name, holder, expires_at) VALUES ($1, $2, $3)
          ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
@@ -328,7 +332,7 @@ pub async fn lease(app: &App, name: &str, holder: &str, ttl: Duration) -> Result
     .bind(holder)
     .bind(now.plus(ttl))
     .bind(now)
-    .execute(&mut *conn)
+    .execute(conn)
     .await?;
     Ok(taken.rows_affected() == 1)
 }
@@ -341,6 +345,13 @@ pub async fn release(app: &App, name: &str, holder: &str) -> Result<()> {
         .bind(holder)
         .execute(&mut *conn)
         .await?;
+    Ok(())
+}
+
+/// Gives back all leases of a holder that stops.
+pub async fn release_all(app: &App, holder: &str) -> Result<()> {
+    let mut conn = app.db.conn().await?;
+    sqlx::query("DELETE FROM leases WHERE holder = $1").bind(holder).execute(&mut *conn).await?;
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 use std::{any::Any, time::Duration};
 
 use axum::{
-    Router,
-    extract::{DefaultBodyLimit, Request},
+    Extension, Router,
+    extract::{DefaultBodyLimit, Request, State},
     handler::Handler,
     http::{HeaderName, Method},
     middleware,
@@ -28,6 +28,7 @@ use crate::{
     },
     privacy::{delete, export},
     web::{assets, body, headers, home, locale, security_txt},
+    webhook::{self, intake::Intake},
 };
 
 /// One route. Made by [`get`] and [`post`] only, so that none lacks its `who`.
@@ -50,7 +51,7 @@ impl Route {
 /// All routes.
 #[rustfmt::skip]
 pub fn all() -> Vec<Route> {
-    use Who::{Anyone, Member, Visitor};
+    use Who::{Anyone, Line, Member, Visitor};
     vec![
         get("/", Visitor, home::show),
         get("/healthz", Anyone, home::alive),
@@ -58,6 +59,7 @@ pub fn all() -> Vec<Route> {
         get("/static/{name}", Anyone, assets::show),
         get("/.well-known/security.txt", Anyone, security_txt::show),
         post("/locale", Visitor, locale::switch),
+        post("/webhook/{channel}", Line, webhook::receive::receive),
 
         get("/sign-up", Visitor, sign_up::show),
         post("/sign-up", Visitor, sign_up::submit).costly(),
@@ -126,9 +128,10 @@ pub fn router_of(app: &App, routes: Vec<Route>) -> Router {
     router
         .fallback_service(nowhere.with_state(app.clone()))
         .with_state(app.clone())
+        .layer(Extension(Intake::start(app)))
         .layer(DefaultBodyLimit::max(body::LONGEST))
         .layer(middleware::from_fn_with_state(app.clone(), headers::add))
-        .layer(middleware::from_fn(log))
+        .layer(middleware::from_fn_with_state(app.clone(), log))
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
         .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
         .layer(middleware::map_request(forget_request_id))
@@ -153,13 +156,14 @@ async fn limit_time(request: Request, next: middleware::Next) -> Response {
 
 /// One line a request, and the request's id on every line that it causes. The path only: queries hold codes
 /// and states.
-async fn log(request: Request, next: middleware::Next) -> Response {
+async fn log(State(app): State<App>, request: Request, next: middleware::Next) -> Response {
+    let address = guard::address(&app, &request);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let request_id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
     let span = tracing::info_span!("http", request_id);
     let answering = async {
         let response = next.run(request).await;
-        tracing::info!(%method, path, status = response.status().as_u16(), "request");
+        tracing::info!(%method, path, address, status = response.status().as_u16(), "request");
         response
     };
     answering.instrument(span).await

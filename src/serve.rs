@@ -1,6 +1,7 @@
 //! `musubi serve`: opens the database, listens, works, and stops in order.
 
 pub mod listener;
+pub mod metrics;
 mod pulse;
 
 use std::{net::SocketAddr, time::Duration};
@@ -46,11 +47,19 @@ pub async fn run(config: Config, role: Role) -> Result<(), Failure> {
     let _lock = db.lock_for_serve()?;
     db.migrate().await?;
     let app = App::new(config, db, Clock::default())?;
+    let metrics = match app.config.metrics_listen {
+        Some(address) => Some(listen(address, "metrics_listen in the configuration").await?),
+        None => None,
+    };
     let listener = match role {
         Role::Worker => None,
         Role::All | Role::Web => Some(listen(app.config.listen, "listen in the configuration").await?),
     };
     let stop = stop_on_signal()?;
+    if let Some(metrics) = metrics {
+        tracing::info!(listen = %metrics.local_addr()?, "metrics");
+        tokio::spawn(listener::serve(metrics, self::metrics::router(&app), Limits::default(), stop.clone()));
+    }
     run_until(&app, role, listener, stop).await
 }
 

@@ -8,17 +8,23 @@
 //! - `world`: the channels that exist; `state`: what LINE remembers; `answer`: the shapes of errors
 //! - `call`: what surrounds every call: request id, `limit`, `fault`, `ledger`
 //! - `login`: LINE Login, from the authorize page to deauthorize; `channel_token`: channel access tokens
-//! - `bot`, `message`, `rich_menu`: the Messaging API
+//! - `bot`, `message`, `chat`, `content`, `rich_menu`: the Messaging API; `account_link`: its link tokens and dialog
+//! - `webhook`: what the bots are told; `deed`, `group`: what people do, of which they are told
 //! - `control`: the JSON API under `/_sim`; `phone`: the pages under `/_sim` for people
 //!
 //! The simulator guards nothing but what LINE guards: whoever reaches `/_sim` may do everything. Bind it to loopback.
 
+mod account_link;
 mod answer;
 mod bot;
 mod call;
 mod channel_token;
+mod chat;
+mod content;
 mod control;
+mod deed;
 mod fault;
+mod group;
 mod ledger;
 mod limit;
 mod login;
@@ -28,13 +34,14 @@ mod phone;
 mod rich_menu;
 mod snapshot;
 mod state;
+mod webhook;
 mod world;
 
 use std::{
     fmt, io,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -80,11 +87,22 @@ pub struct Simulator {
     inner: Arc<Inner>,
 }
 
+/// A simulator that is not kept alive by this.
+struct Faint(Weak<Inner>);
+
+impl Faint {
+    fn upgrade(&self) -> Option<Simulator> {
+        self.0.upgrade().map(|inner| Simulator { inner })
+    }
+}
+
 struct Inner {
     data: Option<PathBuf>,
     clock: Clock,
     world: World,
     signing_key: SigningKey,
+    /// What webhooks are sent with.
+    client: reqwest::Client,
     state: Mutex<State>,
     /// A write is due and will come.
     write_due: AtomicBool,
@@ -108,13 +126,25 @@ impl Simulator {
                 clock,
                 world,
                 signing_key,
+                client: webhook::client()?,
                 state: Mutex::new(state),
                 write_due: AtomicBool::new(false),
                 writer: Mutex::new(()),
             }),
         };
         simulator.save()?;
+        webhook::resume(&simulator);
         Ok(simulator)
+    }
+
+    /// Sets a bot's webhook URL and "Use webhook", as a company does in LINE's console.
+    pub fn use_webhook(&self, channel_id: &str, endpoint: &str) {
+        let mut state = self.state();
+        let webhook = &mut state.account(channel_id).webhook;
+        webhook.endpoint = Some(endpoint.to_owned());
+        webhook.active = true;
+        drop(state);
+        self.changed();
     }
 
     /// Writes the snapshot now, if there is a data folder.
@@ -126,7 +156,7 @@ impl Simulator {
     pub fn router(&self, host: Host) -> Router {
         let mut faces = Router::new();
         if matches!(host, Host::All | Host::Access) {
-            faces = faces.merge(login::access_routes());
+            faces = faces.merge(login::access_routes()).merge(account_link::access_routes());
         }
         if matches!(host, Host::All | Host::Api) {
             faces = faces
@@ -134,10 +164,13 @@ impl Simulator {
                 .merge(channel_token::routes())
                 .merge(bot::routes())
                 .merge(message::routes())
+                .merge(chat::routes())
+                .merge(account_link::api_routes())
+                .merge(webhook::api_routes())
                 .merge(rich_menu::api_routes());
         }
         if matches!(host, Host::All | Host::ApiData) {
-            faces = faces.merge(rich_menu::data_routes());
+            faces = faces.merge(rich_menu::data_routes()).merge(content::routes());
         }
         let faces = faces
             .fallback(async || answer::not_found())
@@ -148,7 +181,11 @@ impl Simulator {
         let own = if matches!(host, Host::All | Host::Access) {
             Router::new()
                 .merge(login::page_routes())
+                .merge(account_link::page_routes())
                 .merge(control::routes())
+                .merge(webhook::control_routes())
+                .merge(deed::routes())
+                .merge(group::routes())
                 .merge(phone::routes())
                 .merge(mailbox::routes())
                 .layer(middleware::map_response(call::name))
@@ -164,6 +201,14 @@ impl Simulator {
 
     fn world(&self) -> &World {
         &self.inner.world
+    }
+
+    fn downgrade(&self) -> Faint {
+        Faint(Arc::downgrade(&self.inner))
+    }
+
+    fn client(&self) -> &reqwest::Client {
+        &self.inner.client
     }
 
     fn signing_key(&self) -> &SigningKey {

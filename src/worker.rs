@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::{task::JoinSet, time};
+use tokio::{sync::watch, task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     error::Result,
     line_user, link, mail, member, message, privacy,
     queue::{self, Claimed, Job, Lane, Outcome},
-    rich_menu,
+    rich_menu, webhook,
 };
 
 /// Jobs of a lane run at one time on this node.
@@ -27,30 +27,40 @@ pub async fn run(app: App, stop: CancellationToken) {
     let mut loops = JoinSet::new();
     let holder = app.new_id();
     for channel in app.config.channel.keys() {
-        let (app, channel, holder) = (app.clone(), channel.clone(), holder.clone());
-        loops.spawn(repeat(app.clone(), stop.clone(), move || {
-            let (app, channel, holder) = (app.clone(), channel.clone(), holder.clone());
+        let given = (app.clone(), channel.clone(), holder.clone());
+        let sending = given.clone();
+        loops.spawn(repeat(app.wakes(), stop.clone(), move || {
+            let (app, channel, holder) = sending.clone();
             async move { message::deliver(&app, &channel, &holder).await }
+        }));
+        loops.spawn(repeat(app.inbox_wakes(), stop.clone(), move || {
+            let (app, channel, holder) = given.clone();
+            async move { webhook::inbox::run(&app, &channel, &holder).await }
         }));
     }
     for lane in Lane::ALL {
         let worker = app.clone();
-        loops.spawn(repeat(app.clone(), stop.clone(), move || {
+        loops.spawn(repeat(app.wakes(), stop.clone(), move || {
             let app = worker.clone();
             async move { run_due(&app, lane).await }
         }));
     }
     loops.spawn(ask_by_the_minute(app.clone(), holder.clone(), stop.clone()));
-    loops.spawn(prune_hourly(app, holder, stop));
+    loops.spawn(prune_hourly(app.clone(), holder.clone(), stop));
     while loops.join_next().await.is_some() {}
+    // Another node goes on at once.
+    if let Err(error) = queue::release_all(&app, &holder).await {
+        tracing::warn!(%error, "leases were not given back; they run out");
+    }
 }
 
-/// What must be there for the jobs to have a meaning: the menus of each channel.
+/// What must be there for the work to have a meaning: the menus of each channel, and whose webhooks are its own.
 pub async fn prepare(app: &App) -> Result<()> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
     for channel in app.config.channel.keys() {
         queue::enqueue_once(&mut tx, now, now, &Job::EnsureMenus { channel: channel.clone() }).await?;
+        queue::enqueue_once(&mut tx, now, now, &Job::LearnBot { channel: channel.clone() }).await?;
     }
     tx.commit().await?;
     Ok(())
@@ -64,6 +74,7 @@ pub async fn drain(app: &App) -> Result<()> {
             done += run_due(app, lane).await?;
         }
         for channel in app.config.channel.keys() {
+            done += webhook::inbox::run(app, channel, "drain").await?;
             done += message::deliver(app, channel, "drain").await?;
         }
         if done == 0 {
@@ -73,12 +84,11 @@ pub async fn drain(app: &App) -> Result<()> {
 }
 
 /// Runs `work` again and again: at once while it finds something, else when woken or rested.
-async fn repeat<W, F>(app: App, stop: CancellationToken, work: W)
+async fn repeat<W, F>(mut wakes: watch::Receiver<u64>, stop: CancellationToken, work: W)
 where
     W: Fn() -> F,
     F: Future<Output = Result<usize>>,
 {
-    let mut wakes = app.wakes();
     while !stop.is_cancelled() {
         let found = work().await.unwrap_or_else(|error| {
             tracing::error!(%error, "the worker could not look for work");
@@ -205,9 +215,15 @@ async fn prune(app: &App, holder: &str) -> Result<u64> {
     deleted += link::account_link::prune(&mut conn, now).await?;
     deleted += mail::prune(&mut conn, now).await?;
     deleted += queue::prune(&mut conn, now).await?;
+    let kept = &app.config.retention;
+    deleted += webhook::inbox::prune(&mut conn, now, days(kept.events_days), days(kept.webhook_bodies_days)).await?;
     drop(conn);
     deleted += privacy::erase::prune(app).await?;
     Ok(deleted)
+}
+
+fn days(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 24 * 3600)
 }
 
 #[cfg(test)]

@@ -8,6 +8,13 @@ use url::{Host, Url};
 
 use super::Config;
 
+/// The languages in which people are answered in a chat.
+const CHAT_LANGUAGES: [&str; 4] = ["en", "ja", "th", "zh-TW"];
+/// UTF-16 code units of LINE's longest text.
+const LONGEST_TEXT: usize = 5000;
+/// Media are kept in the database, and pass through memory.
+const MOST_MEDIA_BYTES: usize = 100 * 1024 * 1024;
+
 /// Words that show a secret was copied out of an example.
 const EXAMPLE_WORDS: [&str; 6] = ["example", "change-me", "changeme", "your-", "secret", "xxxx"];
 
@@ -22,6 +29,8 @@ impl Config {
         self.check_channels(&mut mistakes);
         self.check_texts(&mut mistakes);
         self.check_mail(&mut mistakes);
+        self.check_retention(&mut mistakes);
+        self.check_chat(&mut mistakes);
         mistakes
     }
 
@@ -46,6 +55,16 @@ impl Config {
         }
         if self.security_contact.as_ref().is_some_and(|url| !["mailto", "https"].contains(&url.scheme())) {
             mistakes.push("security_contact: must begin with mailto: or https:".into());
+        }
+    }
+
+    fn check_retention(&self, mistakes: &mut Vec<String>) {
+        let kept = &self.retention;
+        if kept.events_days < 31 {
+            mistakes.push("retention.events_days: must be 31 or more, or a replayed event would count as new".into());
+        }
+        if kept.webhook_bodies_days < 1 || kept.chat_days < 1 || kept.media_days < 1 {
+            mistakes.push("retention: a time must be a day or more".into());
         }
     }
 
@@ -141,6 +160,35 @@ impl Config {
                 }
             }
             Ok(_) | Err(_) => mistakes.push(shape.into()),
+        }
+    }
+
+    fn check_chat(&self, mistakes: &mut Vec<String>) {
+        if self.chat.media_max_bytes > MOST_MEDIA_BYTES {
+            mistakes.push(format!("chat.media_max_bytes: must be {MOST_MEDIA_BYTES} at most"));
+        }
+        for (number, keyword) in self.keyword.iter().enumerate() {
+            let path = format!("keyword[{number}]");
+            let words = || keyword.exact.iter().chain(&keyword.contains);
+            if words().next().is_none() || words().any(|word| word.trim().is_empty()) {
+                mistakes.push(format!("{path}: needs words, such as exact = [\"hours\"] or contains = [\"hours\"]"));
+            }
+            if let Some(channel) = &keyword.channel
+                && !self.channel.contains_key(channel)
+            {
+                mistakes.push(format!("{path}.channel: there is no [channel.{channel}]"));
+            }
+            if keyword.text.is_empty() {
+                mistakes.push(format!("{path}.text: is missing, such as text = {{ en = \"…\", ja = \"…\" }}"));
+            }
+            for (language, text) in &keyword.text {
+                if !CHAT_LANGUAGES.contains(&language.as_str()) {
+                    mistakes.push(format!("{path}.text.{language}: is not known; use en, ja, th or zh-TW"));
+                }
+                if text.trim().is_empty() || text.encode_utf16().count() > LONGEST_TEXT {
+                    mistakes.push(format!("{path}.text.{language}: must be 1 to {LONGEST_TEXT} characters"));
+                }
+            }
         }
     }
 

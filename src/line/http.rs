@@ -58,21 +58,35 @@ impl Http {
 
 /// Sends, and reads at most `limit` bytes of the answer.
 pub async fn send(request: RequestBuilder, limit: usize) -> Result<Answer, Error> {
+    let too_long = || Error::Malformed(format!("the answer is longer than {limit} bytes"));
+    send_up_to(request, limit).await?.ok_or_else(too_long)
+}
+
+/// Sends, and reads the answer; none where it is a success of more than `limit` bytes.
+pub async fn send_up_to(request: RequestBuilder, limit: usize) -> Result<Option<Answer>, Error> {
     let mut response = request.send().await.map_err(|error| {
         let text = describe(&error);
         if error.is_connect() || error.is_builder() { Error::Unreached(text) } else { Error::Lost(text) }
     })?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    // A refusal is words, however little is wanted of a success.
+    let is_success = response.status().is_success();
+    let limit = if is_success { limit } else { limit.max(SMALL) };
+    let announced = response.content_length().unwrap_or(0);
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| Error::Lost(describe(&error)))? {
-        if body.len() + chunk.len() > limit {
-            return Err(Error::Malformed(format!("the answer is longer than {limit} bytes")));
-        }
+    let mut is_too_long = announced > limit as u64;
+    while !is_too_long && let Some(chunk) = response.chunk().await.map_err(|error| Error::Lost(describe(&error)))? {
+        is_too_long = body.len() + chunk.len() > limit;
         body.extend_from_slice(&chunk);
+    }
+    match (is_too_long, is_success) {
+        (false, _) => {}
+        (true, true) => return Ok(None),
+        (true, false) => return Err(Error::Malformed(format!("a refusal ({status}) of more than {limit} bytes"))),
     }
     let answer = Answer { status, headers, body };
     tracing::debug!(status, request_id = answer.request_id(), "LINE answered");
-    Ok(answer)
+    Ok(Some(answer))
 }
 
 /// Sends; anything but 2xx is an error with LINE's own words.

@@ -1,7 +1,7 @@
-//! Sending through the Messaging API: push to one person.
+//! Sending through the Messaging API: push and reply to one person.
 //!
-//! The caller freezes the body and makes the retry key before the first try; see LINE's "Retry an API
-//! request". LINE keeps a key for 24 hours.
+//! The caller freezes the body of a push and makes the retry key before the first try; see LINE's "Retry an API
+//! request". LINE keeps a key for 24 hours. A reply has no key: LINE takes its token once.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -54,6 +54,28 @@ impl Line {
             200..300 | 409 => Ok(accepted(&answer)),
             _ => Err(answer.into_refusal()),
         }
+    }
+
+    /// Answers an event with `body`, LINE's reply request as JSON text. Never with a retry key: LINE refuses that.
+    pub async fn reply(&self, token: &SecretString, body: &str) -> Result<Accepted, Error> {
+        let request = self
+            .http
+            .post(&endpoint(&self.hosts.api, "/v2/bot/message/reply"))
+            .bearer_auth(token.expose_secret())
+            .header("content-type", "application/json")
+            .body(body.to_owned());
+        Ok(accepted(&http::send_ok(request, http::SMALL).await?))
+    }
+
+    /// Shows in a person's chat that an answer is being made, for `seconds` (5 to 60, in fives) or until it comes.
+    pub async fn start_loading(&self, token: &SecretString, user_id: &str, seconds: u8) -> Result<(), Error> {
+        let request = self
+            .http
+            .post(&endpoint(&self.hosts.api, "/v2/bot/chat/loading/start"))
+            .bearer_auth(token.expose_secret())
+            .json(&serde_json::json!({ "chatId": user_id, "loadingSeconds": seconds }));
+        http::send_ok(request, http::SMALL).await?;
+        Ok(())
     }
 
     /// The official account behind a channel token.

@@ -22,8 +22,8 @@ const OLD: Duration = Duration::from_secs(7 * 24 * 3600);
 pub async fn want(
     conn: &mut Conn,
     app: &App,
-    channel: &str,
     line_user_id: &str,
+    channel: &str,
     max_age: Duration,
 ) -> Result<()> {
     let now = app.now();

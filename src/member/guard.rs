@@ -26,6 +26,8 @@ use crate::{
 pub enum Who {
     /// Anything, also machines: no session, no database, no cookie.
     Anyone,
+    /// LINE, by its signature over the body, which the handler checks before it reads anything: no session, no cookie.
+    Line,
     /// Any person in a browser; a session is seen where there is one.
     Visitor,
     /// A signed-in member.
@@ -53,7 +55,7 @@ pub struct MaybeSession(pub Option<Session>);
 
 /// Runs before each handler of a page.
 pub async fn door(State((app, entry)): State<(App, Entry)>, request: Request, next: Next) -> Response {
-    if entry.who == Who::Anyone {
+    if matches!(entry.who, Who::Anyone | Who::Line) {
         return next.run(request).await;
     }
     let request_id = request_id(&request);
@@ -168,7 +170,7 @@ fn check_rate(app: &App, address: &str) -> Result<()> {
 }
 
 /// Whose request it is: the peer's or, where that is a listed proxy, the last one named by a listed proxy.
-fn address(app: &App, request: &Request) -> String {
+pub fn address(app: &App, request: &Request) -> String {
     let Some(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>() else { return String::new() };
     let is_proxy = |address: &IpAddr| app.config.trusted_proxies.iter().any(|network| network.contains(address));
     let mut address = peer.0.ip().to_canonical();

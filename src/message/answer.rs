@@ -3,14 +3,29 @@
 //!
 //! - A reply has no retry key. LINE takes a token once, so one repeat with the same token is safe while it lives; an
 //!   outcome that stays open is `unknown`, and is never followed by a push.
-//! - A definite refusal, or a token past its time, is followed by a push through the outbox.
+//! - A refused token, or one past its time, is followed by a push through the outbox.
+//! - A person is answered so many times and no more: who floods us neither floods LINE nor drains the quota.
 
+mod rule;
+mod send;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+pub use self::send::send;
+use super::{content, shipped};
 use crate::{
     app::App,
-    db::{Conn, Millis},
+    db::{Conn, Millis, new_id},
     error::{Error, Result},
-    queue::Outcome,
+    flex,
+    queue::{self, Job},
 };
+
+/// Answers to one person in a time; more are not queued.
+const LIMITS: [(Duration, i64); 2] = [(Duration::from_secs(60), 10), (Duration::from_secs(3600), 60)];
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// LINE's permission to answer an event once, without cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,16 +47,130 @@ pub struct New<'a> {
 
 /// Queues an answer in the caller's transaction, with its content (a JSON list of LINE message objects) where that is
 /// known already. Gives its id; none where this person was answered too often lately.
-pub async fn queue(_conn: &mut Conn, _app: &App, _new: New<'_>, _content: Option<&str>) -> Result<Option<String>> {
-    Err(Error::internal("not built yet"))
+pub async fn queue(conn: &mut Conn, app: &App, new: New<'_>, content: Option<&str>) -> Result<Option<String>> {
+    let now = app.now();
+    if is_too_often(conn, now, new.line_user_id).await? {
+        tracing::debug!(channel = new.channel, line_user = new.line_user_id, cause = new.cause, "answered too often");
+        return Ok(None);
+    }
+    let id = new_id(now);
+    insert(conn, now, &id, &new, content).await?;
+    if content.is_some() {
+        queue::enqueue(conn, now, now, &Job::Answer { answer_id: id.clone() }).await?;
+    }
+    Ok(Some(id))
 }
 
 /// Gives an answer the content it waited for, and has it sent.
-pub async fn fill(_conn: &mut Conn, _app: &App, _id: &str, _content: &str) -> Result<()> {
-    Err(Error::internal("not built yet"))
+pub async fn fill(conn: &mut Conn, app: &App, id: &str, content: &str) -> Result<()> {
+    let now = app.now();
+    let filled = sqlx::query(
+        "UPDATE answers SET content = $1, updated_at = $2 WHERE id = $3 AND content IS NULL AND state = 'waiting'",
+    )
+    .bind(content)
+    .bind(now)
+    .bind(id)
+    .execute(&mut *conn)
+    .await?;
+    if filled.rows_affected() == 1 {
+        queue::enqueue(conn, now, now, &Job::Answer { answer_id: id.to_owned() }).await?;
+    }
+    Ok(())
 }
 
-/// [`Job::Answer`](crate::queue::Job::Answer)
-pub async fn send(_app: &App, _id: &str) -> Result<Outcome> {
-    Err(Error::internal("not built yet"))
+/// Queues a shipped template in the person's language; as [`queue`].
+pub async fn say(
+    conn: &mut Conn,
+    app: &App,
+    new: New<'_>,
+    template: &str,
+    data: &flex::Data<'_>,
+) -> Result<Option<String>> {
+    let locale = language(conn, app, new.line_user_id).await?;
+    queue(conn, app, new, Some(&rendered(template, &locale, data)?)).await
+}
+
+/// A shipped template as the content of an answer.
+pub fn rendered(template: &str, locale: &str, data: &flex::Data<'_>) -> Result<String> {
+    let template = shipped::template(template, locale).map_err(Error::internal)?;
+    content(&template, data).map_err(Error::internal)
+}
+
+/// A plain text as the content of an answer.
+pub fn text(text: &str) -> String {
+    Value::Array(vec![json!({ "type": "text", "text": text })]).to_string()
+}
+
+/// The language to answer in: what the linked member chose, else what LINE says of the person, else the company's.
+pub async fn language(conn: &mut Conn, app: &App, line_user_id: &str) -> Result<String> {
+    let found: Option<(Option<String>, Option<String>)> = sqlx::query_as(
+        "SELECT m.locale, u.language FROM line_users u
+         LEFT JOIN links l ON l.line_user_id = u.id AND l.ended_at IS NULL
+         LEFT JOIN members m ON m.id = l.member_id WHERE u.id = $1",
+    )
+    .bind(line_user_id)
+    .fetch_optional(conn)
+    .await?;
+    let (own, at_line) = found.unwrap_or_default();
+    let known = [own, at_line].into_iter().flatten().find_map(|tag| shipped::language(&tag));
+    Ok(known.unwrap_or(&app.config.default_locale).to_owned())
+}
+
+/// Whether a person was answered for this cause, in this official account, since `since`.
+pub async fn was_given(conn: &mut Conn, channel: &str, line_user_id: &str, cause: &str, since: Millis) -> Result<bool> {
+    let found: Option<String> = sqlx::query_scalar(
+        "SELECT id FROM answers WHERE line_user_id = $1 AND created_at > $2 AND channel = $3 AND cause = $4 LIMIT 1",
+    )
+    .bind(line_user_id)
+    .bind(since)
+    .bind(channel)
+    .bind(cause)
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.is_some())
+}
+
+/// Deletes answers of a month ago, some at a time.
+pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
+    let deleted =
+        sqlx::query("DELETE FROM answers WHERE id IN (SELECT id FROM answers WHERE created_at < $1 LIMIT 500)")
+            .bind(now.minus(KEPT))
+            .execute(conn)
+            .await?;
+    Ok(deleted.rows_affected())
+}
+
+async fn is_too_often(conn: &mut Conn, now: Millis, line_user_id: &str) -> Result<bool> {
+    for (time, most) in LIMITS {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT CAST(COUNT(*) AS BIGINT) FROM answers WHERE line_user_id = $1 AND created_at > $2",
+        )
+        .bind(line_user_id)
+        .bind(now.minus(time))
+        .fetch_one(&mut *conn)
+        .await?;
+        if count >= most {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn insert(conn: &mut Conn, now: Millis, id: &str, new: &New<'_>, content: Option<&str>) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO answers (id, channel, line_user_id, cause, content, reply_token, reply_until, state, attempts,
+           created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 'waiting', 0, $8, $8)",
+    )
+    .bind(id)
+    .bind(new.channel)
+    .bind(new.line_user_id)
+    .bind(new.cause)
+    .bind(content)
+    .bind(new.reply.map(|reply| reply.token.as_str()))
+    .bind(new.reply.map_or(Millis(0), |reply| reply.until))
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(())
 }

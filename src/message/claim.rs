@@ -13,6 +13,9 @@ pub(super) const IN_FLIGHT: Duration = Duration::from_secs(30);
 /// LINE remembers a retry key for 24 hours from the first try; this leaves half an hour of doubt.
 pub(super) const DEADLINE: Duration = Duration::from_secs(23 * 3600 + 30 * 60);
 
+/// LINE lets somebody who is no friend be written to for so long after they wrote.
+const WROTE: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Requests repeated, and as many made anew, in one claim; all of them are in flight at one time.
 const AT_ONCE: i64 = 8;
 
@@ -36,11 +39,18 @@ struct Waiting {
     content: String,
     attempts: i64,
     user_id: Option<String>,
+    /// None for an answer to a person who wrote, linked or not.
+    link_id: Option<String>,
+    /// The link itself.
+    found_id: Option<String>,
     ended_at: Option<Millis>,
     suspended_at: Option<Millis>,
     disabled_at: Option<Millis>,
     permission: Option<String>,
     friend: Option<String>,
+    friend_changed_at: Option<Millis>,
+    /// When the recipient last wrote in their own chat with this official account, by LINE's time.
+    wrote_at: Option<Millis>,
 }
 
 /// Whether a waiting delivery may still be sent.
@@ -77,7 +87,7 @@ pub(super) async fn claim(app: &App, channel: &str, now: Millis) -> Result<Vec<T
     let mut tx = app.db.begin().await?;
     let mut tries = claim_open(app, &mut tx, channel, now).await?;
     for waiting in list_waiting(app, &mut tx, channel, now).await? {
-        match judge(&waiting) {
+        match judge(&waiting, now) {
             Verdict::Send { user_id } => tries.push(make_request(&mut tx, channel, now, &waiting, user_id).await?),
             Verdict::Cancel { reason } => cancel(&mut tx, now, &waiting, reason).await?,
         }
@@ -87,16 +97,30 @@ pub(super) async fn claim(app: &App, channel: &str, now: Millis) -> Result<Vec<T
 }
 
 /// Not known to be a non-friend is reachable: unknown is sent to.
-fn judge(waiting: &Waiting) -> Verdict<'_> {
-    match (waiting.user_id.as_deref(), waiting.friend.as_deref()) {
-        (None, _) => Verdict::Cancel { reason: "unlinked" },
-        _ if waiting.ended_at.is_some() => Verdict::Cancel { reason: "unlinked" },
-        _ if waiting.suspended_at.is_some() => Verdict::Cancel { reason: "suspended" },
-        _ if waiting.disabled_at.is_some() => Verdict::Cancel { reason: "member_disabled" },
-        _ if waiting.permission.as_deref() == Some("withdrawn") => Verdict::Cancel { reason: "consent_withdrawn" },
-        (Some(_), Some("no")) => Verdict::Cancel { reason: "not_reachable" },
-        (Some(user_id), _) => Verdict::Send { user_id },
+fn judge(waiting: &Waiting, now: Millis) -> Verdict<'_> {
+    let Some(user_id) = waiting.user_id.as_deref() else { return Verdict::Cancel { reason: "unlinked" } };
+    let is_linked = waiting.link_id.is_some();
+    if is_linked && (waiting.found_id.is_none() || waiting.ended_at.is_some()) {
+        return Verdict::Cancel { reason: "unlinked" };
     }
+    if is_linked && waiting.suspended_at.is_some() {
+        return Verdict::Cancel { reason: "suspended" };
+    }
+    if is_linked && waiting.disabled_at.is_some() {
+        return Verdict::Cancel { reason: "member_disabled" };
+    }
+    if is_linked && waiting.permission.as_deref() == Some("withdrawn") {
+        return Verdict::Cancel { reason: "consent_withdrawn" };
+    }
+    let is_reachable = waiting.friend.as_deref() != Some("no") || (!is_linked && may_be_answered(waiting, now));
+    if is_reachable { Verdict::Send { user_id } } else { Verdict::Cancel { reason: "not_reachable" } }
+}
+
+/// Who writes without being a friend may be answered. Who blocked the account after writing may not.
+fn may_be_answered(waiting: &Waiting, now: Millis) -> bool {
+    waiting.wrote_at.is_some_and(|wrote_at| {
+        wrote_at > now.minus(WROTE) && waiting.friend_changed_at.is_none_or(|changed_at| changed_at < wrote_at)
+    })
 }
 
 async fn claim_open(app: &App, conn: &mut Conn, channel: &str, now: Millis) -> Result<Vec<Try>> {
@@ -132,8 +156,10 @@ async fn list_waiting(app: &App, conn: &mut Conn, channel: &str, now: Millis) ->
 }
 
 const WAITING: Locking = with_lock!(
-    "SELECT d.message_id, d.seq, d.content, d.attempts,
-       u.user_id, l.ended_at, l.suspended_at, l.permission, m.disabled_at, f.friend
+    "SELECT d.message_id, d.seq, d.content, d.attempts, d.link_id,
+       u.user_id, l.id AS found_id, l.ended_at, l.suspended_at, l.permission, m.disabled_at, f.friend, f.changed_at AS friend_changed_at,
+       CASE WHEN d.link_id IS NULL AND f.friend = 'no' THEN
+         (SELECT MAX(c.at) FROM chat_messages c WHERE c.channel = d.channel AND c.chat = u.user_id) END AS wrote_at
      FROM deliveries d
      LEFT JOIN links l ON l.id = d.link_id
      LEFT JOIN line_users u ON u.id = d.line_user_id
@@ -203,22 +229,36 @@ mod tests {
 
     #[test]
     fn who_may_still_be_sent_to() {
-        let user = || Waiting { user_id: Some("U1".into()), ..Waiting::default() };
+        let now = Millis(8 * 24 * 3600 * 1000);
+        let ago = |days: i64| Some(now.plus_signed(-days * 24 * 3600 * 1000));
+        let no = || Some("no".to_owned());
+        let answer = || Waiting { user_id: Some("U1".into()), ..Waiting::default() };
+        let user = || Waiting { link_id: Some("l".into()), found_id: Some("l".into()), ..answer() };
         let at = Some(Millis(1));
         let cancel = |reason| Verdict::Cancel { reason };
         for (waiting, verdict) in [
             (user(), Verdict::Send { user_id: "U1" }),
             (Waiting { friend: Some("yes".into()), ..user() }, Verdict::Send { user_id: "U1" }),
             (Waiting { friend: Some("unknown".into()), ..user() }, Verdict::Send { user_id: "U1" }),
-            (Waiting { friend: Some("no".into()), ..user() }, cancel("not_reachable")),
-            (Waiting { ended_at: at, friend: Some("no".into()), ..user() }, cancel("unlinked")),
+            (Waiting { friend: no(), ..user() }, cancel("not_reachable")),
+            (Waiting { friend: no(), wrote_at: ago(0), ..user() }, cancel("not_reachable")),
+            (Waiting { ended_at: at, friend: no(), ..user() }, cancel("unlinked")),
             (Waiting { suspended_at: at, ..user() }, cancel("suspended")),
             (Waiting { disabled_at: at, ..user() }, cancel("member_disabled")),
             (Waiting { permission: Some("withdrawn".into()), ..user() }, cancel("consent_withdrawn")),
             (Waiting { permission: Some("unverifiable".into()), ..user() }, Verdict::Send { user_id: "U1" }),
+            (Waiting { found_id: None, ..user() }, cancel("unlinked")),
+            (Waiting { user_id: None, ..user() }, cancel("unlinked")),
             (Waiting::default(), cancel("unlinked")),
+            // Answers to a person who wrote.
+            (answer(), Verdict::Send { user_id: "U1" }),
+            (Waiting { friend: Some("yes".into()), ..answer() }, Verdict::Send { user_id: "U1" }),
+            (Waiting { friend: no(), ..answer() }, cancel("not_reachable")),
+            (Waiting { friend: no(), friend_changed_at: ago(2), wrote_at: ago(1), ..answer() }, Verdict::Send { user_id: "U1" }),
+            (Waiting { friend: no(), friend_changed_at: ago(1), wrote_at: ago(2), ..answer() }, cancel("not_reachable")),
+            (Waiting { friend: no(), friend_changed_at: ago(8), wrote_at: ago(7), ..answer() }, cancel("not_reachable")),
         ] {
-            assert_eq!(judge(&waiting), verdict, "{waiting:?}");
+            assert_eq!(judge(&waiting, now), verdict, "{waiting:?}");
         }
     }
 

@@ -97,11 +97,16 @@ async fn list_line_users(conn: &mut Conn, member_id: &str) -> Result<Vec<String>
 
 /// What must be over first, each with the statement that finds it open. Those who wait for a yes come before the links
 /// are looked at: a yes at this moment is seen as the one or the other. A step left to the person counts as over.
-const OPEN: [(&str, &str); 6] = [
+const OPEN: [(&str, &str); 7] = [
     (
         "a link that waits for a yes",
         "SELECT a.id FROM attempts a JOIN links l ON l.line_user_id = a.line_user_id
          WHERE l.member_id = $1 AND a.outcome = 'confirming' AND a.created_at <= $2 LIMIT 1",
+    ),
+    (
+        "a link begun in a chat",
+        "SELECT a.id FROM account_links a JOIN links l ON l.line_user_id = a.line_user_id
+         WHERE l.member_id = $1 AND a.member_id <> $1 AND a.ended_at IS NULL AND a.expires_at > $2 LIMIT 1",
     ),
     (
         "the clean-up at LINE",

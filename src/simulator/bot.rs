@@ -43,7 +43,8 @@ pub(super) fn sender<'s>(sim: &'s Simulator, headers: &HeaderMap) -> Result<(&'s
     })
 }
 
-/// Friends only: a block, a stranger and another provider's user all look the same.
+/// Friends, and who sent a message and has not blocked the account: a block, a stranger and another provider's user
+/// all look the same.
 async fn profile(State(sim): State<Simulator>, headers: HeaderMap, Path(user_id): Path<String>) -> Response {
     let (provider, bot) = match caller(&sim, &headers) {
         Ok(caller) => caller,
@@ -56,7 +57,10 @@ async fn profile(State(sim): State<Simulator>, headers: HeaderMap, Path(user_id)
     let state = sim.state();
     let person = state
         .find_in(provider, &user_id)
-        .filter(|person| state.tie(&bot.channel_id, person) == Some(Tie::Friend))
+        .filter(|person| match state.tie(&bot.channel_id, person) {
+            Some(tie) => tie == Tie::Friend,
+            None => state.spoke_at(&bot.channel_id, person).is_some(),
+        })
         .and_then(|person| state.people.get(&person));
     let Some(person) = person else {
         return answer::about(answer::not_found(), &user_id);

@@ -4,7 +4,6 @@
 
 use axum::{
     Json, Router,
-    body::Bytes,
     extract::{Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -25,8 +24,6 @@ pub(super) fn routes() -> Router<Simulator> {
     Router::new()
         .route("/_sim/health", get(async || answer::ok(json!({ "status": "ok" }))))
         .route("/_sim/users", get(list_users).post(create_user))
-        .route("/_sim/users/{user_id}/follow", post(follow))
-        .route("/_sim/users/{user_id}/block", post(block))
         .route("/_sim/users/{user_id}/withdraw", post(withdraw))
         .route("/_sim/users/{user_id}/chat", get(chat))
         .route("/_sim/logins", post(queue_login))
@@ -36,11 +33,11 @@ pub(super) fn routes() -> Router<Simulator> {
 }
 
 /// Answers an order that cannot be carried out.
-fn refuse(status: StatusCode, text: &str) -> Response {
+pub(super) fn refuse(status: StatusCode, text: &str) -> Response {
     answer::json(status, json!({ "error": text }))
 }
 
-fn nobody() -> Response {
+pub(super) fn nobody() -> Response {
     refuse(StatusCode::NOT_FOUND, "no such user")
 }
 
@@ -113,35 +110,6 @@ pub(super) fn whose<'s>(sim: &'s Simulator, state: &Memory, user_id: &str) -> Op
     Some((person.clone(), sim.world().provider(provider)?))
 }
 
-async fn follow(sim: State<Simulator>, id: Path<String>, body: Bytes) -> Response {
-    set_tie(&sim, &id, &body, Memory::follow)
-}
-
-async fn block(sim: State<Simulator>, id: Path<String>, body: Bytes) -> Response {
-    set_tie(&sim, &id, &body, Memory::block)
-}
-
-fn set_tie(sim: &Simulator, user_id: &str, body: &Bytes, set: fn(&mut Memory, &str, &str)) -> Response {
-    let which = if body.is_empty() { Ok(Which::default()) } else { serde_json::from_slice(body) };
-    let Ok(which) = which else {
-        return refuse(StatusCode::BAD_REQUEST, "expected {\"channel\"} or no body");
-    };
-    let mut state = sim.state();
-    let Some((person, provider)) = whose(sim, &state, user_id) else {
-        return nobody();
-    };
-    let bots = bots(provider, which.channel.as_deref());
-    if bots.is_empty() && which.channel.is_some() {
-        return refuse(StatusCode::NOT_FOUND, "no such channel at this provider");
-    }
-    for bot in bots {
-        set(&mut state, &bot.channel_id, &person);
-    }
-    drop(state);
-    sim.changed();
-    answer::ok(json!({}))
-}
-
 /// The person unlinks the app in LINE's settings. LINE tells nobody.
 async fn withdraw(State(sim): State<Simulator>, Path(id): Path<String>) -> Response {
     let mut state = sim.state();
@@ -169,6 +137,7 @@ async fn chat(State(sim): State<Simulator>, Path(id): Path<String>, Query(which)
         "messages": account.and_then(|a| a.chats.get(&person)).cloned().unwrap_or_default(),
         "rich_menu": rich_menu::shown(&state, &bot.channel_id, &person),
         "friend": state.is_friend(&bot.channel_id, &person),
+        "loading": account.is_some_and(|a| a.loading.get(&person).is_some_and(|until| sim.now() < *until)),
     }))
 }
 

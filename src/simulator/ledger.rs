@@ -53,13 +53,15 @@ pub(super) struct Call {
     pub body: Option<Value>,
 }
 
-/// How often a message of this retry key (or of none) reached this person.
+/// How often a push of this retry key (or of none), or a reply, reached this person or group.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Delivery {
     pub channel: String,
     pub user_id: String,
     pub retry_key: Option<String>,
-    /// Pushes that were delivered.
+    #[serde(default)]
+    pub reply: bool,
+    /// Sendings that were delivered.
     pub count: u64,
     /// Message objects in them.
     pub messages: u64,

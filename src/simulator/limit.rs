@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use axum::http::Method;
 
 const SECOND: f64 = 1000.0;
+const MINUTE: f64 = 60_000.0;
 const HOUR: f64 = 3_600_000.0;
 
 /// The buckets in use, by channel, method and route.
@@ -26,6 +27,9 @@ fn limit(method: &Method, route: &str) -> (f64, f64) {
     match (method.as_str(), route) {
         ("POST", "/v2/bot/richmenu") | ("DELETE", "/v2/bot/richmenu/{menu}") => (100.0, HOUR),
         ("GET", "/v2/bot/richmenu/list") => (10.0, SECOND),
+        ("POST", "/v2/bot/chat/loading/start") => (100.0, SECOND),
+        ("POST", "/v2/bot/channel/webhook/test") => (60.0, HOUR),
+        (_, "/v2/bot/channel/webhook/endpoint") => (1000.0, MINUTE),
         _ => (2000.0, SECOND),
     }
 }

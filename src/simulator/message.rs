@@ -1,4 +1,4 @@
-//! `POST /v2/bot/message/push`.
+//! `POST /v2/bot/message/push`, and in `reply` the answer to an event.
 //!
 //! 200 says only that LINE took the request: to someone who is no friend, or has blocked the account, nothing is
 //! delivered and the answer is the same. A retry key is taken by the first accepted request and kept 24 hours; the same
@@ -8,6 +8,7 @@ pub(super) mod action;
 mod check;
 mod flex;
 pub(super) mod found;
+mod reply;
 
 use axum::{
     Extension, Router,
@@ -24,16 +25,14 @@ use super::{
     answer::{self, RequestId},
     bot,
     ledger::Delivery,
-    state::{AcceptedRequest, State as Memory},
-    world::Bot,
+    state::{AcceptedRequest, ChatId, State as Memory},
+    world::{Bot, Provider},
 };
 
 const RETRY_KEY_LIFE: i64 = 24 * 3600 * 1000;
-/// Message ids are numbers too large for a JSON number, and so are strings.
-const FIRST_MESSAGE_ID: u64 = 580_000_000_000_000_000;
 
 pub(super) fn routes() -> Router<Simulator> {
-    Router::new().route("/v2/bot/message/push", post(push))
+    Router::new().route("/v2/bot/message/push", post(push)).route("/v2/bot/message/reply", post(reply::reply))
 }
 
 async fn push(
@@ -63,21 +62,38 @@ async fn push(
     if let Err(answer) = check::push(&body) {
         return answer::about(answer, &to);
     }
-    let Some(person) = state.find_in(provider, &to) else {
+    let Some((chat, arrives)) = recipient(&state, provider, bot, &to, now) else {
         let refusal = answer::message(StatusCode::BAD_REQUEST, "Failed to send messages");
         return answer::about(refusal, &to);
     };
     let messages = body.get("messages").and_then(Value::as_array).cloned().unwrap_or_default();
     let sent = sent_messages(&mut state, &messages);
-    if state.is_friend(&bot.channel_id, &person) {
-        note_delivery(&mut state, bot, &to, retry_key.as_deref(), messages.len() as u64);
-        state.account(&bot.channel_id).chats.entry(person).or_default().extend(messages);
+    if arrives {
+        note_delivery(&mut state, bot, &to, Sending::Push(retry_key.as_deref()), messages.len() as u64);
+        show(&mut state, bot, &chat, messages);
     }
     if let Some(key) = retry_key {
         let accepted = AcceptedRequest { request_id, sent_messages: sent.clone(), at: now };
         state.account(&bot.channel_id).retry_keys.insert(key, accepted);
     }
     answer::about(answer::ok(json!({ "sentMessages": sent })), &to)
+}
+
+/// Whose chat an id names, and whether a push arrives there. A group is known to the bots that are in it.
+fn recipient(state: &Memory, provider: &Provider, bot: &Bot, to: &str, now: i64) -> Option<(ChatId, bool)> {
+    if let Some(group) = state.groups.get(to) {
+        return group.bots.contains(&bot.channel_id).then(|| (to.to_owned(), true));
+    }
+    let person = state.find_in(provider, to)?;
+    let arrives = state.is_reachable(&bot.channel_id, &person, now);
+    Some((person, arrives))
+}
+
+/// Puts messages of the bot into a chat; they end the loading animation.
+fn show(state: &mut Memory, bot: &Bot, chat: &str, messages: Vec<Value>) {
+    let account = state.account(&bot.channel_id);
+    account.loading.remove(chat);
+    account.chats.entry(chat.to_owned()).or_default().extend(messages);
 }
 
 /// The retry key, in lower case so that one UUID is one key.
@@ -128,8 +144,7 @@ fn conflict(accepted: &AcceptedRequest) -> Response {
 fn sent_messages(state: &mut Memory, messages: &[Value]) -> Value {
     let quotable = ["text", "textV2", "sticker", "image", "video", "template", "flex"];
     let sent = messages.iter().map(|message| {
-        state.last_message_id = state.last_message_id.max(FIRST_MESSAGE_ID) + 1;
-        let mut sent = json!({ "id": state.last_message_id.to_string() });
+        let mut sent = json!({ "id": state.message_id() });
         let kind = message.get("type").and_then(Value::as_str).unwrap_or_default();
         if let (true, Some(map)) = (quotable.contains(&kind), sent.as_object_mut()) {
             let token = super::login::secret_text();
@@ -140,12 +155,24 @@ fn sent_messages(state: &mut Memory, messages: &[Value]) -> Value {
     sent.collect()
 }
 
-fn note_delivery(state: &mut Memory, bot: &Bot, to: &str, retry_key: Option<&str>, messages: u64) {
-    let key = format!("{} {to} {}", bot.channel_id, retry_key.unwrap_or_default());
+/// The two ways of sending that end in a chat.
+enum Sending<'a> {
+    Push(Option<&'a str>),
+    Reply,
+}
+
+fn note_delivery(state: &mut Memory, bot: &Bot, to: &str, by: Sending<'_>, messages: u64) {
+    let (retry_key, reply) = match by {
+        Sending::Push(key) => (key, false),
+        Sending::Reply => (None, true),
+    };
+    let sending = if reply { "reply" } else { retry_key.unwrap_or_default() };
+    let key = format!("{} {to} {sending}", bot.channel_id);
     let delivery = state.deliveries.entry(key).or_insert_with(|| Delivery {
         channel: bot.channel_id.clone(),
         user_id: to.to_owned(),
         retry_key: retry_key.map(str::to_owned),
+        reply,
         count: 0,
         messages: 0,
     });

@@ -20,9 +20,9 @@ use url::form_urlencoded;
 
 use self::draw::{Drawing, Menu, Tap};
 use super::{
-    Simulator,
+    Simulator, content,
     control::{bots, whose},
-    rich_menu,
+    deed, rich_menu,
     state::{Person, State as Memory, Tie, user_id},
 };
 
@@ -33,8 +33,8 @@ pub(super) fn routes() -> Router<Simulator> {
         .route("/_sim/people", post(add_person))
         .route("/_sim/phone/{user_id}", get(phone))
         .route("/_sim/phone/{user_id}/chat", get(fragment))
-        .route("/_sim/phone/{user_id}/follow", post(follow))
-        .route("/_sim/phone/{user_id}/block", post(block))
+        .route("/_sim/phone/{user_id}/{deed}", post(act))
+        .route("/_sim/picture/{message_id}", get(own_picture))
         .route("/_sim/trace", get(trace))
         .route("/_sim/rich-menu/{menu}", get(picture))
         .route("/_sim/static/simulator.css", get(css))
@@ -67,6 +67,10 @@ fn face(text: &'static str) -> impl IntoResponse {
 async fn script() -> Response {
     let text = include_str!("../../static/simulator/phone.js");
     ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], text).into_response()
+}
+
+async fn own_picture(State(sim): State<Simulator>, Path(id): Path<String>) -> Response {
+    content::own(&sim, &id)
 }
 
 async fn picture(State(sim): State<Simulator>, Path(id): Path<String>) -> Response {
@@ -201,27 +205,25 @@ async fn fragment(State(sim): State<Simulator>, Path(user_id): Path<String>, Que
     open(&sim, &user_id, &which).map_or_else(no_phone, |phone| page(&phone.chat))
 }
 
-async fn follow(sim: State<Simulator>, user_id: Path<String>, body: Bytes) -> Response {
-    set_tie(&sim, &user_id, &body, Memory::follow)
-}
-
-async fn block(sim: State<Simulator>, user_id: Path<String>, body: Bytes) -> Response {
-    set_tie(&sim, &user_id, &body, Memory::block)
-}
-
-fn set_tie(sim: &Simulator, user_id: &str, body: &Bytes, set: fn(&mut Memory, &str, &str)) -> Response {
-    let channel = form_urlencoded::parse(body).find(|(name, _)| name == "channel");
-    let channel = channel.map(|(_, value)| value.into_owned()).unwrap_or_default();
-    let mut state = sim.state();
-    let Some((person, provider)) = whose(sim, &state, user_id) else {
-        return no_phone();
-    };
-    for bot in bots(provider, Some(&channel)) {
-        set(&mut state, &bot.channel_id, &person);
+/// A form of the phone: its fields are the order.
+async fn act(State(sim): State<Simulator>, Path((user_id, deed)): Path<(String, String)>, body: Bytes) -> Response {
+    let fields = form_urlencoded::parse(&body).filter(|(_, value)| !value.is_empty());
+    let order = fields.map(|(name, value)| (name.into_owned(), Value::from(value.into_owned())));
+    let order = Value::Object(order.collect());
+    let channel = order.get("channel").and_then(Value::as_str).unwrap_or_default();
+    match deed::carry_out(&sim, &user_id, &deed, &order).await {
+        Ok(_) => Redirect::to(&phone_url(&user_id, channel)).into_response(),
+        Err(refusal) if refusal.text.is_empty() => no_phone(),
+        Err(refusal) => (refusal.status, page(&RefusedPage { url: phone_url(&user_id, channel), text: refusal.text }))
+            .into_response(),
     }
-    drop(state);
-    sim.changed();
-    Redirect::to(&phone_url(user_id, &channel)).into_response()
+}
+
+#[derive(Template)]
+#[template(path = "simulator/refused.html")]
+struct RefusedPage {
+    url: String,
+    text: &'static str,
 }
 
 struct Row {

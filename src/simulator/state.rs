@@ -14,12 +14,21 @@ use super::{
     ledger::{Delivery, Ledger},
     limit::Buckets,
     mailbox::Mail,
+    webhook::{Sent, Webhook},
     world::{Provider, World},
 };
+
+/// How long a push reaches somebody who is no friend, after their message.
+const SPOKEN_PERIOD: i64 = 7 * 24 * 3600 * 1000;
+const FIRST_MESSAGE_ID: u64 = 580_000_000_000_000_000;
 
 pub(super) type PersonId = String;
 /// A channel id, of a bot or of a LINE Login channel.
 pub(super) type ChannelId = String;
+/// `C` and 32 hex digits.
+pub(super) type GroupId = String;
+/// A person or a group: whoever has a chat with an official account. No person's id begins with a `C` and is as long.
+pub(super) type ChatId = String;
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
@@ -41,10 +50,17 @@ pub(super) struct State {
     pub logins: VecDeque<QueuedLogin>,
     pub faults: Vec<Fault>,
     pub last_message_id: u64,
+    pub groups: BTreeMap<GroupId, Group>,
     /// Oldest first.
     pub mails: Vec<Mail>,
     #[serde(skip)]
     pub ledger: Ledger,
+    /// Every webhook with its answer, oldest first.
+    #[serde(skip)]
+    pub webhooks: VecDeque<Sent>,
+    /// The newest webhook event id, as a number.
+    #[serde(skip)]
+    pub last_event_id: u128,
     #[serde(skip)]
     pub buckets: Buckets,
     #[serde(skip)]
@@ -120,7 +136,19 @@ pub(super) enum ChannelTokenKind {
 #[serde(default)]
 pub(super) struct Account {
     pub ties: BTreeMap<PersonId, Tie>,
-    pub chats: BTreeMap<PersonId, Vec<Value>>,
+    /// What the bot sent, as it was sent; what people sent has `from` and `id` besides.
+    pub chats: BTreeMap<ChatId, Vec<Value>>,
+    /// When a person last sent the account a message.
+    pub spoke: BTreeMap<PersonId, i64>,
+    /// Until when the loading animation is shown, if no message ends it.
+    pub loading: BTreeMap<PersonId, i64>,
+    pub webhook: Webhook,
+    pub reply_tokens: BTreeMap<String, ReplyToken>,
+    pub link_tokens: BTreeMap<String, LinkToken>,
+    /// The message that each mark-as-read token names.
+    pub read_tokens: BTreeMap<String, (ChatId, String)>,
+    /// What people sent, by message id.
+    pub contents: BTreeMap<String, Content>,
     pub menus: BTreeMap<String, Menu>,
     pub default_menu: Option<String>,
     /// Per-user menus.
@@ -133,6 +161,45 @@ pub(super) struct Account {
 pub(super) enum Tie {
     Friend,
     Blocked,
+}
+
+/// A group chat.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(super) struct Group {
+    pub name: String,
+    pub members: BTreeSet<PersonId>,
+    pub bots: BTreeSet<ChannelId>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct ReplyToken {
+    pub chat: ChatId,
+    pub event_at: i64,
+    /// When the webhook that carries it was last sent.
+    pub sent_at: Option<i64>,
+    pub used: bool,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct LinkToken {
+    pub person: PersonId,
+    pub expires_at: i64,
+    pub used: bool,
+}
+
+/// The file behind a message of a person.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct Content {
+    /// The type of the message.
+    pub kind: String,
+    pub content_type: String,
+    pub base64: String,
+    /// So many more requests find it still being prepared.
+    pub preparing: u32,
+    /// The preparation ends without a result.
+    pub failed: bool,
+    /// Unsent by the person.
+    pub gone: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -243,21 +310,40 @@ impl State {
         self.tie(bot, person) == Some(Tie::Friend)
     }
 
+    /// Whether a push arrives: at friends, and for seven days at who sent a message and has not blocked the account.
+    pub fn is_reachable(&self, bot: &str, person: &str, now: i64) -> bool {
+        match self.tie(bot, person) {
+            Some(Tie::Friend) => true,
+            Some(Tie::Blocked) => false,
+            None => self.spoke_at(bot, person).is_some_and(|at| now - at < SPOKEN_PERIOD),
+        }
+    }
+
+    pub fn spoke_at(&self, bot: &str, person: &str) -> Option<i64> {
+        self.accounts.get(bot)?.spoke.get(person).copied()
+    }
+
+    /// A fresh message id. They are numbers too large for a JSON number, and so are strings.
+    pub fn message_id(&mut self) -> String {
+        self.last_message_id = self.last_message_id.max(FIRST_MESSAGE_ID) + 1;
+        self.last_message_id.to_string()
+    }
+
     pub fn account(&mut self, bot: &str) -> &mut Account {
         self.accounts.entry(bot.to_owned()).or_default()
     }
 
-    /// Adds the official account as a friend, or unblocks it.
-    pub fn follow(&mut self, bot: &str, person: &str) {
-        self.account(bot).ties.insert(person.to_owned(), Tie::Friend);
+    /// Adds the official account as a friend, or unblocks it; gives what was before.
+    pub fn follow(&mut self, bot: &str, person: &str) -> Option<Tie> {
+        self.account(bot).ties.insert(person.to_owned(), Tie::Friend)
     }
 
     /// Blocks the official account. Whether a per-user menu outlives a block is undocumented: here it does not, which
-    /// is the harder case for a caller.
-    pub fn block(&mut self, bot: &str, person: &str) {
+    /// is the harder case for a caller. Gives what was before.
+    pub fn block(&mut self, bot: &str, person: &str) -> Option<Tie> {
         let account = self.account(bot);
-        account.ties.insert(person.to_owned(), Tie::Blocked);
         account.linked_menus.remove(person);
+        account.ties.insert(person.to_owned(), Tie::Blocked)
     }
 
     /// Ends what a person allowed a login channel: consent, refresh and access tokens, and codes not yet used.

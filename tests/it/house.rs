@@ -14,7 +14,7 @@ use crate::support::{ORIGIN, TABLES, both_engines};
 /// The rooms by rank, as in the map of `lib.rs`.
 const RANKS: [&[&str]; 10] = [
     &["config", "line", "flex", "log", "kill"],
-    &["db", "seal", "smtp", "error"],
+    &["db", "seal", "smtp", "error", "metrics"],
     &["app", "web"],
     &["audit", "queue", "channel", "line_user", "mail", "member"],
     &["message", "chat", "rich_menu"],

@@ -26,6 +26,7 @@ mod self_service;
 mod sending;
 mod session;
 mod simulator;
+mod simulator_webhook;
 mod story;
 mod stub;
 mod support;

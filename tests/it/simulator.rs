@@ -18,11 +18,11 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use url::Url;
 
-const START: i64 = 1_800_000_000_000;
-const LOGIN: &str = "1234567890";
-const LOGIN_SECRET: &str = "0123456789abcdef0123456789abcdef";
-const BOT: &str = "2234567890";
-const BOT_SECRET: &str = "fedcba9876543210fedcba9876543210";
+pub const START: i64 = 1_800_000_000_000;
+pub const LOGIN: &str = "1234567890";
+pub const LOGIN_SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub const BOT: &str = "2234567890";
+pub const BOT_SECRET: &str = "fedcba9876543210fedcba9876543210";
 const CALLBACK: &str = "https://app.test/line/callback";
 // The vector of LINE's documentation on PKCE.
 const VERIFIER: &str = "wJKN8qz5t8SSI9lMFhBB6qwNkQBkuPZoCxzRhwLRUo1";
@@ -55,36 +55,36 @@ fn world() -> World {
     }
 }
 
-struct Line {
-    simulator: Simulator,
-    router: Router,
-    now: Arc<AtomicI64>,
+pub struct Line {
+    pub simulator: Simulator,
+    pub router: Router,
+    pub now: Arc<AtomicI64>,
 }
 
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    bytes: Vec<u8>,
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap_or(Value::Null)
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    fn location(&self) -> Url {
+    pub fn location(&self) -> Url {
         Url::parse(self.header("location")).unwrap()
     }
 
-    fn param(&self, name: &str) -> Option<String> {
+    pub fn param(&self, name: &str) -> Option<String> {
         let url = self.location();
         url.query_pairs().find(|(n, _)| n == name).map(|(_, value)| value.into_owned())
     }
@@ -102,7 +102,7 @@ fn encoded(params: &[(&str, &str)]) -> String {
 }
 
 impl Line {
-    fn open(data: Option<&std::path::Path>) -> Self {
+    pub fn open(data: Option<&std::path::Path>) -> Self {
         let now = Arc::new(AtomicI64::new(START));
         let clock = Arc::clone(&now);
         let simulator = Simulator::open(Options {
@@ -114,11 +114,11 @@ impl Line {
         Self { router: simulator.router(Host::All), simulator, now }
     }
 
-    fn pass(&self, milliseconds: i64) {
+    pub fn pass(&self, milliseconds: i64) {
         self.now.fetch_add(milliseconds, Ordering::SeqCst);
     }
 
-    async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+    pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -126,41 +126,41 @@ impl Line {
         send(&self.router, request.body(body.into()).unwrap()).await
     }
 
-    async fn get(&self, path: &str, token: &str) -> Answer {
+    pub async fn get(&self, path: &str, token: &str) -> Answer {
         let bearer = format!("Bearer {token}");
         self.call(Method::GET, path, &[("authorization", &bearer)], Body::empty()).await
     }
 
-    async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
+    pub async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
         self.post_with(path, token, &[], body).await
     }
 
-    async fn post_with(&self, path: &str, token: &str, more: &[(&str, &str)], body: Value) -> Answer {
+    pub async fn post_with(&self, path: &str, token: &str, more: &[(&str, &str)], body: Value) -> Answer {
         let bearer = format!("Bearer {token}");
         let mut headers = vec![("authorization", &*bearer), ("content-type", "application/json")];
         headers.extend_from_slice(more);
         self.call(Method::POST, path, &headers, body.to_string()).await
     }
 
-    async fn form(&self, path: &str, params: &[(&str, &str)]) -> Answer {
+    pub async fn form(&self, path: &str, params: &[(&str, &str)]) -> Answer {
         let kind = ("content-type", "application/x-www-form-urlencoded");
         self.call(Method::POST, path, &[kind], encoded(params)).await
     }
 
-    async fn user(&self, name: &str, email: Option<&str>) -> String {
+    pub async fn user(&self, name: &str, email: Option<&str>) -> String {
         let body = json!({ "display_name": name, "email": email });
         let answer = self.post("/_sim/users", "", body).await;
         assert_eq!(answer.status, StatusCode::CREATED);
         answer.json()["user_id"].as_str().unwrap().to_owned()
     }
 
-    async fn friend(&self, name: &str) -> String {
+    pub async fn friend(&self, name: &str) -> String {
         let user = self.user(name, None).await;
         self.post(&format!("/_sim/users/{user}/follow"), "", json!({})).await;
         user
     }
 
-    async fn authorize(&self, more: &[(&str, &str)]) -> Answer {
+    pub async fn authorize(&self, more: &[(&str, &str)]) -> Answer {
         let mut params = vec![
             ("response_type", "code"),
             ("client_id", LOGIN),
@@ -177,16 +177,16 @@ impl Line {
         self.call(Method::GET, &path, &[], Body::empty()).await
     }
 
-    async fn queue(&self, login: Value) {
+    pub async fn queue(&self, login: Value) {
         assert_eq!(self.post("/_sim/logins", "", login).await.status, StatusCode::CREATED);
     }
 
-    async fn code(&self, user: &str) -> String {
+    pub async fn code(&self, user: &str) -> String {
         self.queue(json!({ "user_id": user, "outcome": "consent" })).await;
         self.authorize(&[]).await.param("code").unwrap()
     }
 
-    async fn exchange(&self, code: &str, more: &[(&str, &str)]) -> Answer {
+    pub async fn exchange(&self, code: &str, more: &[(&str, &str)]) -> Answer {
         let mut params = vec![
             ("grant_type", "authorization_code"),
             ("code", code),
@@ -200,25 +200,25 @@ impl Line {
         self.form("/oauth2/v2.1/token", &params).await
     }
 
-    async fn tokens(&self, user: &str) -> Value {
+    pub async fn tokens(&self, user: &str) -> Value {
         let code = self.code(user).await;
         let answer = self.exchange(&code, &[]).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
         answer.json()
     }
 
-    async fn channel_token(&self, id: &str, secret: &str) -> String {
+    pub async fn channel_token(&self, id: &str, secret: &str) -> String {
         let params = [("grant_type", "client_credentials"), ("client_id", id), ("client_secret", secret)];
         let answer = self.form("/oauth2/v3/token", &params).await.json();
         assert_eq!(answer["expires_in"], 900);
         answer["access_token"].as_str().unwrap().to_owned()
     }
 
-    async fn bot_token(&self) -> String {
+    pub async fn bot_token(&self) -> String {
         self.channel_token(BOT, BOT_SECRET).await
     }
 
-    async fn push(&self, to: &str, key: &str) -> Answer {
+    pub async fn push(&self, to: &str, key: &str) -> Answer {
         let token = self.bot_token().await;
         let body = json!({ "to": to, "messages": [{ "type": "text", "text": "hello" }] });
         let headers = [("x-line-retry-key", key)];
@@ -226,7 +226,7 @@ impl Line {
         self.post_with("/v2/bot/message/push", &token, headers, body).await
     }
 
-    async fn chat(&self, user: &str) -> Value {
+    pub async fn chat(&self, user: &str) -> Value {
         self.get(&format!("/_sim/users/{user}/chat"), "").await.json()
     }
 }

@@ -128,6 +128,7 @@ impl TestApp {
         db.migrate().await.unwrap();
         let app = App::new(config, db, clock.clone()).unwrap();
         let (router, line) = (routes::router(&app), simulator.router(Host::All));
+        serve_webhooks(&app, &router, &simulator).await;
         Self { app, router, clock, line_clock, engine, database_url, line, _simulator: simulator, _folder: folder }
     }
 
@@ -206,6 +207,28 @@ impl TestApp {
     /// What the person's phone shows.
     pub async fn phone(&self, user: &str) -> Value {
         self.sim(Method::GET, &format!("/_sim/users/{user}/chat"), Value::Null).await
+    }
+
+    /// The person does something in the chat with the bot, which is told by its webhook before this returns; gives
+    /// the simulator's answer: `webhook`, and `event_id`, `message_id`, `reply_token` where there are such.
+    pub async fn does(&self, user: &str, deed: &str, order: Value) -> Value {
+        self.sim(Method::POST, &format!("/_sim/users/{user}/{deed}"), order).await
+    }
+
+    /// The same; the name says that it is something the bot hears of.
+    pub async fn send(&self, user: &str, deed: &str, order: Value) -> Value {
+        self.does(user, deed, order).await
+    }
+
+    /// The person writes to the bot.
+    pub async fn say(&self, user: &str, text: &str) -> Value {
+        self.does(user, "message", json!({ "text": text })).await
+    }
+
+    /// Every webhook so far with its answer, oldest first.
+    pub async fn webhooks(&self) -> Vec<Value> {
+        let sent = self.sim(Method::GET, "/_sim/webhooks", Value::Null).await;
+        sent["webhooks"].as_array().unwrap().clone()
     }
 
     pub async fn fault(&self, fault: Value) {
@@ -520,6 +543,17 @@ pub async fn read(response: axum::response::Response) -> Answer {
 
 async fn listen() -> TcpListener {
     TcpListener::bind(("127.0.0.1", 0)).await.unwrap()
+}
+
+/// Serves the application for LINE to call, and points each bot's webhook there.
+async fn serve_webhooks(app: &App, router: &Router, simulator: &Simulator) {
+    let listener = listen().await;
+    let address = listener.local_addr().unwrap();
+    let service = router.clone().into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(async move { axum::serve(listener, service).await });
+    for (name, channel) in &app.config.channel {
+        simulator.use_webhook(&channel.channel_id, &format!("http://{address}/webhook/{name}"));
+    }
 }
 
 /// Access, API, API data and LIFF, each on its own port.

@@ -21,6 +21,8 @@ use crate::{
 
 /// How long somebody who asked is taken to wait for the button.
 const PATIENCE: Duration = Duration::from_secs(2 * 60);
+/// Seconds of the loading indicator; it ends with the answer.
+const LOADING: u8 = 10;
 /// Between two tries while they wait.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -95,6 +97,10 @@ fn page_url(app: &App, link_token: &str) -> String {
 async fn link_token(app: &App, waiting: &Waiting) -> Result<SecretString, line::Error> {
     let kind = Kind::Bot(&waiting.channel);
     let token = channel::token(app, kind).await?;
+    // It says that something is coming; nothing depends on it.
+    if let Err(error) = app.line.start_loading(&token, &waiting.user_id, LOADING).await {
+        tracing::debug!(%error, "no loading indicator");
+    }
     let refusal = match app.line.link_token(&token, &waiting.user_id).await {
         Err(error @ line::Error::Refused { status: 401, .. }) => error,
         answer => return answer,

@@ -19,9 +19,11 @@ use super::{
 };
 use crate::simulator::{
     Simulator, answer,
-    state::{Code, Consent, Outcome, PersonId, QueuedLogin, State as Memory, user_id},
+    state::{ChannelId, Code, Consent, Outcome, PersonId, QueuedLogin, State as Memory, Tie, user_id},
+    webhook::{self, Draft, Source},
     world::Provider,
 };
+use serde_json::{Value, json};
 
 /// For how long an e-mail consent is not asked for again. LINE does not disclose its period.
 const EMAIL_CONSENT_PERIOD: i64 = 90 * 24 * 3600 * 1000;
@@ -46,11 +48,12 @@ pub(super) async fn authorize(State(sim): State<Simulator>, RawQuery(query): Raw
     let queued = sim.state().logins.pop_front();
     if let Some(login) = queued {
         let subject = user_id(&login.person, &provider.name);
-        return answer::about(found(&play(&sim, &ask, provider, &login)), &subject);
+        let ended = play(&sim, &ask, provider, &login);
+        return answer::about(found(&ended.told(&sim).await), &subject);
     }
     let known = signed_in(&sim, &jar);
     if ask.prompt == Some(Prompt::None) {
-        return found(&silently(&sim, &ask, provider, known));
+        return found(&silently(&sim, &ask, provider, known).url);
     }
     let known = known.filter(|_| ask.prompt != Some(Prompt::Login));
     screen::who(&sim, &ask, channel, known, false)
@@ -71,17 +74,17 @@ pub(super) fn found(url: &str) -> Response {
 }
 
 /// Does what a queued login ordered, as if a person had walked through the screens.
-fn play(sim: &Simulator, ask: &Ask, provider: &Provider, login: &QueuedLogin) -> String {
+fn play(sim: &Simulator, ask: &Ask, provider: &Provider, login: &QueuedLogin) -> Ended {
     match login.outcome {
-        Outcome::Deny => return ask.denied(),
-        Outcome::AutoLoginFailure => return ask.auto_login_failure(),
+        Outcome::Deny => return ask.denied().into(),
+        Outcome::AutoLoginFailure => return ask.auto_login_failure().into(),
         Outcome::Consent => {}
     }
     let mut state = sim.state();
     let now = sim.now();
     let asks = needs_consent(&state, ask, &login.person, now);
     if asks && ask.prompt == Some(Prompt::None) {
-        return interaction_required(ask);
+        return interaction_required(ask).into();
     }
     let offered = offers_friend(&state, ask, provider, &login.person, asks);
     if asks {
@@ -92,14 +95,14 @@ fn play(sim: &Simulator, ask: &Ask, provider: &Provider, login: &QueuedLogin) ->
 }
 
 /// `prompt=none`: works for who is signed in and has allowed everything before.
-fn silently(sim: &Simulator, ask: &Ask, provider: &Provider, known: Option<PersonId>) -> String {
+fn silently(sim: &Simulator, ask: &Ask, provider: &Provider, known: Option<PersonId>) -> Ended {
     let Some(person) = known else {
-        return ask.error("LOGIN_REQUIRED", "The user is not logged in.");
+        return ask.error("LOGIN_REQUIRED", "The user is not logged in.").into();
     };
     let mut state = sim.state();
     let now = sim.now();
     if needs_consent(&state, ask, &person, now) {
-        return interaction_required(ask);
+        return interaction_required(ask).into();
     }
     let passed = Passed { add_friend: None, by_sso: true };
     finish(&mut state, ask, provider, &person, passed, now)
@@ -151,6 +154,42 @@ pub(super) fn consent(state: &mut Memory, ask: &Ask, person: &str, email: bool, 
     }
 }
 
+/// How a walk ended: the URL to return to, and what the linked bot is told when the person added it on the way.
+pub(super) struct Ended {
+    url: String,
+    follow: Option<(ChannelId, Value)>,
+}
+
+impl From<String> for Ended {
+    fn from(url: String) -> Self {
+        Self { url, follow: None }
+    }
+}
+
+impl Ended {
+    /// Tells the bot, waits for that, and gives the URL.
+    pub async fn told(self, sim: &Simulator) -> String {
+        if let Some((channel, event)) = self.follow {
+            webhook::tell(sim, &channel, event).await;
+        }
+        self.url
+    }
+}
+
+/// Adds the friend on the way; gives what the bot is told of it.
+fn add_friend(state: &mut Memory, provider: &Provider, person: &str, now: i64) -> Option<(ChannelId, Value)> {
+    let bot = provider.linked_bot()?;
+    let was = state.follow(&bot.channel_id, person);
+    let draft = Draft {
+        kind: "follow",
+        source: Some(Source::User { user_id: &user_id(person, &provider.name) }),
+        chat: Some(person.to_owned()),
+        standby: false,
+        fields: json!({ "follow": { "isUnblocked": was == Some(Tie::Blocked) } }),
+    };
+    (was != Some(Tie::Friend)).then(|| (bot.channel_id.clone(), draft.make(state, bot, now)))
+}
+
 /// Ends the walk: adds the friend where wanted, makes the code, and gives the URL to return to.
 pub(super) fn finish(
     state: &mut Memory,
@@ -159,10 +198,8 @@ pub(super) fn finish(
     person: &str,
     passed: Passed,
     now: i64,
-) -> String {
-    if let (Some(true), Some(bot)) = (passed.add_friend, provider.linked_bot()) {
-        state.follow(&bot.channel_id, person);
-    }
+) -> Ended {
+    let follow = passed.add_friend.filter(|add| *add).and_then(|_| add_friend(state, provider, person, now));
     let code = secret_text();
     let record = Code {
         person: person.to_owned(),
@@ -178,13 +215,14 @@ pub(super) fn finish(
     // Long past their life: nobody can tell them from codes that never were.
     state.codes.retain(|_, code| now - code.issued_at < FORGET_CODES_AFTER);
     state.codes.insert(code.clone(), record);
-    match passed.add_friend {
+    let url = match passed.add_friend {
         None => ask.back(&[("code", &code)]),
         Some(added) => {
             let changed = if added { "true" } else { "false" };
             ask.back(&[("code", &code), ("friendship_status_changed", changed)])
         }
-    }
+    };
+    Ended { url, follow }
 }
 
 fn signed_in(sim: &Simulator, jar: &CookieJar) -> Option<PersonId> {

@@ -130,9 +130,9 @@ pub(super) async fn step(State(sim): State<Simulator>, jar: CookieJar, body: Byt
     let walk = Walk { sim: &sim, ask, provider, channel, person, elsewhere, by_sso };
     let jar = authorize::remember(jar, &walk.person);
     let answer = match step {
-        "consent" => walk.consented(&form),
-        "friend" => walk.finish(Some(form.get("add_friend") == Some("yes"))),
-        _ => walk.chosen(),
+        "consent" => walk.consented(&form).await,
+        "friend" => walk.finish(Some(form.get("add_friend") == Some("yes"))).await,
+        _ => walk.chosen().await,
     };
     (jar, answer).into_response()
 }
@@ -161,14 +161,14 @@ impl Walk<'_> {
         authorize::offers_friend(&state, &self.ask, self.provider, &self.person, consent_shown)
     }
 
-    fn chosen(&self) -> Response {
+    async fn chosen(&self) -> Response {
         let now = self.sim.now();
         if authorize::needs_consent(&self.sim.state(), &self.ask, &self.person, now) {
             return self.consent_page();
         }
         match self.offer(false) {
             Some(_) => self.friend_page(),
-            None => self.finish(None),
+            None => self.finish(None).await,
         }
     }
 
@@ -193,7 +193,7 @@ impl Walk<'_> {
         })
     }
 
-    fn consented(&self, form: &Form) -> Response {
+    async fn consented(&self, form: &Form) -> Response {
         if form.get("decision") != Some("allow") {
             return self.go(&self.ask.denied());
         }
@@ -204,8 +204,8 @@ impl Walk<'_> {
         self.sim.changed();
         match offer {
             Some(BotPrompt::Aggressive) => self.friend_page(),
-            Some(BotPrompt::Normal) => self.finish(Some(form.get("add_friend").is_some())),
-            None => self.finish(None),
+            Some(BotPrompt::Normal) => self.finish(Some(form.get("add_friend").is_some())).await,
+            None => self.finish(None).await,
         }
     }
 
@@ -219,14 +219,12 @@ impl Walk<'_> {
         })
     }
 
-    fn finish(&self, add_friend: Option<bool>) -> Response {
+    async fn finish(&self, add_friend: Option<bool>) -> Response {
         let passed = Passed { add_friend, by_sso: self.by_sso };
         let now = self.sim.now();
-        let mut state = self.sim.state();
-        let url = authorize::finish(&mut state, &self.ask, self.provider, &self.person, passed, now);
-        drop(state);
+        let ended = authorize::finish(&mut self.sim.state(), &self.ask, self.provider, &self.person, passed, now);
         self.sim.changed();
-        self.go(&url)
+        self.go(&ended.told(self.sim).await)
     }
 
     fn go(&self, url: &str) -> Response {

@@ -19,14 +19,20 @@ pub(super) fn push(body: &Value) -> Result<(), Response> {
     if !is_recipient(to) {
         return Err(answer::invalid_property("to"));
     }
+    let mut found = Found::default();
+    units_of(&mut found, body);
+    messages(body, found)
+}
+
+/// Checks what a reply has in common with a push.
+#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
+pub(super) fn messages(body: &Value, mut found: Found) -> Result<(), Response> {
     if !matches!(body.get("notificationDisabled"), None | Some(Value::Null | Value::Bool(_))) {
         return Err(answer::invalid_property("notificationDisabled"));
     }
     if !matches!(body.get("messages"), None | Some(Value::Null | Value::Array(_))) {
         return Err(answer::invalid_property("messages"));
     }
-    let mut found = Found::default();
-    units_of(&mut found, body);
     let size = body.get("messages").and_then(Value::as_array).map_or(0, Vec::len);
     if !(1..=5).contains(&size) {
         found.add("messages", "Size must be between 1 and 5");

@@ -1,0 +1,70 @@
+//! Following, blocking, and signs of life.
+
+use std::time::Duration;
+
+use super::Effect;
+use crate::{
+    app::App,
+    db::Conn,
+    error::Result,
+    line_user::{self, Friend, profile},
+    link,
+    message::answer,
+    queue::{self, Job},
+    webhook::event::Event,
+};
+
+/// A profile this old is read again when its person shows up.
+const PROFILE_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// They added the official account as a friend, or unblocked it.
+pub async fn followed(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect> {
+    let Some(user_id) = event.user_id() else { return Ok(Effect::Ignored("no_user")) };
+    let now = app.now();
+    let person = line_user::meet(conn, now, &event.provider, user_id).await?;
+    if !line_user::set_friend(conn, event.at, &person, &event.channel, Friend::Yes).await? {
+        return Ok(Effect::Ignored("older"));
+    }
+    profile::want(conn, app, &person, &event.channel, Duration::ZERO).await?;
+    // LINE does not say whether a menu of their own outlives a block.
+    let menu = Job::UserMenu { line_user_id: person.clone(), channel: event.channel.clone() };
+    queue::enqueue(conn, now, now, &menu).await?;
+    if app.config.chat.greeting && !event.is_standby() {
+        let is_linked = link::find_owner(conn, &person).await?.is_some_and(|owner| owner.suspended_at.is_none());
+        let is_back = event.json.pointer("/follow/isUnblocked").and_then(serde_json::Value::as_bool) == Some(true);
+        let template = match (is_linked, is_back) {
+            (true, _) => "greeting_linked",
+            (false, true) => "greeting_back",
+            (false, false) => "greeting",
+        };
+        let reply = event.reply();
+        let new =
+            answer::New { channel: &event.channel, line_user_id: &person, cause: "greeting", reply: reply.as_ref() };
+        answer::say(conn, app, new, template, &[("company", app.config.company.as_str())].into()).await?;
+    }
+    Ok(Effect::Done)
+}
+
+/// They blocked the official account. The link stays; nothing is sent while it is so.
+pub async fn blocked(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect> {
+    let Some(user_id) = event.user_id() else { return Ok(Effect::Ignored("no_user")) };
+    let person = line_user::meet(conn, app.now(), &event.provider, user_id).await?;
+    let set = line_user::set_friend(conn, event.at, &person, &event.channel, Friend::No).await?;
+    Ok(if set { Effect::Done } else { Effect::Ignored("older") })
+}
+
+/// Something that only shows that they are there.
+pub async fn seen(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect> {
+    match meet(conn, app, event).await? {
+        Some(_) => Ok(Effect::Done),
+        None => Ok(Effect::Ignored("no_user")),
+    }
+}
+
+/// Who did it, known here from now on; their profile is read where it is old.
+pub async fn meet(conn: &mut Conn, app: &App, event: &Event) -> Result<Option<String>> {
+    let Some(user_id) = event.user_id() else { return Ok(None) };
+    let person = line_user::meet(conn, app.now(), &event.provider, user_id).await?;
+    profile::want(conn, app, &person, &event.channel, PROFILE_AGE).await?;
+    Ok(Some(person))
+}

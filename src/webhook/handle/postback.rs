@@ -1,0 +1,35 @@
+//! Buttons. What a postback says is anybody's word: the authority is the link of the person who sent it, and only that.
+
+use url::form_urlencoded;
+
+use super::{Effect, person};
+use crate::{
+    app::App,
+    db::Conn,
+    error::Result,
+    link::{account_link, by_chat},
+    webhook::event::Event,
+};
+
+/// A button of ours, of the company, or a tab of a rich menu.
+pub async fn tapped(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect> {
+    let Some(person) = person::meet(conn, app, event).await? else { return Ok(Effect::Ignored("no_user")) };
+    if event.group().is_some() || event.is_standby() {
+        return Ok(Effect::Done);
+    }
+    let data = event.text("/postback/data").unwrap_or_default();
+    let fields: Vec<(String, String)> = form_urlencoded::parse(data.as_bytes()).into_owned().collect();
+    let field = |name: &str| fields.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
+    let reply = event.reply();
+    let (channel, reply) = (event.channel.as_str(), reply.as_ref());
+    match field("musubi") {
+        "link" => account_link::offer(conn, app, channel, &person, reply).await?,
+        "status" => by_chat::status(conn, app, channel, &person, reply).await?,
+        "unlink" if field("link").is_empty() => by_chat::ask_unlink(conn, app, channel, &person, reply).await?,
+        "unlink" => by_chat::unlink(conn, app, channel, &person, field("link"), reply).await?,
+        "keep" => by_chat::keep(conn, app, channel, &person, reply).await?,
+        // The company's own buttons and menu tabs: kept with the body.
+        _ => {}
+    }
+    Ok(Effect::Done)
+}

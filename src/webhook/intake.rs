@@ -1,0 +1,253 @@
+//! The way of a webhook to the disk: one writer takes whatever queued while its last commit ran.
+//!
+//! The writer has a connection of its own, so that no crowd of pages holds up LINE. It never guesses about a commit: a
+//! group that fails is tried again one by one, an entry twice stored is stored once, and whoever was not told in time
+//! answers 503, after which LINE may send the same again.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::body::Bytes;
+use sqlx::{AnyConnection, AssertSqlSafe};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time,
+};
+
+use crate::{
+    app::App,
+    db::{Conn, Millis, new_id},
+    error::{Error, Result},
+    kill,
+};
+
+/// From the body's end to the answer "not stored"; LINE asks for an answer within two seconds.
+const PATIENCE: Duration = Duration::from_millis(1300);
+/// When the writer gives up its connection: PostgreSQL is gone without a word.
+const HUNG: Duration = Duration::from_secs(10);
+/// Bytes of bodies in memory, over all requests.
+const ROOM: usize = 64 * 1024 * 1024;
+/// Entries in one commit.
+const GROUP: usize = 256;
+/// Rows in one statement, largest first: few texts, so that each stays prepared.
+const ROWS: [usize; 4] = [48, 12, 4, 1];
+
+/// A request to be stored.
+pub struct Entry {
+    pub channel: String,
+    pub body: Bytes,
+    pub signature: String,
+    pub received_at: Millis,
+    pub events: Vec<NewEvent>,
+    /// Held as long as the body is in memory.
+    pub room: OwnedSemaphorePermit,
+}
+
+/// An event of it.
+#[derive(Debug)]
+pub struct NewEvent {
+    /// LINE's; none where it has none.
+    pub id: Option<String>,
+    pub seq: i64,
+    /// None keeps no order.
+    pub chat: Option<String>,
+    pub at: Millis,
+    pub kind: String,
+    pub state: &'static str,
+    pub note: Option<&'static str>,
+}
+
+/// It is not known to be stored.
+#[derive(Debug)]
+pub struct Unstored;
+
+/// The handle of the writer; the writer ends with the last of its handles.
+#[derive(Clone)]
+pub struct Intake {
+    queue: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
+}
+
+struct Waiting {
+    id: String,
+    entry: Entry,
+    stored: oneshot::Sender<()>,
+}
+
+impl Intake {
+    /// Starts the writer.
+    pub fn start(app: &App) -> Self {
+        let (queue, waiting) = mpsc::channel(4 * GROUP);
+        tokio::spawn(write(app.clone(), waiting));
+        Self { queue, room: Arc::new(Semaphore::new(ROOM)) }
+    }
+
+    /// Room for so many bytes, if there is any now.
+    pub fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.room.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+    }
+
+    /// Stores an entry; returns once it is on the disk.
+    pub async fn store(&self, app: &App, entry: Entry) -> Result<(), Unstored> {
+        let (stored, told) = oneshot::channel();
+        let waiting = Waiting { id: new_id(entry.received_at), entry, stored };
+        let storing = async {
+            kill::point("intake.verified");
+            self.queue.send(waiting).await.map_err(|_| Unstored)?;
+            told.await.map_err(|_| Unstored)
+        };
+        let answer = time::timeout(PATIENCE, storing).await.unwrap_or(Err(Unstored));
+        if answer.is_err() {
+            tracing::error!(now = app.now().0, "a webhook could not be stored in time");
+        }
+        answer
+    }
+}
+
+/// The writer.
+async fn write(app: App, mut queue: mpsc::Receiver<Waiting>) {
+    let mut conn = None;
+    let mut group = Vec::new();
+    while queue.recv_many(&mut group, GROUP).await > 0 {
+        // Who was answered already sends again.
+        group.retain(|waiting: &Waiting| !waiting.stored.is_closed());
+        if let Err(error) = store(&app, &mut conn, &group).await {
+            tracing::error!(%error, entries = group.len(), "webhooks could not be stored together");
+            store_one_by_one(&app, &mut conn, &mut group).await;
+        }
+        app.wake_inbox();
+        for waiting in group.drain(..) {
+            let _ = waiting.stored.send(());
+        }
+    }
+}
+
+/// Leaves in the group what is stored.
+async fn store_one_by_one(app: &App, conn: &mut Option<AnyConnection>, group: &mut Vec<Waiting>) {
+    for waiting in std::mem::take(group) {
+        if waiting.stored.is_closed() {
+            continue;
+        }
+        match store(app, conn, std::slice::from_ref(&waiting)).await {
+            Ok(()) => group.push(waiting),
+            Err(error) => tracing::error!(%error, channel = waiting.entry.channel, "a webhook could not be stored"),
+        }
+    }
+}
+
+/// Stores a group in one commit. A connection that failed is not used again.
+async fn store(app: &App, kept: &mut Option<AnyConnection>, group: &[Waiting]) -> Result<()> {
+    if group.is_empty() {
+        return Ok(());
+    }
+    let mut conn = match kept.take() {
+        Some(conn) => conn,
+        None => app.db.own_connection().await?,
+    };
+    time::timeout(HUNG, insert_all(app, &mut conn, group)).await.map_err(Error::internal)??;
+    *kept = Some(conn);
+    Ok(())
+}
+
+async fn insert_all(app: &App, conn: &mut AnyConnection, group: &[Waiting]) -> Result<()> {
+    let mut tx = app.db.begin_on(conn).await?;
+    insert_bodies(&mut tx, group).await?;
+    kill::point("intake.half");
+    insert_events(&mut tx, group).await?;
+    kill::point("intake.inserted");
+    tx.commit().await?;
+    app.metrics.webhook_commit();
+    kill::point("intake.committed");
+    Ok(())
+}
+
+/// The texts of an INSERT for so many rows.
+fn text(head: &str, columns: usize, rows: usize, tail: &str) -> AssertSqlSafe<String> {
+    let row = |row: usize| {
+        let places: Vec<String> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+        format!("({})", places.join(", "))
+    };
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    AssertSqlSafe(format!("{head} VALUES {} {tail}", rows.join(", ")))
+}
+
+/// Cuts a list into pieces of the lengths of [`ROWS`].
+fn pieces<T>(mut rest: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let rows = ROWS.into_iter().find(|rows| *rows <= rest.len())?;
+        let (piece, others) = rest.split_at(rows);
+        rest = others;
+        Some(piece)
+    })
+}
+
+async fn insert_bodies(conn: &mut Conn, group: &[Waiting]) -> Result<()> {
+    for piece in pieces(group) {
+        let head = "INSERT INTO webhook_bodies (id, channel, body, signature, received_at)";
+        let mut insert = sqlx::query(text(head, 5, piece.len(), "ON CONFLICT DO NOTHING"));
+        for Waiting { id, entry, .. } in piece {
+            insert = insert.bind(id).bind(&entry.channel).bind(entry.body.as_ref());
+            insert = insert.bind(&entry.signature).bind(entry.received_at);
+        }
+        insert.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+async fn insert_events(conn: &mut Conn, group: &[Waiting]) -> Result<()> {
+    let events: Vec<(&Waiting, &NewEvent)> =
+        group.iter().flat_map(|waiting| waiting.entry.events.iter().map(move |event| (waiting, event))).collect();
+    for piece in pieces(&events) {
+        let head = "INSERT INTO events (id, channel, body_id, seq, chat, at, kind, state, attempts, note, received_at)";
+        let mut insert = sqlx::query(text(head, 11, piece.len(), "ON CONFLICT DO NOTHING"));
+        for (waiting, event) in piece {
+            let id = event.id.clone().unwrap_or_else(|| format!("~{}-{}", waiting.id, event.seq));
+            let chat = event.chat.as_ref().unwrap_or(&id).clone();
+            insert = insert.bind(id).bind(&waiting.entry.channel).bind(&waiting.id).bind(event.seq).bind(chat);
+            insert = insert.bind(event.at).bind(&event.kind).bind(event.state).bind(0_i64).bind(event.note);
+            insert = insert.bind(waiting.entry.received_at);
+        }
+        let inserted = insert.execute(&mut *conn).await?.rows_affected();
+        if usize::try_from(inserted) != Ok(piece.len()) {
+            note_copies(conn, piece).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Remembers which bodies hold an event that was known already.
+async fn note_copies(conn: &mut Conn, piece: &[(&Waiting, &NewEvent)]) -> Result<()> {
+    for (waiting, event) in piece {
+        let Some(id) = &event.id else { continue };
+        sqlx::query(
+            "INSERT INTO event_copies (event_id, channel, body_id)
+             SELECT id, channel, $1 FROM events WHERE id = $2 AND channel = $3 AND body_id <> $1
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(&waiting.id)
+        .bind(id)
+        .bind(&waiting.entry.channel)
+        .execute(&mut *conn)
+        .await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_of_few_lengths_and_lose_nothing() {
+        for length in [0, 1, 3, 4, 5, 12, 47, 48, 61, 1000] {
+            let list: Vec<usize> = (0..length).collect();
+            let cut: Vec<&[usize]> = pieces(&list).collect();
+            assert_eq!(cut.concat(), list, "{length}");
+            assert!(cut.iter().all(|piece| ROWS.contains(&piece.len())), "{length}");
+        }
+    }
+
+    #[test]
+    fn places_are_numbered_on() {
+        assert_eq!(text("X", 2, 2, "Y").0, "X VALUES ($1, $2), ($3, $4) Y");
+    }
+}

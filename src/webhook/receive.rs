@@ -1,0 +1,211 @@
+//! `POST /webhook/{channel}`: signature first, stored, answered. LINE waits two seconds.
+
+use std::time::Duration;
+
+use axum::{
+    Extension,
+    body::{Body, Bytes, HttpBody},
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use http_body_util::BodyExt;
+use tokio::{sync::OwnedSemaphorePermit, time};
+
+use super::intake::{Entry, Intake, NewEvent, Unstored};
+use crate::{
+    app::App,
+    audit,
+    config::Channel,
+    db::Millis,
+    error::Result,
+    line::{
+        is_chat_id,
+        webhook::{Envelope, Head, Signature, Source},
+    },
+};
+
+/// Longest body; LINE names no limit, and real ones are a few KB.
+const LONGEST: usize = 2 * 1024 * 1024;
+/// How long a body may take to come.
+const BODY_TIME: Duration = Duration::from_secs(5);
+/// Events older than this are not acted on: their ids may have been forgotten, so that they would count as new.
+const TOO_OLD: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Every answer that this route gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Stored,
+    /// The console's "Verify": signed, and empty.
+    Nothing,
+    NoChannel,
+    Unsigned,
+    Unreadable,
+    TooLarge,
+    TooSlow,
+    BrokenOff,
+    /// Not stored: LINE sends it again where redelivery is on.
+    Unstored,
+}
+
+/// `POST /webhook/{channel}`
+pub async fn receive(
+    State(app): State<App>,
+    Extension(intake): Extension<Intake>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let answer = match app.config.channel.get(&name) {
+        Some(channel) => take(&app, &intake, &name, channel, &headers, body).await.unwrap_or_else(|error| {
+            tracing::error!(%error, channel = name, "a webhook could not be taken");
+            Answer::Unstored
+        }),
+        None => Answer::NoChannel,
+    };
+    let label = if answer == Answer::NoChannel { "" } else { &name };
+    app.metrics.webhook(label, answer.word());
+    (answer.status(), answer.word()).into_response()
+}
+
+async fn take(
+    app: &App,
+    intake: &Intake,
+    name: &str,
+    channel: &Channel,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Answer> {
+    let Some((signature, text)) = signature(headers) else { return Ok(Answer::Unsigned) };
+    let (bytes, room) = match time::timeout(BODY_TIME, read(intake, body)).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(answer)) => return Ok(answer),
+        Err(_) => return Ok(Answer::TooSlow),
+    };
+    let mut secrets = std::iter::once(&channel.channel_secret).chain(&channel.former_channel_secret);
+    if !secrets.any(|secret| signature.is_of(&bytes, secret)) {
+        return Ok(Answer::Unsigned);
+    }
+    let now = app.now();
+    let events = match Envelope::read(&bytes) {
+        Ok(envelope) => list_events(&envelope, now),
+        Err(error) => {
+            tracing::error!(channel = name, %error, "a signed webhook is no JSON of LINE's");
+            record_unreadable(app, name, now).await?;
+            return Ok(Answer::Unreadable);
+        }
+    };
+    if events.is_empty() {
+        return Ok(Answer::Nothing);
+    }
+    let count = events.len();
+    let entry = Entry { channel: name.to_owned(), body: bytes, signature: text, received_at: now, events, room };
+    match intake.store(app, entry).await {
+        Ok(()) => {
+            app.metrics.events_received(name, count);
+            Ok(Answer::Stored)
+        }
+        Err(Unstored) => Ok(Answer::Unstored),
+    }
+}
+
+/// The one well-formed signature; two would leave it open which of them counts.
+fn signature(headers: &HeaderMap) -> Option<(Signature, String)> {
+    let mut values = headers.get_all("x-line-signature").iter();
+    let text = values.next()?.to_str().ok()?;
+    if values.next().is_some() {
+        return None;
+    }
+    Some((Signature::parse(text)?, text.to_owned()))
+}
+
+/// Reads a body as far as there is room for it, in its own limit and in that of all.
+async fn read(intake: &Intake, mut body: Body) -> Result<(Bytes, OwnedSemaphorePermit), Answer> {
+    if body.size_hint().lower() > LONGEST as u64 {
+        return Err(Answer::TooLarge);
+    }
+    let mut room = intake.room(0).ok_or(Answer::Unstored)?;
+    let (mut first, mut rest) = (Bytes::new(), Vec::new());
+    let mut length = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Answer::BrokenOff)?.into_data() else { continue };
+        length = length.saturating_add(data.len());
+        if length > LONGEST {
+            return Err(Answer::TooLarge);
+        }
+        room.merge(intake.room(data.len()).ok_or(Answer::Unstored)?);
+        if length == data.len() {
+            first = data;
+        } else {
+            rest.extend_from_slice(&data);
+        }
+    }
+    // Nearly every body is one piece.
+    let bytes = if rest.is_empty() { first } else { [first.as_ref(), &rest].concat().into() };
+    Ok((bytes, room))
+}
+
+fn list_events(envelope: &Envelope<'_>, now: Millis) -> Vec<NewEvent> {
+    (0_i64..).zip(&envelope.events).map(|(seq, event)| new_event(seq, &Head::of(event), now)).collect()
+}
+
+/// An event that cannot be told from others, or has no time, is kept and not acted on.
+fn new_event(seq: i64, head: &Head<'_>, now: Millis) -> NewEvent {
+    let id = head.webhook_event_id.as_deref().filter(|id| is_storable_id(id));
+    let kind = head.kind.as_deref().filter(|kind| is_word(kind)).unwrap_or("unknown").to_owned();
+    let chat = head.source.as_ref().and_then(Source::chat).filter(|chat| is_chat_id(chat)).map(str::to_owned);
+    let (Some(id), Some(at)) = (id, head.timestamp) else {
+        let note = Some("no_id_or_time");
+        return NewEvent { id: None, seq, chat, at: now, kind, state: "ignored", note };
+    };
+    let is_old = Millis(at) < now.minus(TOO_OLD);
+    let (state, note) = if is_old { ("parked", Some("too_old")) } else { ("waiting", None) };
+    NewEvent { id: Some(id.to_owned()), seq, chat, at: Millis(at), kind, state, note }
+}
+
+fn is_storable_id(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
+fn is_word(kind: &str) -> bool {
+    (1..=40).contains(&kind.len()) && kind.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+async fn record_unreadable(app: &App, channel: &str, now: Millis) -> Result<()> {
+    let entry = audit::Entry {
+        action: "webhook_refused",
+        reason: Some("unreadable"),
+        subject: Some(channel),
+        ..Default::default()
+    };
+    audit::insert(&mut *app.db.conn().await?, now, entry).await
+}
+
+impl Answer {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Stored | Self::Nothing => StatusCode::OK,
+            Self::NoChannel => StatusCode::NOT_FOUND,
+            Self::Unsigned => StatusCode::UNAUTHORIZED,
+            Self::Unreadable | Self::BrokenOff => StatusCode::BAD_REQUEST,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Unstored => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The answer's body, and the metric's label.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Nothing => "empty",
+            Self::NoChannel => "no_such_channel",
+            Self::Unsigned => "bad_signature",
+            Self::Unreadable => "unreadable",
+            Self::TooLarge => "too_large",
+            Self::TooSlow => "too_slow",
+            Self::BrokenOff => "broken_off",
+            Self::Unstored => "not_stored",
+        }
+    }
+}
