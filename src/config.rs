@@ -357,4 +357,3 @@ fn default_time_zone() -> String {
 fn default_locale() -> String {
     "ja".to_owned()
 }
-

@@ -254,9 +254,18 @@ mod tests {
             (answer(), Verdict::Send { user_id: "U1" }),
             (Waiting { friend: Some("yes".into()), ..answer() }, Verdict::Send { user_id: "U1" }),
             (Waiting { friend: no(), ..answer() }, cancel("not_reachable")),
-            (Waiting { friend: no(), friend_changed_at: ago(2), wrote_at: ago(1), ..answer() }, Verdict::Send { user_id: "U1" }),
-            (Waiting { friend: no(), friend_changed_at: ago(1), wrote_at: ago(2), ..answer() }, cancel("not_reachable")),
-            (Waiting { friend: no(), friend_changed_at: ago(8), wrote_at: ago(7), ..answer() }, cancel("not_reachable")),
+            (
+                Waiting { friend: no(), friend_changed_at: ago(2), wrote_at: ago(1), ..answer() },
+                Verdict::Send { user_id: "U1" },
+            ),
+            (
+                Waiting { friend: no(), friend_changed_at: ago(1), wrote_at: ago(2), ..answer() },
+                cancel("not_reachable"),
+            ),
+            (
+                Waiting { friend: no(), friend_changed_at: ago(8), wrote_at: ago(7), ..answer() },
+                cancel("not_reachable"),
+            ),
         ] {
             assert_eq!(judge(&waiting, now), verdict, "{waiting:?}");
         }

@@ -41,17 +41,8 @@ const UNLINK: [&str; 11] = [
     "ยกเลิกการเชื่อมต่อ",
     "ยกเลิกเชื่อมต่อ",
 ];
-const STATUS: [&str; 9] = [
-    "status",
-    "link status",
-    "連携状況",
-    "連携状態",
-    "連携確認",
-    "綁定狀態",
-    "綁定狀況",
-    "สถานะ",
-    "สถานะการเชื่อมต่อ",
-];
+const STATUS: [&str; 9] =
+    ["status", "link status", "連携状況", "連携状態", "連携確認", "綁定狀態", "綁定狀況", "สถานะ", "สถานะการเชื่อมต่อ"];
 
 /// Understands a text in a channel: the whole of it first, a company's words before the built-in ones; then a
 /// company's words anywhere in it.
@@ -67,11 +58,7 @@ pub fn find<'c>(config: &'c Config, channel: &str, text: &str) -> Word<'c> {
             .into_iter()
             .find_map(|(words, word)| words.iter().any(|word| is_text(word)).then_some(word))
     };
-    exact()
-        .map(Word::Keyword)
-        .or_else(built_in)
-        .or_else(|| within().map(Word::Keyword))
-        .unwrap_or(Word::Unknown)
+    exact().map(Word::Keyword).or_else(built_in).or_else(|| within().map(Word::Keyword)).unwrap_or(Word::Unknown)
 }
 
 /// One form of what people write alike: width and compatibility forms, case, and spaces made equal.

@@ -16,7 +16,9 @@ const WRONG_CREDENTIALS: Duration = Duration::from_secs(10);
 /// What to do with an answer now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    Reply { in_doubt: bool },
+    Reply {
+        in_doubt: bool,
+    },
     Push,
     GiveUp,
     /// It has ended, or waits for its content; whoever brings that has it sent.
@@ -169,7 +171,13 @@ mod tests {
         for (result, first, doubt, late, late_doubt) in [
             (Ok(Accepted::default()), After::Replied, After::Replied, After::Replied, After::Replied),
             (lost(), After::Repeat(seconds(1)), After::Unknown, After::Unknown, After::Unknown),
-            (Err(Error::Malformed("long".into())), After::Repeat(seconds(1)), After::Unknown, After::Unknown, After::Unknown),
+            (
+                Err(Error::Malformed("long".into())),
+                After::Repeat(seconds(1)),
+                After::Unknown,
+                After::Unknown,
+                After::Unknown,
+            ),
             (refused(500, ""), After::Repeat(seconds(1)), After::Unknown, After::Unknown, After::Unknown),
             (refused(503, ""), After::Repeat(seconds(1)), After::Unknown, After::Unknown, After::Unknown),
             (refused(302, ""), After::Repeat(seconds(1)), After::Unknown, After::Unknown, After::Unknown),
@@ -178,7 +186,13 @@ mod tests {
             (refused(429, "rate"), After::Again(seconds(4)), After::Repeat(seconds(4)), After::Push, After::Unknown),
             (refused(401, ""), After::Again(seconds(10)), After::Repeat(seconds(10)), After::Push, After::Unknown),
             (refused(400, bad_token), After::Push, After::Unknown, After::Push, After::Unknown),
-            (refused(400, "The request body has 1 error(s)"), After::Failed, After::Unknown, After::Failed, After::Unknown),
+            (
+                refused(400, "The request body has 1 error(s)"),
+                After::Failed,
+                After::Unknown,
+                After::Failed,
+                After::Unknown,
+            ),
             (refused(403, ""), After::Failed, After::Unknown, After::Failed, After::Unknown),
             (refused(404, ""), After::Failed, After::Unknown, After::Failed, After::Unknown),
             (refused(413, ""), After::Failed, After::Unknown, After::Failed, After::Unknown),

@@ -112,12 +112,7 @@ async fn push(app: &App, answer: &Answer, words: Option<&str>) -> Result<Outcome
         tracing::warn!(channel = answer.channel, line_user = answer.line_user_id, "too many pushes in answer");
         return end(app, answer, End { state: "failed", note: Some("too_many_pushes"), message_id: None }).await;
     }
-    let new = New {
-        channel: &answer.channel,
-        line_user_id: &answer.line_user_id,
-        cause: &answer.cause,
-        reply: None,
-    };
+    let new = New { channel: &answer.channel, line_user_id: &answer.line_user_id, cause: &answer.cause, reply: None };
     let message_id = message::push_answer(&mut tx, now, new, content).await?;
     let pushed = End { state: "pushed", note: words, message_id: Some(&message_id) };
     if !move_to(&mut tx, now, answer, pushed).await? {
