@@ -34,10 +34,18 @@ pub async fn friend(app: &TestApp, name: &str) -> String {
     user
 }
 
-/// The person writes the word; gives path and query of our page, as the button has it.
+/// The person presses "link" in a menu; gives path and query of our page, as the button has it.
 pub async fn ask(app: &TestApp, user: &str) -> String {
-    app.say(user, "link").await;
+    asks(app, user).await;
+    button(app, user).await
+}
+
+async fn asks(app: &TestApp, user: &str) {
+    app.does(user, "postback", json!({ "data": "musubi=link" })).await;
     app.drain().await;
+}
+
+async fn button(app: &TestApp, user: &str) -> String {
     let message = last_message(app, user).await;
     let uri = message.pointer("/template/actions/0/uri").and_then(Value::as_str);
     uri.unwrap_or_else(|| panic!("no button: {message}")).strip_prefix(ORIGIN).unwrap().to_owned()
@@ -103,7 +111,9 @@ both_engines! {
     async fn a_word_in_the_chat_becomes_a_link(app) {
         app.member("hanako@example.jp", "Hanako").await;
         let user = friend(app, "はなこ").await;
-        let page = ask(app, &user).await;
+        app.say(&user, "link").await;
+        app.drain().await;
+        let page = button(app, &user).await;
         assert_eq!(app.calls_to("/v2/bot/chat/loading/start").await.len(), 1);
 
         // Not signed in: over the sign-in and back.
@@ -177,8 +187,7 @@ both_engines! {
         assert_eq!(links(app).await, 1);
         let other = hanako.get(&second).await;
         assert!(other.body.contains(&title("already_linked")), "{}", other.body);
-        app.say(&user, "link").await;
-        app.drain().await;
+        asks(app, &user).await;
         says(app, &user, "is linked to your Example Company account h***@example.jp already").await;
     }
 
@@ -556,8 +565,7 @@ both_engines! {
     async fn without_a_link_token_the_person_is_told(app) {
         let user = friend(app, "はなこ").await;
         app.fault(json!({ "endpoint": "/v2/bot/user", "status": 500, "count": 1000 })).await;
-        app.say(&user, "link").await;
-        app.drain().await;
+        asks(app, &user).await;
         assert_eq!(app.phone(&user).await["messages"].to_string().matches("cannot link").count(), 0, "not yet");
         app.clock.advance(Duration::from_secs(30));
         app.drain().await;
@@ -567,16 +575,14 @@ both_engines! {
         says(app, &user, "/account-link?linkToken=").await;
 
         app.fault(json!({ "endpoint": "/v2/bot/user", "status": 500, "count": 1000 })).await;
-        app.say(&user, "link").await;
-        app.drain().await;
+        asks(app, &user).await;
         app.clock.advance(3 * MINUTE);
         app.drain().await;
         says(app, &user, "We cannot link accounts at this moment").await;
         app.clear_faults().await;
         // A definite refusal is said at once.
         app.fault(json!({ "endpoint": "/v2/bot/user", "status": 400 })).await;
-        app.say(&user, "link").await;
-        app.drain().await;
+        asks(app, &user).await;
         says(app, &user, "We cannot link accounts at this moment").await;
         assert_eq!(rows!(app, "jobs WHERE parked_at IS NOT NULL"), 0);
     }

@@ -10,10 +10,9 @@ use crate::{
     support::{TestApp, both_engines},
 };
 
-/// Writes a word, and has it answered.
-async fn says_to_us(app: &TestApp, user: &str, word: &str) {
-    app.say(user, word).await;
-    app.drain().await;
+/// Presses what stands for a word in a menu, and has it answered.
+async fn asks(app: &TestApp, user: &str, word: &str) {
+    presses(app, user, &format!("musubi={word}")).await;
 }
 
 /// The data of the buttons that stand in the chat last: yes and no.
@@ -33,7 +32,7 @@ async fn presses(app: &TestApp, user: &str, data: &str) {
 /// Linked on the web, and a friend as the bot knows.
 async fn linked(app: &TestApp) -> String {
     let (_, user) = app.linked("hanako@example.jp").await;
-    app.does(&user, "message", json!({ "text": "hello" })).await;
+    app.does(&user, "follow", json!({})).await;
     app.drain().await;
     user
 }
@@ -41,16 +40,16 @@ async fn linked(app: &TestApp) -> String {
 both_engines! {
     async fn the_state_is_told(app) {
         let stranger = friend(app, "stranger").await;
-        says_to_us(app, &stranger, "status").await;
+        asks(app, &stranger, "status").await;
         says(app, &stranger, "is not linked to any Example Company account").await;
         let user = linked(app).await;
-        says_to_us(app, &user, "status").await;
+        asks(app, &user, "status").await;
         says(app, &user, "is linked to your Example Company account h***@example.jp").await;
         app.execute("UPDATE links SET suspended_at = 1").await;
-        says_to_us(app, &user, "status").await;
+        asks(app, &user, "status").await;
         says(app, &user, "is paused since your password was reset").await;
         app.execute("UPDATE members SET locale = 'ja'").await;
-        says_to_us(app, &user, "status").await;
+        asks(app, &user, "status").await;
         says(app, &user, "一時停止中です").await;
     }
 
@@ -58,7 +57,7 @@ both_engines! {
         let user = linked(app).await;
         let mut by_line = app.visitor();
         assert_eq!(by_line.sign_in_by_line(&user).await.location(), "/account");
-        says_to_us(app, &user, "unlink").await;
+        asks(app, &user, "unlink").await;
         let [yes, no] = buttons(app, &user).await;
         assert_eq!(rows!(app, "links WHERE ended_at IS NULL"), 1, "asked only");
         presses(app, &user, &no).await;
@@ -79,14 +78,14 @@ both_engines! {
         // The button once more, and the word.
         presses(app, &user, &yes).await;
         says(app, &user, "is not linked to any").await;
-        says_to_us(app, &user, "unlink").await;
+        asks(app, &user, "unlink").await;
         says(app, &user, "is not linked to any").await;
         assert_eq!(rows!(app, "links"), 1);
     }
 
     async fn two_presses_at_once_unlink_once(app) {
         let user = linked(app).await;
-        says_to_us(app, &user, "unlink").await;
+        asks(app, &user, "unlink").await;
         let [yes, _] = buttons(app, &user).await;
         app.sim(axum::http::Method::POST, "/_sim/webhooks/hold", json!({})).await;
         app.does(&user, "postback", json!({ "data": yes })).await;
@@ -100,7 +99,7 @@ both_engines! {
     async fn the_last_way_in_is_not_ended(app) {
         let user = linked(app).await;
         app.execute("UPDATE members SET password_hash = NULL").await;
-        says_to_us(app, &user, "unlink").await;
+        asks(app, &user, "unlink").await;
         let [yes, _] = buttons(app, &user).await;
         presses(app, &user, &yes).await;
         says(app, &user, "/password/change").await;
@@ -112,7 +111,7 @@ both_engines! {
     async fn w23_a_hostile_postback_ends_nobodys_link(app) {
         let user = linked(app).await;
         let eve = friend(app, "Eve").await;
-        says_to_us(app, &user, "unlink").await;
+        asks(app, &user, "unlink").await;
         let [yes, _] = buttons(app, &user).await;
         let id = yes.rsplit_once('=').unwrap().1.to_owned();
         for data in [
