@@ -107,6 +107,8 @@ pub async fn unsend(conn: &mut Conn, now: Millis, channel: &str, chat: &str, mes
     let mut events = known.as_ref().map(Known::events).unwrap_or_default();
     events.extend(known.map(|known| known.event_id));
     events.retain(|event| !event.is_empty());
+    events.sort();
+    events.dedup();
     Ok(events)
 }
 
