@@ -119,6 +119,17 @@ pub async fn lock(conn: &mut Conn, id: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether a LINE user is a friend, as far as is known.
+pub async fn find_friend(conn: &mut Conn, line_user_id: &str, channel: &str) -> Result<Friend> {
+    let word: Option<String> =
+        sqlx::query_scalar("SELECT friend FROM friends WHERE line_user_id = $1 AND channel = $2")
+            .bind(line_user_id)
+            .bind(channel)
+            .fetch_optional(conn)
+            .await?;
+    Ok(Friend::of_word(word.as_deref()))
+}
+
 /// Keeps a friend fact of a time, LINE's where LINE names one; false where a newer one is known.
 pub async fn set_friend(
     conn: &mut Conn,

@@ -157,16 +157,18 @@ async fn touch(conn: &mut Conn, at: Millis, id: &str) -> Result<()> {
 }
 
 /// A friend by an older fact may be one still, or not.
+///
+/// The fact keeps its time: an event of before the question that comes after it is newer word still.
 async fn doubt_friend(conn: &mut Conn, at: Millis, line_user_id: &str, channel: &str) -> Result<()> {
     sqlx::query(
-        "UPDATE friends SET friend = $1, changed_at = $2
-         WHERE line_user_id = $3 AND channel = $4 AND friend = $5 AND changed_at <= $2",
+        "UPDATE friends SET friend = $1
+         WHERE line_user_id = $2 AND channel = $3 AND friend = $4 AND changed_at <= $5",
     )
     .bind(Friend::Unknown.word())
-    .bind(at)
     .bind(line_user_id)
     .bind(channel)
     .bind(Friend::Yes.word())
+    .bind(at)
     .execute(conn)
     .await?;
     Ok(())

@@ -4,10 +4,13 @@
 //! group that fails is tried again one by one, an entry twice stored is stored once, and whoever was not told in time
 //! answers 503, after which LINE may send the same again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use axum::body::Bytes;
-use sqlx::{AnyConnection, AssertSqlSafe};
+use sqlx::AnyConnection;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time,
@@ -15,7 +18,7 @@ use tokio::{
 
 use crate::{
     app::App,
-    db::{Conn, Millis, new_id},
+    db::{Conn, Millis},
     error::{Error, Result},
     kill,
 };
@@ -28,11 +31,14 @@ const HUNG: Duration = Duration::from_secs(10);
 const ROOM: usize = 64 * 1024 * 1024;
 /// Entries in one commit.
 const GROUP: usize = 256;
-/// Rows in one statement, largest first: few texts, so that each stays prepared.
-const ROWS: [usize; 4] = [48, 12, 4, 1];
+/// Rows of a statement: few lengths, so that each stays prepared. What is short of one is filled up with its last row,
+/// which is a conflict with itself and has no effect.
+const ROWS: [usize; 9] = [1, 2, 4, 6, 9, 14, 21, 32, 48];
 
 /// A request to be stored.
 pub struct Entry {
+    /// Ours, in the order of arrival.
+    pub id: String,
     pub channel: String,
     pub body: Bytes,
     pub signature: String,
@@ -45,11 +51,11 @@ pub struct Entry {
 /// An event of it.
 #[derive(Debug)]
 pub struct NewEvent {
-    /// LINE's; none where it has none.
-    pub id: Option<String>,
+    /// LINE's, or one of ours where it has none.
+    pub id: String,
     pub seq: i64,
-    /// None keeps no order.
-    pub chat: Option<String>,
+    /// Its own id where it keeps no order.
+    pub chat: String,
     pub at: Millis,
     pub kind: String,
     pub state: &'static str,
@@ -68,7 +74,6 @@ pub struct Intake {
 }
 
 struct Waiting {
-    id: String,
     entry: Entry,
     stored: oneshot::Sender<()>,
 }
@@ -89,7 +94,7 @@ impl Intake {
     /// Stores an entry; returns once it is on the disk.
     pub async fn store(&self, app: &App, entry: Entry) -> Result<(), Unstored> {
         let (stored, told) = oneshot::channel();
-        let waiting = Waiting { id: new_id(entry.received_at), entry, stored };
+        let waiting = Waiting { entry, stored };
         let storing = async {
             kill::point("intake.verified");
             self.queue.send(waiting).await.map_err(|_| Unstored)?;
@@ -160,32 +165,35 @@ async fn insert_all(app: &App, conn: &mut AnyConnection, group: &[Waiting]) -> R
     Ok(())
 }
 
-/// The texts of an INSERT for so many rows.
-fn text(head: &str, columns: usize, rows: usize, tail: &str) -> AssertSqlSafe<String> {
+/// An INSERT's texts, one for each of [`ROWS`].
+fn texts(head: &str, columns: usize) -> Vec<String> {
     let row = |row: usize| {
         let places: Vec<String> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
         format!("({})", places.join(", "))
     };
-    let rows: Vec<String> = (0..rows).map(row).collect();
-    AssertSqlSafe(format!("{head} VALUES {} {tail}", rows.join(", ")))
+    let text = |rows: usize| {
+        let rows: Vec<String> = (0..rows).map(row).collect();
+        format!("{head} VALUES {} ON CONFLICT DO NOTHING", rows.join(", "))
+    };
+    ROWS.into_iter().map(text).collect()
 }
 
-/// Cuts a list into pieces of the lengths of [`ROWS`].
-fn pieces<T>(mut rest: &[T]) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        let rows = ROWS.into_iter().find(|rows| *rows <= rest.len())?;
-        let (piece, others) = rest.split_at(rows);
-        rest = others;
-        Some(piece)
+/// Cuts a list into pieces that fit a statement; each with its statement's place in [`ROWS`] and the rows that fill it.
+fn pieces<T>(list: &[T]) -> impl Iterator<Item = (usize, usize, impl Iterator<Item = &T>)> {
+    list.chunks(ROWS[ROWS.len() - 1]).filter_map(|piece| {
+        let place = ROWS.iter().position(|rows| *rows >= piece.len())?;
+        let filling = std::iter::repeat_n(piece.last()?, ROWS[place] - piece.len());
+        Some((place, piece.len(), piece.iter().chain(filling)))
     })
 }
 
 async fn insert_bodies(conn: &mut Conn, group: &[Waiting]) -> Result<()> {
-    for piece in pieces(group) {
-        let head = "INSERT INTO webhook_bodies (id, channel, body, signature, received_at)";
-        let mut insert = sqlx::query(text(head, 5, piece.len(), "ON CONFLICT DO NOTHING"));
-        for Waiting { id, entry, .. } in piece {
-            insert = insert.bind(id).bind(&entry.channel).bind(entry.body.as_ref());
+    static TEXTS: LazyLock<Vec<String>> =
+        LazyLock::new(|| texts("INSERT INTO webhook_bodies (id, channel, body, signature, received_at)", 5));
+    for (place, _, rows) in pieces(group) {
+        let mut insert = sqlx::query(TEXTS[place].as_str());
+        for Waiting { entry, .. } in rows {
+            insert = insert.bind(&entry.id).bind(&entry.channel).bind(entry.body.as_ref());
             insert = insert.bind(&entry.signature).bind(entry.received_at);
         }
         insert.execute(&mut *conn).await?;
@@ -194,37 +202,36 @@ async fn insert_bodies(conn: &mut Conn, group: &[Waiting]) -> Result<()> {
 }
 
 async fn insert_events(conn: &mut Conn, group: &[Waiting]) -> Result<()> {
+    static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        texts("INSERT INTO events (id, channel, body_id, seq, chat, at, kind, state, attempts, note, received_at)", 11)
+    });
     let events: Vec<(&Waiting, &NewEvent)> =
         group.iter().flat_map(|waiting| waiting.entry.events.iter().map(move |event| (waiting, event))).collect();
-    for piece in pieces(&events) {
-        let head = "INSERT INTO events (id, channel, body_id, seq, chat, at, kind, state, attempts, note, received_at)";
-        let mut insert = sqlx::query(text(head, 11, piece.len(), "ON CONFLICT DO NOTHING"));
-        for (waiting, event) in piece {
-            let id = event.id.clone().unwrap_or_else(|| format!("~{}-{}", waiting.id, event.seq));
-            let chat = event.chat.as_ref().unwrap_or(&id).clone();
-            insert = insert.bind(id).bind(&waiting.entry.channel).bind(&waiting.id).bind(event.seq).bind(chat);
-            insert = insert.bind(event.at).bind(&event.kind).bind(event.state).bind(0_i64).bind(event.note);
-            insert = insert.bind(waiting.entry.received_at);
+    for (place, length, rows) in pieces(&events) {
+        let mut insert = sqlx::query(TEXTS[place].as_str());
+        for (waiting, event) in rows {
+            insert = insert.bind(&event.id).bind(&waiting.entry.channel).bind(&waiting.entry.id).bind(event.seq);
+            insert = insert.bind(&event.chat).bind(event.at).bind(&event.kind).bind(event.state).bind(0_i64);
+            insert = insert.bind(event.note).bind(waiting.entry.received_at);
         }
         let inserted = insert.execute(&mut *conn).await?.rows_affected();
-        if usize::try_from(inserted) != Ok(piece.len()) {
-            note_copies(conn, piece).await?;
+        if usize::try_from(inserted) != Ok(length) {
+            note_copies(conn, &events).await?;
         }
     }
     Ok(())
 }
 
 /// Remembers which bodies hold an event that was known already.
-async fn note_copies(conn: &mut Conn, piece: &[(&Waiting, &NewEvent)]) -> Result<()> {
-    for (waiting, event) in piece {
-        let Some(id) = &event.id else { continue };
+async fn note_copies(conn: &mut Conn, events: &[(&Waiting, &NewEvent)]) -> Result<()> {
+    for (waiting, event) in events {
         sqlx::query(
             "INSERT INTO event_copies (event_id, channel, body_id)
              SELECT id, channel, $1 FROM events WHERE id = $2 AND channel = $3 AND body_id <> $1
              ON CONFLICT DO NOTHING",
         )
-        .bind(&waiting.id)
-        .bind(id)
+        .bind(&waiting.entry.id)
+        .bind(&event.id)
         .bind(&waiting.entry.channel)
         .execute(&mut *conn)
         .await?;
@@ -237,17 +244,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_of_few_lengths_and_lose_nothing() {
-        for length in [0, 1, 3, 4, 5, 12, 47, 48, 61, 1000] {
+    fn pieces_lose_nothing_and_are_filled_with_their_last() {
+        for length in [0, 1, 3, 4, 5, 12, 47, 48, 49, 61, 1000] {
             let list: Vec<usize> = (0..length).collect();
-            let cut: Vec<&[usize]> = pieces(&list).collect();
-            assert_eq!(cut.concat(), list, "{length}");
-            assert!(cut.iter().all(|piece| ROWS.contains(&piece.len())), "{length}");
+            let mut all = Vec::new();
+            for (place, length, rows) in pieces(&list) {
+                let rows: Vec<usize> = rows.copied().collect();
+                assert_eq!(rows.len(), ROWS[place]);
+                assert!(rows[length..].iter().all(|row| *row == rows[length - 1]));
+                all.extend_from_slice(&rows[..length]);
+            }
+            assert_eq!(all, list, "{length}");
         }
     }
 
     #[test]
     fn places_are_numbered_on() {
-        assert_eq!(text("X", 2, 2, "Y").0, "X VALUES ($1, $2), ($3, $4) Y");
+        assert_eq!(texts("X", 2)[1], "X VALUES ($1, $2), ($3, $4) ON CONFLICT DO NOTHING");
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     app::App,
     audit,
     config::Channel,
-    db::Millis,
+    db::{Millis, new_id},
     error::Result,
     line::{
         is_chat_id,
@@ -87,7 +87,8 @@ async fn take(
         return Ok(Answer::Unsigned);
     }
     let now = app.now();
-    let events = match read_events(&bytes, now) {
+    let id = new_id(now);
+    let events = match read_events(&bytes, &id, now) {
         Ok(events) => events,
         Err(error) => {
             tracing::error!(channel = name, %error, "a signed webhook is no JSON of LINE's");
@@ -99,7 +100,7 @@ async fn take(
         return Ok(Answer::Nothing);
     }
     let count = events.len();
-    let entry = Entry { channel: name.to_owned(), body: bytes, signature: text, received_at: now, events, room };
+    let entry = Entry { id, channel: name.to_owned(), body: bytes, signature: text, received_at: now, events, room };
     match intake.store(app, entry).await {
         Ok(()) => {
             app.metrics.events_received(name, count);
@@ -147,23 +148,25 @@ async fn read_body(intake: &Intake, mut body: Body) -> Result<(Bytes, OwnedSemap
 
 /// The events of a body whose signature was checked, with what is needed to keep and order them. A body that is no
 /// JSON object with a list of events is an error; an event of any shape is not.
-pub fn read_events(body: &[u8], now: Millis) -> Result<Vec<NewEvent>, serde_json::Error> {
+pub fn read_events(body: &[u8], body_id: &str, now: Millis) -> Result<Vec<NewEvent>, serde_json::Error> {
     let envelope = Envelope::read(body)?;
-    Ok((0_i64..).zip(&envelope.events).map(|(seq, event)| new_event(seq, &Head::of(event), now)).collect())
+    Ok((0_i64..).zip(&envelope.events).map(|(seq, event)| new_event(body_id, seq, &Head::of(event), now)).collect())
 }
 
-/// An event that cannot be told from others, or has no time, is kept and not acted on.
-fn new_event(seq: i64, head: &Head<'_>, now: Millis) -> NewEvent {
+/// An event that cannot be told from others, or has no time, is kept under an id of ours and not acted on.
+fn new_event(body_id: &str, seq: i64, head: &Head<'_>, now: Millis) -> NewEvent {
     let id = head.webhook_event_id.as_deref().filter(|id| is_storable_id(id));
     let kind = head.kind.as_deref().filter(|kind| is_word(kind)).unwrap_or("unknown").to_owned();
     let chat = head.source.as_ref().and_then(Source::chat).filter(|chat| is_chat_id(chat)).map(str::to_owned);
     let (Some(id), Some(at)) = (id, head.timestamp) else {
         let note = Some("no_id_or_time");
-        return NewEvent { id: None, seq, chat, at: now, kind, state: "ignored", note };
+        let id = format!("~{body_id}-{seq}");
+        return NewEvent { chat: chat.unwrap_or_else(|| id.clone()), id, seq, at: now, kind, state: "ignored", note };
     };
     let is_old = Millis(at) < now.minus(TOO_OLD);
     let (state, note) = if is_old { ("parked", Some("too_old")) } else { ("waiting", None) };
-    NewEvent { id: Some(id.to_owned()), seq, chat, at: Millis(at), kind, state, note }
+    let chat = chat.unwrap_or_else(|| id.to_owned());
+    NewEvent { id: id.to_owned(), seq, chat, at: Millis(at), kind, state, note }
 }
 
 fn is_storable_id(id: &str) -> bool {

@@ -105,7 +105,8 @@ fn routes_are_made_in_one_place() {
     let mut files = Vec::new();
     sources(Path::new("src"), &mut files);
     for file in files.iter().filter(|file| !file.starts_with("src/simulator")) {
-        if file.ends_with("src/routes.rs") || file.ends_with("src/simulator.rs") {
+        // The metrics have a listener of their own, which the world does not reach.
+        if ["src/routes.rs", "src/simulator.rs", "src/serve/metrics.rs"].iter().any(|known| file.ends_with(known)) {
             continue;
         }
         let text = fs::read_to_string(file).unwrap();
@@ -224,7 +225,8 @@ both_engines! {
         for entry in fs::read_dir("migrations").unwrap() {
             let text = fs::read_to_string(entry.unwrap().path()).unwrap();
             for part in text.split("CREATE TABLE ").skip(1) {
-                made.insert(part.split_whitespace().next().unwrap().to_owned());
+                // A table made anew takes the old one's name.
+                made.insert(part.split_whitespace().next().unwrap().trim_end_matches("_new").to_owned());
             }
         }
         assert_eq!(made.iter().map(String::as_str).collect::<BTreeSet<_>>(), known);

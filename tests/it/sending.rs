@@ -35,7 +35,8 @@ const ONE: Counts = Counts { accepted: 1, waiting: 0, sending: 0, sent: 0, faile
 /// A friend of the bot whose account is linked; gives the LINE user's id, which is also the link's.
 async fn friend(app: &TestApp) -> String {
     let user = app.line_user("はなこ").await;
-    app.sim(Method::POST, &format!("/_sim/users/{user}/follow"), json!({})).await;
+    // Standby: nobody greets.
+    app.does(&user, "follow", json!({ "standby": true })).await;
     let mut tx = app.app.db.begin().await.unwrap();
     insert_linked(&mut tx, app.app.now(), &user, &user, None).await.unwrap();
     tx.commit().await.unwrap();

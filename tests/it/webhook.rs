@@ -590,7 +590,7 @@ fn the_fuzz_corpus_is_read_without_harm() {
     let mut count = 0;
     for file in std::fs::read_dir("fuzz/corpus/webhook_body").unwrap() {
         let body = std::fs::read(file.unwrap().path()).unwrap();
-        let _ = musubi::webhook::receive::read_events(&body, musubi::db::Millis(1_760_000_000_000));
+        let _ = musubi::webhook::receive::read_events(&body, "body", musubi::db::Millis(1_760_000_000_000));
         count += 1;
     }
     assert!(count >= 20, "{count}");

@@ -24,6 +24,8 @@ pub struct Load {
     pub connections: usize,
     /// Requests a second over all connections; none: as fast as it goes.
     pub rate: Option<u32>,
+    /// Whether the bodies bring no events, so that nothing is stored.
+    pub is_empty: bool,
 }
 
 pub struct Measured {
@@ -78,7 +80,8 @@ async fn connection(
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
-    let (mut times, mut failed, mut buffer) = (Vec::new(), 0, vec![0; 4096]);
+    let (mut times, mut failed, mut buffer, mut length) = (Vec::new(), 0, vec![0; 4096], 0);
+    let text = "あいうえおかきくけこ".repeat(18);
     for round in 0_u32.. {
         // At a steady rate the time runs from when it should have been sent.
         let due = match load.rate {
@@ -92,20 +95,21 @@ async fn connection(
             break;
         }
         tokio::time::sleep_until(due.into()).await;
-        stream.write_all(&request(&key)).await.unwrap();
-        let ok = answer(&mut stream, &mut buffer).await;
+        stream.write_all(&request(&key, &text, load.is_empty)).await.unwrap();
+        let ok = answer(&mut stream, &mut buffer, &mut length).await;
         times.push(due.elapsed());
         failed += u64::from(!ok);
     }
     (times, failed)
 }
 
-fn request(key: &hmac::Key) -> Vec<u8> {
+fn request(key: &hmac::Key, text: &str, is_empty: bool) -> Vec<u8> {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
-    let text = "あいうえおかきくけこ".repeat(18);
+    let name = if is_empty { "unread" } else { "events" };
+    let empty = if is_empty { r#""events":[],"# } else { "" };
     let body = format!(
-        r#"{{"destination":"U00000000000000000000000000000001","events":[{{"type":"message","mode":"active","timestamp":{now},"source":{{"type":"user","userId":"U{user:032x}"}},"webhookEventId":"{id}","deliveryContext":{{"isRedelivery":false}},"replyToken":"{number:032x}","message":{{"id":"{number}","type":"text","quoteToken":"q3Plxr4AgKd9pQ","text":"{text}"}}}}]}}"#,
+        r#"{{"destination":"U00000000000000000000000000000001",{empty}"{name}":[{{"type":"message","mode":"active","timestamp":{now},"source":{{"type":"user","userId":"U{user:032x}"}},"webhookEventId":"{id}","deliveryContext":{{"isRedelivery":false}},"replyToken":"{number:032x}","message":{{"id":"{number}","type":"text","quoteToken":"q3Plxr4AgKd9pQ","text":"{text}"}}}}]}}"#,
         user = number % 1000,
         id = ulid(now, number),
     );
@@ -124,19 +128,27 @@ fn ulid(now: u128, number: u64) -> String {
     (0..26).rev().map(|place| char::from(LETTERS[(value >> (place * 5)) as usize & 31])).collect()
 }
 
-/// Reads one answer; whether it is 200.
-async fn answer(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
+/// Reads one answer; whether it is 200. Answers of one kind are of one length, which is found once.
+async fn answer(stream: &mut TcpStream, buffer: &mut [u8], length: &mut usize) -> bool {
     let mut filled = 0;
     loop {
         let read = stream.read(&mut buffer[filled..]).await.unwrap();
         assert!(read > 0, "the connection stays open");
         filled += read;
-        let text = &buffer[..filled];
-        let Some(end) = text.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-        let head = std::str::from_utf8(&text[..end]).unwrap().to_ascii_lowercase();
-        let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
-        if filled >= end + 4 + length.unwrap_or(0) {
-            return head.starts_with("http/1.1 200");
+        if *length == 0 {
+            *length = length_of(&buffer[..filled]).unwrap_or(0);
+        }
+        let is_ok = buffer.starts_with(b"HTTP/1.1 200");
+        if filled == *length || (!is_ok && length_of(&buffer[..filled]) == Some(filled)) {
+            return is_ok;
         }
     }
+}
+
+/// Bytes of an answer, once its head is there.
+fn length_of(text: &[u8]) -> Option<usize> {
+    let end = text.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&text[..end]).unwrap().to_ascii_lowercase();
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+    Some(end + 4 + length.unwrap_or(0))
 }

@@ -66,7 +66,7 @@ fn compare(options: &Options, folder: &Path) {
     for round in 0..options.rounds {
         for (place, target) in Target::ALL.into_iter().enumerate() {
             let server = Server::start(target, folder, round);
-            let load = Load { connections: options.connections, rate: None };
+            let load = Load { connections: options.connections, rate: None, is_empty: target == Target::Unstored };
             drive::run(&server, load, Duration::from_secs(1));
             let (cpu, commits) = (server.cpu(), server.commits());
             let measured = drive::run(&server, load, Duration::from_secs(options.seconds));
@@ -108,7 +108,7 @@ fn steady(options: &Options, folder: &Path, disk: Duration) {
     );
     for target in [Target::Sqlite, Target::Postgres] {
         let server = Server::start(target, folder, 100);
-        let load = Load { connections: options.connections, rate: Some(2000) };
+        let load = Load { connections: options.connections, rate: Some(2000), is_empty: false };
         drive::run(&server, load, Duration::from_secs(1));
         let measured = drive::run(&server, load, Duration::from_secs(options.seconds * 2));
         println!(
@@ -126,7 +126,7 @@ fn steady(options: &Options, folder: &Path, disk: Duration) {
 fn fill(options: &Options, folder: &Path) {
     for target in [Target::Sqlite, Target::Postgres] {
         let server = Server::start(target, folder, 200);
-        let load = Load { connections: options.connections, rate: None };
+        let load = Load { connections: options.connections, rate: None, is_empty: target == Target::Unstored };
         let first = drive::run(&server, load, Duration::from_secs(options.seconds));
         let mut stored = first.answered;
         while stored < options.stored {

@@ -28,17 +28,20 @@ pub enum Target {
     Noop,
     /// It also checks the signature.
     Hmac,
+    /// The application, given bodies without events: all but the storing.
+    Unstored,
     Sqlite,
     Postgres,
 }
 
 impl Target {
-    pub const ALL: [Self; 4] = [Self::Noop, Self::Hmac, Self::Sqlite, Self::Postgres];
+    pub const ALL: [Self; 5] = [Self::Noop, Self::Hmac, Self::Unstored, Self::Sqlite, Self::Postgres];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Noop => "no-op",
             Self::Hmac => "+ HMAC",
+            Self::Unstored => "unstored",
             Self::Sqlite => "SQLite",
             Self::Postgres => "PostgreSQL",
         }
@@ -57,6 +60,7 @@ impl Server {
     pub fn start(target: Target, folder: &Path, round: usize) -> Self {
         let database = match target {
             Target::Noop | Target::Hmac => String::new(),
+            Target::Unstored => format!("sqlite://{}/empty-{round}.db", folder.display()),
             Target::Sqlite => format!("sqlite://{}/{round}.db", folder.display()),
             Target::Postgres => fresh_database(round),
         };

@@ -22,7 +22,9 @@ pub async fn followed(conn: &mut Conn, app: &App, event: &Event) -> Result<Effec
     let Some(user_id) = event.user_id() else { return Ok(Effect::Ignored("no_user")) };
     let now = app.now();
     let person = line_user::meet(conn, now, &event.provider, user_id).await?;
-    if !line_user::set_friend(conn, event.at, &person, &event.channel, Friend::Yes).await? {
+    let is_newest = line_user::set_friend(conn, event.at, &person, &event.channel, Friend::Yes).await?;
+    // LINE Login may have told it before this event did.
+    if !is_newest && line_user::find_friend(conn, &person, &event.channel).await? != Friend::Yes {
         return Ok(Effect::Ignored("older"));
     }
     profile::want(conn, app, &person, &event.channel, Duration::ZERO).await?;
