@@ -126,6 +126,7 @@ CREATE TABLE account_links (
   link_token_hash TEXT NOT NULL UNIQUE,
   nonce_hash      TEXT UNIQUE,
   member_id       TEXT,
+  lineage_id      TEXT,                       -- of the session that agreed; ended with it, the nonce is void
   locale          TEXT,
   consent_version TEXT,
   consent_locale  TEXT,
@@ -142,6 +143,7 @@ CREATE INDEX account_links_by_expiry ON account_links (expires_at);
 -- Whether the person's permission in LINE still stands: given | withdrawn | unverifiable | none (never asked for).
 ALTER TABLE links ADD COLUMN permission TEXT NOT NULL DEFAULT 'given';
 ALTER TABLE grants ADD COLUMN checked_at BIGINT;
+UPDATE grants SET checked_at = created_at;
 CREATE INDEX grants_to_check ON grants (checked_at) WHERE ended_at IS NULL;
 CREATE INDEX line_users_by_profile ON line_users (profile_at);
 

@@ -167,9 +167,9 @@ async fn same_provider(app: &App, name: &str) -> Result<String, String> {
     .map_err(|error| text(&error))?;
     let Some(user_id) = friend else { return Ok("not to be seen before the first friend signed in".into()) };
     let token = channel::token(app, Kind::Bot(name)).await.map_err(|error| text(&error))?;
-    match app.line.knows_user(&token, &user_id).await {
-        Ok(true) => Ok(format!("the bot knows a LINE user of {provider}")),
-        Ok(false) => Err(format!(
+    match app.line.profile_of(&token, &user_id).await {
+        Ok(Some(_)) => Ok(format!("the bot knows a LINE user of {provider}")),
+        Ok(None) | Err(line::Error::Refused { status: 400, .. }) => Err(format!(
             "the bot does not know a friend who signed in through {provider}: are both channels of one provider?"
         )),
         Err(error) => Err(text(&error)),

@@ -3,7 +3,7 @@
 //! - [`login`]: LINE Login v2.1 (authorize, token, profile, friendship, revoke, deauthorize)
 //! - [`id_token`]: the verification of an ID token
 //! - [`token`]: channel access tokens; [`messaging`]: push and reply; [`content`]: what came with a message
-//! - [`rich_menu`]: rich menus
+//! - [`profile`]: profiles; [`link_token`]: account link; [`rich_menu`]: rich menus
 //! - [`webhook`]: what LINE sends to us
 //!
 //! LINE's base URLs are given ([`Hosts`]), the issuer never is: it is LINE's, always.
@@ -11,8 +11,10 @@
 pub mod content;
 pub mod http;
 pub mod id_token;
+pub mod link_token;
 pub mod login;
 pub mod messaging;
+pub mod profile;
 pub mod rich_menu;
 pub mod token;
 pub mod webhook;

@@ -27,6 +27,8 @@ pub struct Profile {
     pub user_id: String,
     pub display_name: String,
     pub picture_url: Option<String>,
+    /// BCP 47; LINE Login does not tell it.
+    pub language: Option<String>,
 }
 
 /// Whether a LINE user is a friend of a channel's official account. Unknown is sent to.
@@ -58,10 +60,11 @@ impl Friend {
 /// Keeps a profile; gives the LINE user's id here.
 pub async fn upsert(conn: &mut Conn, now: Millis, provider: &str, profile: &Profile) -> Result<String> {
     let id = sqlx::query_scalar(
-        "INSERT INTO line_users (id, provider, user_id, display_name, picture_url, profile_at, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $6)
+        "INSERT INTO line_users (id, provider, user_id, display_name, picture_url, language, profile_at, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
          ON CONFLICT (provider, user_id) DO UPDATE SET
-           display_name = excluded.display_name, picture_url = excluded.picture_url, profile_at = excluded.profile_at
+           display_name = excluded.display_name, picture_url = excluded.picture_url,
+           language = COALESCE(excluded.language, line_users.language), profile_at = excluded.profile_at
          RETURNING id",
     )
     .bind(new_id(now))
@@ -69,6 +72,7 @@ pub async fn upsert(conn: &mut Conn, now: Millis, provider: &str, profile: &Prof
     .bind(&profile.user_id)
     .bind(storable(&profile.display_name))
     .bind(profile.picture_url.as_deref().map(storable))
+    .bind(profile.language.as_deref().map(storable))
     .bind(now)
     .fetch_one(conn)
     .await?;

@@ -4,6 +4,7 @@
 //! - [`start`] → LINE → [`callback`] → `proof` → `follow` → [`confirm`] → `yes`: every way in proves both accounts and
 //!   asks the person
 //! - [`account`] shows the links, [`history`] those of the past; [`consent`] keeps what people agreed to
+//! - [`account_link`] does the same from a chat, and [`by_chat`] answers there; [`permission`] sees what LINE tells nobody
 //! - [`unlink`] and [`undo`] [`end`](mod@end) a link at once, [`cleanup`] carries the end out at LINE
 //! - [`attempt`] and [`grant`] are the tables in between; [`refusal`] is the closed list of what can go wrong
 
@@ -22,8 +23,10 @@ pub mod history;
 pub mod permission;
 mod proof;
 pub mod refusal;
+mod say;
 pub mod start;
 mod tell;
+mod tie;
 pub mod undo;
 pub mod unlink;
 mod yes;
@@ -109,6 +112,8 @@ pub struct New<'a> {
     pub line_user_id: &'a str,
     pub member_id: &'a str,
     pub source: &'a str,
+    /// Whether LINE Login was asked for a permission: `given` or `none`.
+    pub permission: &'a str,
     pub consent_version: &'a str,
     pub consent_locale: &'a str,
 }
@@ -117,8 +122,9 @@ pub struct New<'a> {
 /// also between two who confirm at one moment.
 pub async fn insert(conn: &mut Conn, now: Millis, new: &New<'_>) -> Result<bool> {
     let inserted = sqlx::query(
-        "INSERT INTO links (id, provider, line_user_id, member_id, source, consent_version, consent_locale, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+        "INSERT INTO links (id, provider, line_user_id, member_id, source, consent_version, consent_locale, created_at,
+           permission)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
     )
     .bind(new.id)
     .bind(new.provider)
@@ -128,6 +134,7 @@ pub async fn insert(conn: &mut Conn, now: Millis, new: &New<'_>) -> Result<bool>
     .bind(new.consent_version)
     .bind(new.consent_locale)
     .bind(now)
+    .bind(new.permission)
     .execute(conn)
     .await?;
     Ok(inserted.rows_affected() == 1)
@@ -165,13 +172,15 @@ pub struct Active {
     pub consent_version: String,
     pub created_at: Millis,
     pub suspended_at: Option<Millis>,
+    /// Whether the person's permission in LINE stands: `given`, `withdrawn`, `unverifiable`, or `none` (never asked for).
+    pub permission: String,
 }
 
 macro_rules! select_active {
     ($which:literal) => {
         concat!(
             "SELECT l.id AS link_id, l.provider, l.member_id, l.line_user_id, u.display_name, u.picture_url,
-               l.consent_version, l.created_at, l.suspended_at
+               l.consent_version, l.created_at, l.suspended_at, l.permission
              FROM links l JOIN line_users u ON u.id = l.line_user_id
              WHERE l.ended_at IS NULL AND ",
             $which

@@ -107,19 +107,26 @@ async fn push_answer(conn: &mut Conn, now: Millis, new: answer::New<'_>, content
 /// Cancels what still waits to be sent for a link that ends; returns how many deliveries that were. One that is
 /// on its way at this moment cannot be called back, and is marked.
 pub async fn cancel_waiting(conn: &mut Conn, now: Millis, link_id: &str) -> Result<u64> {
-    let cancelled = sqlx::query(
-        "UPDATE deliveries SET state = 'cancelled', reason = 'unlinked', updated_at = $1
-         WHERE link_id = $2 AND state = 'waiting'",
-    )
-    .bind(now)
-    .bind(link_id)
-    .execute(&mut *conn)
-    .await?;
+    let cancelled = cancel_for(conn, now, link_id, "unlinked").await?;
     // After the cancel: what a sender took in between is on its way, and is marked.
     sqlx::query("UPDATE deliveries SET reason = 'in_flight_at_unlink' WHERE link_id = $1 AND state = 'sending'")
         .bind(link_id)
         .execute(conn)
         .await?;
+    Ok(cancelled)
+}
+
+/// Cancels what waits to be sent by a link's authority, for this reason.
+pub async fn cancel_for(conn: &mut Conn, now: Millis, link_id: &str, reason: &str) -> Result<u64> {
+    let cancelled = sqlx::query(
+        "UPDATE deliveries SET state = 'cancelled', reason = $1, updated_at = $2
+         WHERE link_id = $3 AND state = 'waiting'",
+    )
+    .bind(reason)
+    .bind(now)
+    .bind(link_id)
+    .execute(conn)
+    .await?;
     Ok(cancelled.rows_affected())
 }
 

@@ -20,7 +20,7 @@ use tracing::Instrument;
 use crate::{
     app::App,
     error::Error,
-    link::{account, callback, confirm, consent, history, start, undo, unlink},
+    link::{account, account_link, callback, confirm, consent, history, start, undo, unlink},
     member::{
         change_password, code, email,
         guard::{self, Entry, Who},
@@ -87,6 +87,9 @@ pub fn all() -> Vec<Route> {
         get("/line/not-linked", Visitor, account::not_linked),
         get("/link/confirm", Member, confirm::show),
         post("/link/confirm", Member, confirm::submit).costly(),
+        // From a chat: leads to the sign-in and back.
+        get("/account-link", Visitor, account_link::page::show),
+        post("/account-link", Visitor, account_link::page::submit).costly(),
         get("/account", Member, account::show),
         get("/account/sessions", Member, session_list::show),
         post("/account/sessions/end", Member, session_list::end),

@@ -19,6 +19,8 @@ const AT_ONCE: i64 = 8;
 /// How long the loops rest when nothing wakes them; work of other nodes is found after it at the latest.
 const REST: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// Between two steps of the slow routines.
+const ROUTINE_EVERY: Duration = Duration::from_secs(60);
 
 /// Works until told to stop, then ends what is in flight.
 pub async fn run(app: App, stop: CancellationToken) {
@@ -43,6 +45,7 @@ pub async fn run(app: App, stop: CancellationToken) {
             async move { run_due(&app, lane).await }
         }));
     }
+    loops.spawn(ask_by_the_minute(app.clone(), holder.clone(), stop.clone()));
     loops.spawn(prune_hourly(app.clone(), holder.clone(), stop));
     while loops.join_next().await.is_some() {}
     // Another node goes on at once.
@@ -158,6 +161,31 @@ async fn perform(app: &App, job: &Job) -> Result<Outcome> {
     }
 }
 
+/// Asks LINE, a few people a minute, what it tells nobody by itself.
+async fn ask_by_the_minute(app: App, holder: String, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        if let Err(error) = ask(&app, &holder).await {
+            tracing::error!(%error, "nobody could be asked about");
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = time::sleep(ROUTINE_EVERY) => {}
+        }
+    }
+}
+
+/// One step of the slow routines, on one node at a time; gives the number of questions.
+pub async fn ask(app: &App, holder: &str) -> Result<usize> {
+    if !queue::lease(app, "ask", holder, ROUTINE_EVERY).await? {
+        return Ok(0);
+    }
+    let found = link::permission::want_checks(app).await? + line_user::profile::want_old(app).await?;
+    if found > 0 {
+        app.wake();
+    }
+    Ok(found)
+}
+
 /// Deletes what is past its time, in small steps, then rests for an hour.
 async fn prune_hourly(app: App, holder: String, stop: CancellationToken) {
     while !stop.is_cancelled() {
@@ -184,6 +212,7 @@ pub async fn prune(app: &App, holder: &str) -> Result<u64> {
     let mut deleted = member::session::prune(&mut conn, now).await?;
     deleted += member::prune(&mut conn, now).await?;
     deleted += link::attempt::prune(&mut conn, now).await?;
+    deleted += link::account_link::prune(&mut conn, now).await?;
     deleted += mail::prune(&mut conn, now).await?;
     deleted += message::answer::prune(&mut conn, now).await?;
     deleted += queue::prune(&mut conn, now).await?;

@@ -73,6 +73,14 @@ pub struct Profile {
     pub picture_url: Option<String>,
 }
 
+/// What LINE says of an access token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verified {
+    Alive,
+    Expired,
+    Revoked,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct IdTokenField {
     id_token: Option<String>,
@@ -167,6 +175,33 @@ impl Line {
     pub async fn profile(&self, access_token: &str) -> Result<Profile, Error> {
         let request = self.http.get(&endpoint(&self.hosts.api, "/v2/profile")).bearer_auth(access_token);
         http::send_ok(request, http::SMALL).await?.json()
+    }
+
+    /// Whether an access token of this channel's lives. The URL holds the token: it is never logged.
+    pub async fn verify_access(&self, channel: &LoginChannel, access_token: &str) -> Result<Verified, Error> {
+        #[derive(Deserialize)]
+        struct Reply {
+            client_id: String,
+            expires_in: i64,
+        }
+        let url = endpoint(&self.hosts.api, "/oauth2/v2.1/verify");
+        let request = self.http.get(&url).query(&[("access_token", access_token)]);
+        match http::send_ok(request, http::SMALL).await {
+            Ok(answer) => {
+                let reply: Reply = answer.json()?;
+                if reply.client_id != channel.channel_id {
+                    return Err(Error::Malformed("the access token is another channel's".into()));
+                }
+                Ok(if reply.expires_in > 0 { Verified::Alive } else { Verified::Expired })
+            }
+            Err(Error::Refused { status: 400, message, .. }) if message.contains("token revoked") => {
+                Ok(Verified::Revoked)
+            }
+            Err(Error::Refused { status: 400, message, .. }) if message.contains("token expired") => {
+                Ok(Verified::Expired)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the token's owner is a friend of the official account linked to the login channel.

@@ -83,17 +83,6 @@ impl Line {
         let request = self.http.get(&endpoint(&self.hosts.api, "/v2/bot/info")).bearer_auth(token.expose_secret());
         http::send_ok(request, http::SMALL).await?.json()
     }
-
-    /// Whether the bot may read this user's profile: it knows them, and they have not blocked it.
-    pub async fn knows_user(&self, token: &SecretString, user_id: &str) -> Result<bool, Error> {
-        let url = endpoint(&self.hosts.api, &format!("/v2/bot/profile/{user_id}"));
-        let answer = http::send(self.http.get(&url).bearer_auth(token.expose_secret()), http::SMALL).await?;
-        match answer.status {
-            200 => Ok(true),
-            400 | 404 => Ok(false),
-            _ => Err(answer.into_refusal()),
-        }
-    }
 }
 
 /// The status decides alone: a body that cannot be read does not undo that LINE took the messages.

@@ -61,6 +61,7 @@ enum CardState {
         since_iso: String,
         add_friend_url: Option<String>,
         suspended: bool,
+        withdrawn: bool,
     },
     /// The link is over; LINE's end of it is not yet.
     Unlinking {
@@ -164,6 +165,7 @@ async fn linked(conn: &mut Conn, app: &App, locale: Locale, provider: &Provider,
         since_iso,
         add_friend_url: basic_id.map(|id| format!("https://line.me/R/ti/p/{}", id.replace('@', "%40"))),
         suspended: active.suspended_at.is_some(),
+        withdrawn: active.suspended_at.is_none() && active.permission == "withdrawn",
     })
 }
 

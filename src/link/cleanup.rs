@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{attempt, find_owner, grant, grant::Grant, start::login_channel};
+use super::{attempt, grant, grant::Grant, start::login_channel};
 use crate::{
     app::App,
     channel::{self, Kind},
@@ -121,7 +121,7 @@ pub async fn deauthorize(app: &App, link_id: &str) -> Result<Outcome> {
     .fetch_optional(&mut *tx)
     .await?;
     let Some((line_user_id, provider)) = ended else { return Ok(Outcome::Done) };
-    if find_owner(&mut tx, &line_user_id).await?.is_some() {
+    if is_permitted_anew(&mut tx, &line_user_id).await? {
         // Linked again meanwhile: the permission is the new link's.
         call_off(&mut tx, app.now(), link_id).await?;
         tx.commit().await?;
@@ -142,6 +142,17 @@ pub async fn deauthorize(app: &App, link_id: &str) -> Result<Outcome> {
     };
     kill::point("deauthorize.accepted");
     record_try(app, link_id, grants, state).await
+}
+
+/// Whether a link that holds now has a permission of its own; one made in a chat asked for none.
+async fn is_permitted_anew(conn: &mut Conn, line_user_id: &str) -> Result<bool> {
+    let found: Option<String> = sqlx::query_scalar(
+        "SELECT id FROM links WHERE line_user_id = $1 AND ended_at IS NULL AND permission <> 'none'",
+    )
+    .bind(line_user_id)
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.is_some())
 }
 
 /// Writes down how a try ended; after the last one the tokens go.

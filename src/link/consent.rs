@@ -126,12 +126,17 @@ fn in_language<'a>(
 /// Keeps the evidence of a yes: who (by the link), to which text, when.
 pub async fn record(conn: &mut Conn, now: Millis, link_id: &str, consent: Consent<'_>) -> Result<()> {
     keep_text(conn, now, consent).await?;
+    insert(conn, now, link_id, consent.version, consent.locale).await
+}
+
+/// Keeps that somebody agreed to a text that is kept already.
+pub(super) async fn insert(conn: &mut Conn, at: Millis, link_id: &str, version: &str, locale: &str) -> Result<()> {
     sqlx::query("INSERT INTO consents (id, link_id, version, locale, accepted_at) VALUES ($1, $2, $3, $4, $5)")
-        .bind(new_id(now))
+        .bind(new_id(at))
         .bind(link_id)
-        .bind(consent.version)
-        .bind(consent.locale)
-        .bind(now)
+        .bind(version)
+        .bind(locale)
+        .bind(at)
         .execute(conn)
         .await?;
     Ok(())
@@ -157,7 +162,7 @@ async fn renew(conn: &mut Conn, now: Millis, link_id: &str, consent: Consent<'_>
 
 /// Keeps the text itself, once for each version and language. Another one under the same name is no evidence: then
 /// nobody agrees to anything until the configuration is mended.
-async fn keep_text(conn: &mut Conn, now: Millis, consent: Consent<'_>) -> Result<()> {
+pub(super) async fn keep_text(conn: &mut Conn, now: Millis, consent: Consent<'_>) -> Result<()> {
     sqlx::query(
         "INSERT INTO consent_texts (version, locale, text, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
     )

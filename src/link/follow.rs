@@ -8,7 +8,7 @@ use super::{
     callback::Arrival,
     decide, find_active, find_owner,
     grant::{self, Holder},
-    hold_owner,
+    hold_owner, permission,
     proof::Proof,
     refusal::{Cause, Restart},
     tell,
@@ -118,6 +118,7 @@ async fn keep_line_user(conn: &mut Conn, app: &App, now: Millis, provider: &str,
         user_id: proof.identity.user_id.clone(),
         display_name: proof.identity.name.clone().unwrap_or_default(),
         picture_url: proof.identity.picture.clone(),
+        language: None,
     };
     let id = line_user::upsert(conn, now, provider, &profile).await?;
     let login = app.config.provider.get(provider).and_then(|found| found.login.as_ref());
@@ -147,6 +148,8 @@ async fn sign_in(
     let method = Method::Line { link_id: owner.link_id.clone() };
     let token =
         session::replace(conn, app, &arrival.visit, arrival.session.as_ref(), &owner.member_id, &method).await?;
+    // Also where it was withdrawn before.
+    permission::set(conn, &owner.link_id, "given").await?;
     for former in grant::list_of_link(conn, &owner.link_id).await? {
         if former != grant {
             queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id: former }).await?;

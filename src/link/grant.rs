@@ -56,8 +56,8 @@ pub async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<bool> {
     };
     let inserted = sqlx::query(
         "INSERT INTO grants (id, provider, line_user_id, link_id, attempt_id, sealed, access_expires_at,
-           refresh_expires_at, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING",
+           refresh_expires_at, created_at, checked_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) ON CONFLICT (id) DO NOTHING",
     )
     .bind(new.id)
     .bind(new.provider)

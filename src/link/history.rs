@@ -78,6 +78,7 @@ pub async fn show(State(app): State<App>, visit: Visit, SignedIn(session): Signe
 fn how(page: &Page, reason: Option<&str>) -> &'static str {
     page.t(match reason {
         Some("undone") => "history.ended_undone",
+        Some("chat") => "history.ended_chat",
         Some("member") => "history.ended_member",
         _ => "history.ended_other",
     })

@@ -1,73 +1,78 @@
 //! What people are told of their links: the welcome in LINE, the menu, the mail with its way to undo, and a word to
 //! the owner whose LINE account somebody else tried to link.
 
-use super::{Owner, attempt::Pending};
+use super::Owner;
 use crate::{
     app::App,
     audit,
     db::Conn,
     error::Result,
+    flex,
     mail::{self, Mail},
-    member::session::Session,
-    message::{self, Tie, To},
+    message::{self, Tie, To, answer},
     queue::{self, Job},
-    web::visit::Visit,
 };
 
-/// Queues the welcome message on every channel of the provider.
-pub async fn welcome(
-    conn: &mut Conn,
-    app: &App,
-    visit: &Visit,
-    session: &Session,
-    pending: &Pending,
-    link_id: &str,
-) -> Result<()> {
+/// A link that was just made or resumed, and whom it is told to.
+#[derive(Debug, Clone, Copy)]
+pub struct Linked<'a> {
+    pub link_id: &'a str,
+    pub provider: &'a str,
+    pub line_user_id: &'a str,
+    pub member_id: &'a str,
+    pub name: &'a str,
+    pub email: &'a str,
+    /// Of the page that the yes was said on.
+    pub locale: &'a str,
+    pub mail_locale: &'a str,
+}
+
+/// Queues the welcome message on every channel of the provider but the one where it was said already.
+pub async fn welcome(conn: &mut Conn, app: &App, linked: &Linked<'_>, but: Option<&str>) -> Result<()> {
     let now = app.now();
     let account_url = app.config.url("/account");
-    let data =
-        [("name", session.name.as_str()), ("company", &app.config.company), ("account_url", &account_url)].into();
-    for channel in app.config.channels_of(&pending.provider) {
+    let data = welcome_data(app, linked, &account_url);
+    for channel in app.config.channels_of(linked.provider).filter(|channel| Some(channel.as_str()) != but) {
+        let tie = Tie { member_id: linked.member_id, link_id: linked.link_id };
         let new = message::New {
             channel,
             template: "welcome",
-            locale: visit.locale.tag(),
+            locale: linked.locale,
             data: &data,
             cause: "linked",
             topic: None,
-            to: To { line_user_id: &pending.line_user_id, link: Some(Tie { member_id: &session.member_id, link_id }) },
+            to: To { line_user_id: linked.line_user_id, link: Some(tie) },
         };
         message::send(conn, now, new).await?;
     }
     Ok(())
 }
 
+/// The welcome as message objects, to be said where somebody can be answered.
+pub fn welcome_content(app: &App, linked: &Linked<'_>) -> Result<String> {
+    let account_url = app.config.url("/account");
+    answer::rendered("welcome", linked.locale, &welcome_data(app, linked, &account_url))
+}
+
+fn welcome_data<'a>(app: &'a App, linked: &Linked<'a>, account_url: &'a str) -> flex::Data<'a> {
+    [("name", linked.name), ("company", app.config.company.as_str()), ("account_url", account_url)].into()
+}
+
 /// Queues the member's menu on every channel of the provider.
-pub async fn menus(conn: &mut Conn, app: &App, pending: &Pending) -> Result<()> {
+pub async fn menus(conn: &mut Conn, app: &App, provider: &str, line_user_id: &str) -> Result<()> {
     let now = app.now();
-    for channel in app.config.channels_of(&pending.provider) {
-        let menu = Job::UserMenu { line_user_id: pending.line_user_id.clone(), channel: channel.clone() };
+    for channel in app.config.channels_of(provider) {
+        let menu = Job::UserMenu { line_user_id: line_user_id.to_owned(), channel: channel.clone() };
         queue::enqueue(conn, now, now, &menu).await?;
     }
     Ok(())
 }
 
 /// Queues the mail that says so to the member, who may not have been the one that linked.
-pub async fn mail(
-    conn: &mut Conn,
-    app: &App,
-    visit: &Visit,
-    session: &Session,
-    link_id: &str,
-    line_name: &str,
-) -> Result<()> {
-    let linked = Mail::Linked { link_id: link_id.to_owned(), line_name: line_name.to_owned() };
-    let to = mail::To {
-        email: &session.email,
-        member_id: Some(&session.member_id),
-        locale: session.locale.as_deref().unwrap_or(visit.locale.tag()),
-    };
-    mail::queue(conn, app, to, &linked).await
+pub async fn mail(conn: &mut Conn, app: &App, linked: &Linked<'_>, line_name: &str) -> Result<()> {
+    let mail = Mail::Linked { link_id: linked.link_id.to_owned(), line_name: line_name.to_owned() };
+    let to = mail::To { email: linked.email, member_id: Some(linked.member_id), locale: linked.mail_locale };
+    mail::queue(conn, app, to, &mail).await
 }
 
 /// Records for the present owner that somebody else tried to link their LINE account, and tells them in LINE.

@@ -143,7 +143,7 @@ fn check_provider(app: &App, provider: &str) -> Result<()> {
 }
 
 /// Whether the link is the only way in that its member has: no password, and no other link that signs in.
-async fn is_last_method(conn: &mut Conn, active: &Active) -> Result<bool> {
+pub(super) async fn is_last_method(conn: &mut Conn, active: &Active) -> Result<bool> {
     let last: Option<String> = sqlx::query_scalar(
         "SELECT m.id FROM members m WHERE m.id = $1 AND m.password_hash IS NULL AND NOT EXISTS (
            SELECT 1 FROM links l

@@ -1,13 +1,13 @@
 //! The yes: one transaction that links, or resumes what a reset suspended, with its evidence and its audit row.
 
 use super::{
-    New, Owner,
     attempt::{self, Pending},
     cleanup,
     consent::{self, Consent},
-    find_owner, grant, insert,
+    grant,
     refusal::Cause,
-    tell,
+    tell::{self, Linked},
+    tie::{Tied, Wanted, tie},
 };
 use crate::{
     app::App,
@@ -50,21 +50,24 @@ pub async fn link(yes: &Yes<'_>) -> Result<Decided> {
     if !is_member_unchanged(&mut tx, app, session, pending).await? {
         return Ok(Decided::Refused(Cause::Unavailable));
     }
-    let tied = match resume(&mut tx, yes).await? {
-        Some(link_id) => Tied::Resumed(link_id),
-        None => match make(&mut tx, now, yes).await? {
-            Ok(link_id) => Tied::New(link_id),
-            Err(cause) => return Ok(Decided::Refused(cause)),
-        },
+    let wanted = Wanted {
+        provider: &pending.provider,
+        line_user_id: &pending.line_user_id,
+        member_id: &session.member_id,
+        source: "web",
+        permission: "given",
+        consent_version: yes.consent.version,
+        consent_locale: yes.consent.locale,
+    };
+    let tied = match tie(&mut tx, app, &wanted).await? {
+        Ok(tied) => tied,
+        Err(cause) => return Ok(Decided::Refused(cause)),
     };
     // Only now: an unlink at the same moment was waited for, and is seen.
     if let Some(cause) = call_off_clean_up(&mut tx, app, now, pending).await? {
         return Ok(Decided::Refused(cause));
     }
-    match &tied {
-        Tied::New(link_id) => complete(&mut tx, now, yes, link_id).await?,
-        Tied::Resumed(link_id) => complete_resumed(&mut tx, now, yes, link_id).await?,
-    }
+    complete(&mut tx, now, yes, &tied).await?;
     // What this browser may do has changed. A session that ended meanwhile links nothing.
     let token = session::renew(&mut tx, app, session).await?;
     let token = token.ok_or_else(|| Error::SignIn { return_to: "/account".into() })?;
@@ -74,86 +77,39 @@ pub async fn link(yes: &Yes<'_>) -> Result<Decided> {
     Ok(Decided::Linked(token))
 }
 
-/// The link that holds now.
-enum Tied {
-    New(String),
-    Resumed(String),
-}
-
-/// A new link, or who holds the place that it was to take.
-async fn make(conn: &mut Conn, now: Millis, yes: &Yes<'_>) -> Result<Result<String, Cause>> {
-    let link_id = yes.app.new_id();
-    let new = New {
-        id: &link_id,
-        provider: &yes.pending.provider,
-        line_user_id: &yes.pending.line_user_id,
-        member_id: &yes.session.member_id,
-        source: "web",
-        consent_version: yes.consent.version,
-        consent_locale: yes.consent.locale,
-    };
-    if insert(conn, now, &new).await? {
-        return Ok(Ok(link_id));
-    }
-    let owner = find_owner(conn, &yes.pending.line_user_id).await?;
-    Ok(Err(conflict(owner, yes.session)))
-}
-
-/// Ends the suspension of this very member's link to this very LINE user; gives the link's id.
-async fn resume(conn: &mut Conn, yes: &Yes<'_>) -> Result<Option<String>> {
-    let resumed = sqlx::query_scalar(
-        "UPDATE links SET suspended_at = NULL, consent_version = $1, consent_locale = $2
-         WHERE line_user_id = $3 AND member_id = $4 AND ended_at IS NULL AND suspended_at IS NOT NULL
-         RETURNING id",
-    )
-    .bind(yes.consent.version)
-    .bind(yes.consent.locale)
-    .bind(&yes.pending.line_user_id)
-    .bind(&yes.session.member_id)
-    .fetch_optional(conn)
-    .await?;
-    Ok(resumed)
-}
-
-fn conflict(owner: Option<Owner>, session: &Session) -> Cause {
-    match owner {
-        Some(owner) if owner.member_id == session.member_id => Cause::AlreadyYours,
-        Some(_) => Cause::ConflictLine,
-        None => Cause::ConflictMember,
-    }
-}
-
-/// What a new link brings with it.
-async fn complete(conn: &mut Conn, now: Millis, yes: &Yes<'_>, link_id: &str) -> Result<()> {
+/// What the link brings with it. After the end of a suspension the newest tokens replace those of before.
+async fn complete(conn: &mut Conn, now: Millis, yes: &Yes<'_>, tied: &Tied) -> Result<()> {
     let Yes { app, visit, session, pending, consent } = yes;
-    consent::record(conn, now, link_id, *consent).await?;
-    grant::give_to_link(conn, &pending.id, link_id).await?;
-    record(conn, yes, "linked", link_id).await?;
-    tell::welcome(conn, app, visit, session, pending, link_id).await?;
-    tell::menus(conn, app, pending).await?;
-    let line_user = line_user::find(conn, &pending.line_user_id).await?.ok_or(Error::NotFound)?;
-    tell::mail(conn, app, visit, session, link_id, &line_user.display_name).await
-}
-
-/// What the end of a suspension brings with it: the newest tokens replace those of before.
-async fn complete_resumed(conn: &mut Conn, now: Millis, yes: &Yes<'_>, link_id: &str) -> Result<()> {
-    let Yes { app, visit, session, pending, consent } = yes;
+    let link_id = tied.link_id();
     consent::record(conn, now, link_id, *consent).await?;
     for former in grant::list_of_link(conn, link_id).await? {
         queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id: former }).await?;
     }
     grant::give_to_link(conn, &pending.id, link_id).await?;
-    record(conn, yes, "link_resumed", link_id).await?;
-    tell::menus(conn, app, pending).await?;
+    record(conn, yes, tied).await?;
+    let linked = Linked {
+        link_id,
+        provider: &pending.provider,
+        line_user_id: &pending.line_user_id,
+        member_id: &session.member_id,
+        name: &session.name,
+        email: &session.email,
+        locale: visit.locale.tag(),
+        mail_locale: session.locale.as_deref().unwrap_or(visit.locale.tag()),
+    };
+    if let Tied::New(_) = tied {
+        tell::welcome(conn, app, &linked, None).await?;
+    }
+    tell::menus(conn, app, &pending.provider, &pending.line_user_id).await?;
     let line_user = line_user::find(conn, &pending.line_user_id).await?.ok_or(Error::NotFound)?;
-    tell::mail(conn, app, visit, session, link_id, &line_user.display_name).await
+    tell::mail(conn, app, &linked, &line_user.display_name).await
 }
 
-async fn record(conn: &mut Conn, yes: &Yes<'_>, action: &str, link_id: &str) -> Result<()> {
+async fn record(conn: &mut Conn, yes: &Yes<'_>, tied: &Tied) -> Result<()> {
     let entry = audit::Entry {
-        action,
+        action: tied.action(),
         member_id: Some(&yes.session.member_id),
-        subject: Some(link_id),
+        subject: Some(tied.link_id()),
         provider: Some(&yes.pending.provider),
         address: Some(&yes.visit.address),
         data: serde_json::json!({ "line_user": yes.pending.line_user_id, "consent": yes.consent.version }),

@@ -240,10 +240,15 @@ pub async fn end(conn: &mut Conn, id_hash: &str) -> Result<bool> {
 
 /// Whether a session is still there, by this id or one that another tab got it. The member is held.
 pub async fn is_live(conn: &mut Conn, session: &Session) -> Result<bool> {
+    is_lineage_live(conn, &session.member_id, &session.lineage_id).await
+}
+
+/// Whether the member has a session of this lineage still.
+pub async fn is_lineage_live(conn: &mut Conn, member_id: &str, lineage_id: &str) -> Result<bool> {
     let found: Option<String> =
         sqlx::query_scalar("SELECT id_hash FROM sessions WHERE member_id = $1 AND lineage_id = $2")
-            .bind(&session.member_id)
-            .bind(&session.lineage_id)
+            .bind(member_id)
+            .bind(lineage_id)
             .fetch_optional(conn)
             .await?;
     Ok(found.is_some())

@@ -46,6 +46,7 @@ struct Waiting {
     ended_at: Option<Millis>,
     suspended_at: Option<Millis>,
     disabled_at: Option<Millis>,
+    permission: Option<String>,
     friend: Option<String>,
     friend_changed_at: Option<Millis>,
     /// When the recipient last wrote in their own chat with this official account, by LINE's time.
@@ -108,6 +109,9 @@ fn judge(waiting: &Waiting, now: Millis) -> Verdict<'_> {
     if is_linked && waiting.disabled_at.is_some() {
         return Verdict::Cancel { reason: "member_disabled" };
     }
+    if is_linked && waiting.permission.as_deref() == Some("withdrawn") {
+        return Verdict::Cancel { reason: "consent_withdrawn" };
+    }
     let is_reachable = waiting.friend.as_deref() != Some("no") || (!is_linked && may_be_answered(waiting, now));
     if is_reachable { Verdict::Send { user_id } } else { Verdict::Cancel { reason: "not_reachable" } }
 }
@@ -153,7 +157,7 @@ async fn list_waiting(app: &App, conn: &mut Conn, channel: &str, now: Millis) ->
 
 const WAITING: Locking = with_lock!(
     "SELECT d.message_id, d.seq, d.content, d.attempts, d.link_id,
-       u.user_id, l.id AS found_id, l.ended_at, l.suspended_at, m.disabled_at, f.friend, f.changed_at AS friend_changed_at,
+       u.user_id, l.id AS found_id, l.ended_at, l.suspended_at, l.permission, m.disabled_at, f.friend, f.changed_at AS friend_changed_at,
        CASE WHEN d.link_id IS NULL AND f.friend = 'no' THEN
          (SELECT MAX(c.at) FROM chat_messages c WHERE c.channel = d.channel AND c.chat = u.user_id) END AS wrote_at
      FROM deliveries d
@@ -241,6 +245,8 @@ mod tests {
             (Waiting { ended_at: at, friend: no(), ..user() }, cancel("unlinked")),
             (Waiting { suspended_at: at, ..user() }, cancel("suspended")),
             (Waiting { disabled_at: at, ..user() }, cancel("member_disabled")),
+            (Waiting { permission: Some("withdrawn".into()), ..user() }, cancel("consent_withdrawn")),
+            (Waiting { permission: Some("unverifiable".into()), ..user() }, Verdict::Send { user_id: "U1" }),
             (Waiting { found_id: None, ..user() }, cancel("unlinked")),
             (Waiting { user_id: None, ..user() }, cancel("unlinked")),
             (Waiting::default(), cancel("unlinked")),

@@ -110,7 +110,8 @@ async fn list_strangers(conn: &mut Conn, now: Millis, first: &str, last: &str, m
            AND NOT EXISTS (SELECT 1 FROM answers w WHERE w.line_user_id = u.id AND w.state IN ('waiting', 'replying'))
            AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.line_user_id = u.id AND d.link_id IS NULL
              AND d.state IN ('waiting', 'sending'))
-           AND NOT EXISTS (SELECT 1 FROM account_links k WHERE k.line_user_id = u.id AND k.ended_at IS NULL)
+           AND NOT EXISTS (SELECT 1 FROM account_links k WHERE k.line_user_id = u.id AND k.ended_at IS NULL
+             AND k.expires_at > $1)
          ORDER BY u.id LIMIT $4",
     )
     .bind(now.minus(STRANGERS_KEPT))
@@ -138,6 +139,11 @@ const OPEN: [(&str, &str); 7] = [
         "a link that waits for a yes",
         "SELECT a.id FROM attempts a JOIN links l ON l.line_user_id = a.line_user_id
          WHERE l.member_id = $1 AND a.outcome = 'confirming' AND a.created_at <= $2 LIMIT 1",
+    ),
+    (
+        "a link begun in a chat",
+        "SELECT a.id FROM account_links a JOIN links l ON l.line_user_id = a.line_user_id
+         WHERE l.member_id = $1 AND a.member_id <> $1 AND a.ended_at IS NULL AND a.expires_at > $2 LIMIT 1",
     ),
     (
         "the clean-up at LINE",
@@ -210,6 +216,7 @@ async fn erase_line_user(conn: &mut Conn, app: &App, line_user_id: &str) -> Resu
         "UPDATE deliveries SET content = '[]' WHERE line_user_id = $1 AND link_id IS NULL",
         "DELETE FROM answers WHERE line_user_id = $1",
         "DELETE FROM user_menus WHERE line_user_id = $1",
+        "DELETE FROM account_links WHERE line_user_id = $1",
     ] {
         sqlx::query(statement).bind(line_user_id).execute(&mut *conn).await?;
     }
@@ -220,6 +227,7 @@ async fn erase_member(conn: &mut Conn, member_id: &str) -> Result<()> {
     for statement in [
         "UPDATE links SET line_name = '' WHERE member_id = $1",
         "DELETE FROM attempts WHERE member_id = $1",
+        "DELETE FROM account_links WHERE member_id = $1",
         "UPDATE requests SET body = '' WHERE body <> '' AND id IN (
              SELECT d.request_id FROM links l JOIN deliveries d ON d.link_id = l.id WHERE l.member_id = $1)
            AND NOT EXISTS (SELECT 1 FROM deliveries o 

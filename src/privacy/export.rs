@@ -101,6 +101,7 @@ async fn collect(conn: &mut Conn, member_id: &str) -> Result<Value> {
         "known_browsers": browsers(conn, member_id).await?,
         "line_links": links(conn, member_id).await?,
         "line_friends": friends(conn, member_id).await?,
+        "account_links": account_links(conn, member_id).await?,
         "consents": consents(conn, member_id).await?,
         "line_messages": messages(conn, member_id).await?,
         "line_chat": chat(conn, member_id).await?,
@@ -164,6 +165,7 @@ async fn links(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
         picture_url: Option<String>,
         language: Option<String>,
         source: String,
+        permission: String,
         created_at: Millis,
         suspended_at: Option<Millis>,
         ended_at: Option<Millis>,
@@ -173,7 +175,7 @@ async fn links(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
         "SELECT l.id, l.provider, u.user_id, COALESCE(l.line_name, u.display_name) AS line_name,
            CASE WHEN l.ended_at IS NULL THEN u.picture_url END AS picture_url,
            CASE WHEN l.ended_at IS NULL THEN u.language END AS language,
-           l.source, l.created_at, l.suspended_at, l.ended_at, l.end_reason
+           l.source, l.permission, l.created_at, l.suspended_at, l.ended_at, l.end_reason
          FROM links l JOIN line_users u ON u.id = l.line_user_id WHERE l.member_id = $1 ORDER BY l.created_at, l.id",
     )
     .bind(member_id)
@@ -182,7 +184,7 @@ async fn links(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
     let row = |row: Row| {
         json!({ "id": row.id, "provider": row.provider, "line_user_id": row.user_id, "line_name": row.line_name,
             "line_picture": row.picture_url, "line_language": row.language, "source": row.source,
-            "linked_at": time(row.created_at), "suspended_at": when(row.suspended_at),
+            "line_permission": row.permission, "linked_at": time(row.created_at), "suspended_at": when(row.suspended_at),
             "ended_at": when(row.ended_at), "ended_by": row.end_reason })
     };
     Ok(rows.into_iter().map(row).collect())
@@ -197,6 +199,23 @@ async fn friends(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
     .fetch_all(conn)
     .await?;
     let row = |(link, channel, friend, changed)| json!({ "link": link, "official_account": channel, "friend": friend, "changed_at": time(changed) });
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// Links begun in a chat, from the yes on.
+async fn account_links(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
+    type Row = (String, Option<String>, Option<Millis>, Option<Millis>, Option<String>);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT channel, consent_version, agreed_at, ended_at, outcome FROM account_links
+         WHERE member_id = $1 ORDER BY agreed_at, id",
+    )
+    .bind(member_id)
+    .fetch_all(conn)
+    .await?;
+    let row = |(channel, version, agreed, ended, outcome)| {
+        json!({ "official_account": channel, "consent_version": version, "agreed_at": when(agreed),
+            "ended_at": when(ended), "outcome": outcome })
+    };
     Ok(rows.into_iter().map(row).collect())
 }
 

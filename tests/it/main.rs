@@ -1,7 +1,9 @@
 //! The one test binary: a module per feature.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod account_link;
 mod answer;
+mod by_chat;
 mod chat;
 mod config;
 mod connections;
@@ -21,7 +23,9 @@ mod mail;
 mod member;
 mod message;
 mod password;
+mod permission;
 mod process;
+mod profile;
 mod rich_menu;
 mod secrets;
 mod self_service;
@@ -34,3 +38,4 @@ mod stub;
 mod support;
 mod unlinking;
 mod webhook;
+mod webhook_faults;

@@ -27,6 +27,7 @@ pub async fn tapped(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect>
         "status" => by_chat::status(conn, app, channel, &person, reply).await?,
         "unlink" if field("link").is_empty() => by_chat::ask_unlink(conn, app, channel, &person, reply).await?,
         "unlink" => by_chat::unlink(conn, app, channel, &person, field("link"), reply).await?,
+        "keep" => by_chat::keep(conn, app, channel, &person, reply).await?,
         // The company's own buttons and menu tabs: kept with the body.
         _ => {}
     }

@@ -1,0 +1,81 @@
+//! What is said in the chat about a link: a shipped template, in the person's language.
+
+use std::collections::BTreeMap;
+
+use super::Owner;
+use crate::{
+    app::App,
+    db::Conn,
+    error::{Error, Result},
+    member,
+    message::answer::{self, Reply},
+};
+
+/// Where somebody wrote, and how they can be answered for free.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chat<'a> {
+    pub channel: &'a str,
+    pub line_user_id: &'a str,
+    pub reply: Option<&'a Reply>,
+}
+
+/// Answers with a template; false where this person was answered too often lately.
+pub(super) async fn say(
+    conn: &mut Conn,
+    app: &App,
+    chat: &Chat<'_>,
+    cause: &str,
+    template: &str,
+    more: &[(&str, &str)],
+) -> Result<bool> {
+    let content = content(conn, app, chat.line_user_id, template, more).await?;
+    answer(conn, app, chat, cause, &content).await
+}
+
+/// [`say`] with message objects that are rendered already.
+pub(super) async fn answer(conn: &mut Conn, app: &App, chat: &Chat<'_>, cause: &str, content: &str) -> Result<bool> {
+    let new = answer::New { channel: chat.channel, line_user_id: chat.line_user_id, cause, reply: chat.reply };
+    Ok(answer::queue(conn, app, new, Some(content)).await?.is_some())
+}
+
+/// [`say`] with a template that names the member account. The chat is the LINE user's alone, and the address is masked.
+pub(super) async fn about_owner(
+    conn: &mut Conn,
+    app: &App,
+    chat: &Chat<'_>,
+    cause: &str,
+    template: &str,
+    owner: &Owner,
+) -> Result<()> {
+    let member = member::find(conn, &owner.member_id).await?.ok_or(Error::NotFound)?;
+    let email = short(&member::masked_email(&member.email));
+    let more = [("email", email.as_str()), ("link_id", &owner.link_id)];
+    say(conn, app, chat, cause, template, &more).await.map(|_| ())
+}
+
+/// The message objects of a template for a person, as JSON text.
+pub(super) async fn content(
+    conn: &mut Conn,
+    app: &App,
+    line_user_id: &str,
+    template: &str,
+    more: &[(&str, &str)],
+) -> Result<String> {
+    let locale = answer::language(conn, app, line_user_id).await?;
+    let (account_url, password_url) = (app.config.url("/account"), app.config.url("/password/change"));
+    let mut data = BTreeMap::from([
+        ("company", app.config.company.as_str()),
+        ("account_url", account_url.as_str()),
+        ("password_url", password_url.as_str()),
+    ]);
+    data.extend(more.iter().copied());
+    answer::rendered(template, &locale, &data)
+}
+
+/// LINE bounds the texts of its buttons.
+fn short(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
