@@ -230,7 +230,7 @@ async fn erase_member(conn: &mut Conn, member_id: &str) -> Result<()> {
         "DELETE FROM account_links WHERE member_id = $1",
         "UPDATE requests SET body = '' WHERE body <> '' AND id IN (
              SELECT d.request_id FROM links l JOIN deliveries d ON d.link_id = l.id WHERE l.member_id = $1)
-           AND NOT EXISTS (SELECT 1 FROM deliveries o 
+           AND NOT EXISTS (SELECT 1 FROM deliveries o
              WHERE o.request_id = requests.id AND (o.member_id IS NULL OR o.member_id <> $1))",
         "UPDATE deliveries SET content = '[]' WHERE link_id IN (SELECT id FROM links WHERE member_id = $1)",
         "UPDATE mails SET recipient = '', recipient_key = '', mail = '{}' WHERE member_id = $1",

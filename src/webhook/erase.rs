@@ -54,7 +54,10 @@ pub async fn list_bodies(conn: &mut Conn, user_id: &str) -> Result<Vec<String>> 
          UNION SELECT c.body_id FROM event_copies c JOIN events e ON e.id = c.event_id AND e.channel = c.channel
            WHERE e.chat = $1
          UNION SELECT e.body_id FROM events e JOIN chat_messages m ON m.event_id = e.id AND m.channel = e.channel
-           JOIN line_users u ON u.id = m.line_user_id WHERE u.user_id = $1",
+           JOIN line_users u ON u.id = m.line_user_id WHERE u.user_id = $1
+         UNION SELECT e.body_id FROM events e JOIN chat_messages m ON m.chat = e.chat AND m.channel = e.channel
+           JOIN line_users u ON u.id = m.line_user_id
+           WHERE u.user_id = $1 AND m.edited_at IS NOT NULL AND e.kind = 'messageEdited'",
     )
     .bind(user_id)
     .fetch_all(conn)

@@ -56,7 +56,7 @@ pub fn find<'c>(config: &'c Config, channel: &str, text: &str) -> Word<'c> {
     let built_in = || {
         [(LINK.as_slice(), Word::Link), (UNLINK.as_slice(), Word::Unlink), (STATUS.as_slice(), Word::Status)]
             .into_iter()
-            .find_map(|(words, word)| words.iter().any(|word| is_text(word)).then_some(word))
+            .find_map(|(words, word)| words.iter().any(is_text).then_some(word))
     };
     exact().map(Word::Keyword).or_else(built_in).or_else(|| within().map(Word::Keyword)).unwrap_or(Word::Unknown)
 }

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use axum::http::Method;
 use musubi::{
     chat::{self, Said},
     db::Millis,
+    webhook::erase,
 };
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
 use crate::{
     stub::{Answer, Stage, stages},
-    support::{PASSWORD, TestApp, both_engines},
+    support::{BOT_CHANNEL, PASSWORD, TestApp, both_engines},
 };
 
 const IMAGE: &str = "iVBORw0KGgo=";
@@ -127,6 +129,41 @@ both_engines! {
             assert!(!row.contains(secret), "{row}");
         }
         assert!(!bodies(app).await.contains(secret));
+    }
+
+    /// In a group: nothing is answered, edits are kept, and an end reaches the bodies of the edits too.
+    async fn a_group_message_is_edited_and_taken_back(app) {
+        let user = app.line_user("はなこ").await;
+        let group = format!("C{}", "0123456789abcdef".repeat(2));
+        let source = json!({ "type": "group", "groupId": group, "userId": user });
+        let message = |id: &str, text: &str| json!({ "id": id, "type": "text", "text": text });
+        for (kind, fields) in [
+            ("message", json!({ "message": message("91", "一番") })),
+            ("messageEdited", json!({ "message": message("91", "二番") })),
+            ("message", json!({ "message": message("92", "三番") })),
+            ("messageEdited", json!({ "message": message("92", "四番") })),
+            ("unsend", json!({ "unsend": { "messageId": "91" } })),
+            ("messageEdited", json!({ "message": message("91", "五番") })),
+        ] {
+            let mut event = fields;
+            (event["type"], event["source"]) = (kind.into(), source.clone());
+            app.sim(Method::POST, &format!("/_sim/bots/{BOT_CHANNEL}/events"), event).await;
+            app.clock.advance(Duration::from_secs(1));
+            app.drain().await;
+        }
+        assert_eq!(kept(app).await, ["text|", "text|四番"]);
+        let stored = bodies(app).await;
+        for (text, is_there) in [("一番", false), ("二番", false), ("三番", true), ("四番", true), ("五番", false)] {
+            assert_eq!(stored.contains(text), is_there, "{text}: {stored}");
+        }
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM answers").await, 0);
+        // Nothing of it is left where the person is forgotten.
+        let mut tx = app.app.db.begin().await.unwrap();
+        let bodies_of = erase::list_bodies(&mut tx, &user).await.unwrap();
+        erase::person(&mut tx, &app.app.db, &user, &bodies_of).await.unwrap();
+        tx.commit().await.unwrap();
+        let stored = bodies(app).await;
+        assert!(!stored.contains("三番") && !stored.contains("四番"), "{stored}");
     }
 
     async fn who_writes_is_told_what_can_be_written_now_and_then(app) {
