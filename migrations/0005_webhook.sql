@@ -173,3 +173,4 @@ ALTER TABLE deliveries_new RENAME TO deliveries;
 CREATE INDEX deliveries_waiting ON deliveries (channel, due_at) WHERE state = 'waiting';
 CREATE INDEX deliveries_by_request ON deliveries (request_id);
 CREATE INDEX deliveries_by_link ON deliveries (link_id, state);
+CREATE INDEX deliveries_of_answers ON deliveries (line_user_id) WHERE link_id IS NULL;

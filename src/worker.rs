@@ -202,8 +202,8 @@ async fn prune_hourly(app: App, holder: String, stop: CancellationToken) {
     }
 }
 
-/// One step, on one node at a time; gives the number of rows.
-async fn prune(app: &App, holder: &str) -> Result<u64> {
+/// Deletes a step of what is past its time, on one node at a time; gives the number of rows.
+pub async fn prune(app: &App, holder: &str) -> Result<u64> {
     if !queue::lease(app, "prune", holder, PRUNE_EVERY).await? {
         return Ok(0);
     }
@@ -214,6 +214,7 @@ async fn prune(app: &App, holder: &str) -> Result<u64> {
     deleted += link::attempt::prune(&mut conn, now).await?;
     deleted += link::account_link::prune(&mut conn, now).await?;
     deleted += mail::prune(&mut conn, now).await?;
+    deleted += message::answer::prune(&mut conn, now).await?;
     deleted += queue::prune(&mut conn, now).await?;
     let kept = &app.config.retention;
     deleted += webhook::inbox::prune(&mut conn, now, days(kept.events_days), days(kept.webhook_bodies_days)).await?;

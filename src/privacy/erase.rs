@@ -32,6 +32,10 @@ pub async fn run(app: &App, member_id: &str) -> Result<Outcome> {
     for line_user_id in &line_users {
         // Held from here on: nobody begins to link it while it is looked at.
         line_user::lock(&mut tx, line_user_id).await?;
+        // Before it is asked what is on its way: a sender takes an answer before this, or not at all.
+        if is_free(&mut tx, line_user_id).await? {
+            cancel_answers(&mut tx, now, line_user_id).await?;
+        }
     }
     if let Some(what) = find_open(&mut tx, now, member_id).await? {
         return Ok(Outcome::Retry { why: format!("still needed: {what}"), after: Some(PAUSE) });
@@ -50,6 +54,18 @@ pub async fn run(app: &App, member_id: &str) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+async fn cancel_answers(conn: &mut Conn, now: Millis, line_user_id: &str) -> Result<()> {
+    sqlx::query(
+        "UPDATE deliveries SET state = 'cancelled', reason = 'erased', updated_at = $1
+         WHERE line_user_id = $2 AND link_id IS NULL AND state = 'waiting'",
+    )
+    .bind(now)
+    .bind(line_user_id)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Whether there is anything to erase; a second run of the job finds nothing.
 async fn is_deleted(conn: &mut Conn, member_id: &str) -> Result<bool> {
     let found: Option<String> = sqlx::query_scalar(
@@ -62,16 +78,22 @@ async fn is_deleted(conn: &mut Conn, member_id: &str) -> Result<bool> {
     Ok(found.is_some())
 }
 
-/// Erases people who proved a LINE account here and linked nothing, a day later, some at a time; gives their number.
+/// Erases people who proved a LINE account here, or met an official account, and linked nothing, a day later, some at a
+/// time; gives their number. Friends of an official account stay, and whoever wrote, as long as that is kept.
 pub async fn prune(app: &App) -> Result<u64> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
     let ids: Vec<String> = sqlx::query_scalar(
         "SELECT u.id FROM line_users u
-         WHERE u.profile_at < $1 AND u.user_id NOT LIKE 'erased:%'
+         WHERE u.profile_at < $1 AND u.created_at < $1 AND u.user_id NOT LIKE 'erased:%'
            AND NOT EXISTS (SELECT 1 FROM links l WHERE l.line_user_id = u.id)
            AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.line_user_id = u.id AND g.ended_at IS NULL)
            AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.line_user_id = u.id AND a.outcome = 'confirming')
+           AND NOT EXISTS (SELECT 1 FROM friends f WHERE f.line_user_id = u.id AND f.friend = 'yes')
+           AND NOT EXISTS (SELECT 1 FROM chat_messages c WHERE c.line_user_id = u.id)
+           AND NOT EXISTS (SELECT 1 FROM answers w WHERE w.line_user_id = u.id AND w.state IN ('waiting', 'replying'))
+           AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.line_user_id = u.id AND d.link_id IS NULL
+             AND d.state IN ('waiting', 'sending'))
            AND NOT EXISTS (SELECT 1 FROM account_links b WHERE b.line_user_id = u.id AND b.ended_at IS NULL
              AND b.expires_at > $1)
          ORDER BY u.id LIMIT 100",
@@ -97,7 +119,7 @@ async fn list_line_users(conn: &mut Conn, member_id: &str) -> Result<Vec<String>
 
 /// What must be over first, each with the statement that finds it open. Those who wait for a yes come before the links
 /// are looked at: a yes at this moment is seen as the one or the other. A step left to the person counts as over.
-const OPEN: [(&str, &str); 7] = [
+const OPEN: [(&str, &str); 8] = [
     (
         "a link that waits for a yes",
         "SELECT a.id FROM attempts a JOIN links l ON l.line_user_id = a.line_user_id
@@ -132,6 +154,11 @@ const OPEN: [(&str, &str); 7] = [
         "SELECT d.message_id FROM links l JOIN deliveries d ON d.link_id = l.id
          WHERE l.member_id = $1 AND d.state IN ('waiting', 'sending') AND d.created_at <= $2 LIMIT 1",
     ),
+    (
+        "an answer on its way",
+        "SELECT d.message_id FROM deliveries d WHERE d.link_id IS NULL AND d.state = 'sending' AND d.created_at <= $2
+           AND d.line_user_id IN (SELECT line_user_id FROM links WHERE member_id = $1) LIMIT 1",
+    ),
     ("a mail", "SELECT id FROM mails WHERE member_id = $1 AND state = 'waiting' AND drop_at > $2 LIMIT 1"),
 ];
 
@@ -162,6 +189,13 @@ async fn erase_line_user(conn: &mut Conn, line_user_id: &str) -> Result<()> {
         "UPDATE line_users SET user_id = 'erased:' || id, display_name = '', picture_url = NULL, language = NULL
          WHERE id = $1",
         "DELETE FROM friends WHERE line_user_id = $1",
+        "DELETE FROM media WHERE (channel, message_id) IN
+           (SELECT channel, id FROM chat_messages WHERE line_user_id = $1)",
+        "DELETE FROM chat_messages WHERE line_user_id = $1",
+        "UPDATE requests SET body = '' WHERE body <> '' AND id IN (
+           SELECT request_id FROM deliveries WHERE line_user_id = $1 AND link_id IS NULL)",
+        "UPDATE deliveries SET content = '[]' WHERE line_user_id = $1 AND link_id IS NULL",
+        "DELETE FROM answers WHERE line_user_id = $1",
         "DELETE FROM user_menus WHERE line_user_id = $1",
         "DELETE FROM account_links WHERE line_user_id = $1",
     ] {
@@ -177,7 +211,8 @@ async fn erase_member(conn: &mut Conn, member_id: &str) -> Result<()> {
         "DELETE FROM account_links WHERE member_id = $1",
         "UPDATE requests SET body = '' WHERE body <> '' AND id IN (
              SELECT d.request_id FROM links l JOIN deliveries d ON d.link_id = l.id WHERE l.member_id = $1)
-           AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.request_id = requests.id AND o.member_id <> $1)",
+           AND NOT EXISTS (SELECT 1 FROM deliveries o 
+             WHERE o.request_id = requests.id AND (o.member_id IS NULL OR o.member_id <> $1))",
         "UPDATE deliveries SET content = '[]' WHERE link_id IN (SELECT id FROM links WHERE member_id = $1)",
         "UPDATE mails SET recipient = '', recipient_key = '', mail = '{}' WHERE member_id = $1",
     ] {

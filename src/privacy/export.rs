@@ -104,6 +104,8 @@ async fn collect(conn: &mut Conn, member_id: &str) -> Result<Value> {
         "account_links": account_links(conn, member_id).await?,
         "consents": consents(conn, member_id).await?,
         "line_messages": messages(conn, member_id).await?,
+        "line_chat": chat(conn, member_id).await?,
+        "line_answers": answers(conn, member_id).await?,
         "mails": mails(conn, member_id).await?,
         "events": events(conn, member_id).await?,
     }))
@@ -254,6 +256,55 @@ async fn messages(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
         json!({ "official_account": row.channel, "cause": row.cause, "content": parsed(&row.content),
             "state": row.state, "reason": row.reason, "created_at": time(row.created_at),
             "updated_at": time(row.updated_at) })
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// What they wrote to the official accounts. Of a suspended link nobody knows whose LINE account it is.
+async fn chat(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        link: String,
+        channel: String,
+        kind: String,
+        text: String,
+        at: Millis,
+        edited_at: Option<Millis>,
+        unsent_at: Option<Millis>,
+        media: Option<String>,
+    }
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT l.id AS link, c.channel, c.kind, c.text, c.at, c.edited_at, c.unsent_at, f.state AS media
+         FROM chat_messages c JOIN links l ON l.line_user_id = c.line_user_id
+         LEFT JOIN media f ON f.channel = c.channel AND f.message_id = c.id
+         WHERE l.member_id = $1 AND l.ended_at IS NULL AND l.suspended_at IS NULL ORDER BY c.at, c.id",
+    )
+    .bind(member_id)
+    .fetch_all(conn)
+    .await?;
+    let row = |row: Row| {
+        json!({ "link": row.link, "official_account": row.channel, "kind": row.kind, "text": row.text,
+            "written_at": time(row.at), "edited_at": when(row.edited_at), "unsent_at": when(row.unsent_at),
+            "media": row.media })
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// What the official accounts answered to that.
+async fn answers(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
+    type Row = (String, String, String, Option<String>, String, Millis, Millis);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT l.id, a.channel, a.cause, a.content, a.state, a.created_at, a.updated_at
+         FROM answers a JOIN links l ON l.line_user_id = a.line_user_id
+         WHERE l.member_id = $1 AND l.ended_at IS NULL AND l.suspended_at IS NULL ORDER BY a.created_at, a.id",
+    )
+    .bind(member_id)
+    .fetch_all(conn)
+    .await?;
+    let row = |(link, channel, cause, content, state, created, updated): Row| {
+        json!({ "link": link, "official_account": channel, "cause": cause,
+            "content": content.as_deref().map(parsed), "state": state, "created_at": time(created),
+            "updated_at": time(updated) })
     };
     Ok(rows.into_iter().map(row).collect())
 }

@@ -4,6 +4,7 @@
 //! wrote is text and never markup. The pages work without scripts, by reloading.
 
 mod draw;
+mod trace;
 
 use askama::Template;
 use axum::{
@@ -18,7 +19,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::form_urlencoded;
 
-use self::draw::{Drawing, Menu, Tap};
+use self::draw::{Button, Drawing, Menu, Message};
 use super::{
     Simulator, content,
     control::{bots, whose},
@@ -35,7 +36,7 @@ pub(super) fn routes() -> Router<Simulator> {
         .route("/_sim/phone/{user_id}/chat", get(fragment))
         .route("/_sim/phone/{user_id}/{deed}", post(act))
         .route("/_sim/picture/{message_id}", get(own_picture))
-        .route("/_sim/trace", get(trace))
+        .route("/_sim/trace", get(trace::trace))
         .route("/_sim/rich-menu/{menu}", get(picture))
         .route("/_sim/static/simulator.css", get(css))
         .route("/_sim/static/phone.js", get(script))
@@ -148,7 +149,10 @@ async fn add_person(State(sim): State<Simulator>, axum::Form(new): axum::Form<Ne
 #[derive(Template)]
 #[template(path = "simulator/chat.html")]
 struct Chat {
-    messages: Vec<Drawing>,
+    messages: Vec<Message>,
+    /// Of the last message, if it has any.
+    quick: Vec<Button>,
+    loading: bool,
     menu: Option<Menu>,
     friend: bool,
     blocked: bool,
@@ -162,7 +166,22 @@ struct PhonePage {
     bot: String,
     channel: String,
     chat: Chat,
+    stickers: &'static [Sticker],
 }
+
+/// A sticker that can be sent, and what is drawn for it.
+struct Sticker {
+    package: &'static str,
+    id: &'static str,
+    glyph: &'static str,
+}
+
+const STICKERS: [Sticker; 4] = [
+    Sticker { package: "446", id: "1988", glyph: "👋" },
+    Sticker { package: "446", id: "1989", glyph: "👍" },
+    Sticker { package: "789", id: "10855", glyph: "🎉" },
+    Sticker { package: "789", id: "10877", glyph: "🙏" },
+];
 
 #[derive(Default, Deserialize)]
 struct Which {
@@ -178,15 +197,19 @@ fn open(sim: &Simulator, user_id: &str, which: &Which) -> Option<PhonePage> {
         name: state.people.get(&person)?.display_name.clone(),
         bot: bot.name.clone(),
         channel: bot.channel_id.clone(),
-        chat: chat(&state, &bot.channel_id, &person),
+        chat: chat(&state, &bot.channel_id, &person, sim.now()),
+        stickers: &STICKERS,
     })
 }
 
-fn chat(state: &Memory, bot: &str, person: &str) -> Chat {
-    let messages = state.accounts.get(bot).and_then(|account| account.chats.get(person));
+fn chat(state: &Memory, bot: &str, person: &str, now: i64) -> Chat {
+    let account = state.accounts.get(bot);
+    let messages = account.and_then(|account| account.chats.get(person)).map_or(&[][..], Vec::as_slice);
     let tie = state.tie(bot, person);
     Chat {
-        messages: messages.into_iter().flatten().map(draw::message).collect(),
+        messages: messages.iter().map(draw::message).collect(),
+        quick: messages.last().map(draw::quick_replies).unwrap_or_default(),
+        loading: account.and_then(|account| account.loading.get(person)).is_some_and(|until| now < *until),
         menu: rich_menu::shown(state, bot, person).and_then(draw::menu),
         friend: tie == Some(Tie::Friend),
         blocked: tie == Some(Tie::Blocked),
@@ -224,45 +247,4 @@ async fn act(State(sim): State<Simulator>, Path((user_id, deed)): Path<(String, 
 struct RefusedPage {
     url: String,
     text: &'static str,
-}
-
-struct Row {
-    /// Seconds of the day, UTC, as 12:34:56.789.
-    at: String,
-    method: String,
-    path: String,
-    status: u16,
-    handled: bool,
-    user_id: String,
-    detail: String,
-}
-
-#[derive(Template)]
-#[template(path = "simulator/trace.html")]
-struct TracePage {
-    rows: Vec<Row>,
-}
-
-/// The newest calls first.
-async fn trace(State(sim): State<Simulator>) -> Response {
-    let state = sim.state();
-    let rows = state.ledger.calls.iter().rev().take(500).map(|call| {
-        let parts: Vec<&Value> = call.query.iter().chain(&call.body).collect();
-        Row {
-            at: clock_text(call.at),
-            method: call.method.clone(),
-            path: call.path.clone(),
-            status: call.status,
-            handled: call.handled,
-            user_id: call.user_id.clone().unwrap_or_default(),
-            detail: parts.iter().map(|part| format!("{part:#}")).collect::<Vec<_>>().join("\n"),
-        }
-    });
-    page(&TracePage { rows: rows.collect() })
-}
-
-fn clock_text(at: i64) -> String {
-    let (seconds, millis) = (at.div_euclid(1000).rem_euclid(86_400), at.rem_euclid(1000));
-    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-    format!("{hours:02}:{minutes:02}:{:02}.{millis:03}", seconds % 60)
 }

@@ -292,7 +292,7 @@ both_engines! {
             "type": "accountLink", "link": { "result": "ok", "nonce": parameter(&url, "nonce") },
             "source": { "type": "user", "userId": user },
         })).await;
-        musubi::webhook::inbox::run(&app.app, "main", "test").await.unwrap();
+        musubi::webhook::inbox::run(&app.app, "main", "drain").await.unwrap();
         app.drain().await;
         assert_eq!(links(app).await, 0);
         is_refused_as(app, "expired").await;

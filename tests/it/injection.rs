@@ -268,7 +268,7 @@ both_engines! {
                         assert_guarded(&answer.headers, &what);
                         is_clean(&answer);
                         pages += 1;
-                    } else if route.who != Who::Anyone {
+                    } else if !matches!(route.who, Who::Anyone | Who::Line) {
                         assert!(answer.status.is_redirection(), "{what} is neither page nor redirect: {}", answer.body);
                         assert_guarded(&answer.headers, &what);
                     }

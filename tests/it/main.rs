@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod account_link;
+mod answer;
 mod by_chat;
 mod config;
 mod connections;
@@ -35,3 +36,4 @@ mod story;
 mod stub;
 mod support;
 mod unlinking;
+mod webhook;

@@ -5,10 +5,8 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
-use aws_lc_rs::hmac;
 use axum::{
     Router,
     body::Body,
@@ -17,7 +15,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
 use musubi::simulator::{Bot, Host, Options, Provider, Simulator, World};
 use serde_json::{Value, json};
 
@@ -326,4 +323,461 @@ async fn a_reply_token_is_good_once_and_for_a_minute() {
     line.pass(1);
     assert_eq!(line.push(&stranger, "").await.status, StatusCode::OK);
     assert_eq!(delivered().await, 5);
+}
+
+#[tokio::test]
+async fn what_gets_no_2xx_is_redelivered() {
+    let line = Line::open(None);
+    let receiver = Receiver::of(&line).await;
+    let user = line.user("Taro", None).await;
+    let again = async || line.order("/_sim/webhooks/redeliver", json!({})).await["webhooks"].clone();
+
+    receiver.answer(&[Ending::Status(500)]);
+    let lost = line.does(&user, "message", json!({ "text": "lost" })).await;
+    assert_eq!(lost["webhook"]["status"], 500);
+    assert_eq!(again().await, json!([]), "redelivery is off");
+
+    line.order(&format!("/_sim/bots/{BOT}/webhook"), json!({ "redelivery": true })).await;
+    receiver.answer(&[Ending::Status(302), Ending::Status(404), Ending::Status(204)]);
+    let said = line.does(&user, "message", json!({ "text": "kept" })).await;
+    assert_eq!(said["webhook"]["status"], 302, "no redirect is followed");
+    let first = receiver.event();
+    line.pass(30 * 1000);
+    assert_eq!(again().await[0]["status"], 404);
+    line.pass(59 * 1000);
+    let sent = again().await;
+    assert_eq!((sent[0]["status"].clone(), sent[0]["is_redelivery"].clone()), (json!(204), json!(true)));
+    let mut second = receiver.event();
+    assert_eq!(second["deliveryContext"], json!({ "isRedelivery": true }));
+    second["deliveryContext"] = json!({ "isRedelivery": false });
+    assert_eq!(first, second, "the same but for the flag");
+    assert_eq!(again().await, json!([]), "a 2xx ends it");
+    line.pass(59 * 1000);
+    assert_eq!(line.reply(&said["reply_token"], "ok").await.status, StatusCode::OK, "another minute");
+
+    receiver.answer(&[Ending::Status(500)]);
+    let old = line.does(&user, "message", json!({ "text": "old" })).await;
+    line.pass(20 * 60 * 1000);
+    assert_eq!(again().await[0]["status"], 200);
+    assert_eq!(line.reply(&old["reply_token"], "no").await.status, StatusCode::BAD_REQUEST, "twenty minutes at most");
+}
+
+#[tokio::test]
+async fn a_webhook_has_two_seconds() {
+    let line = Line::open(None);
+    let receiver = Receiver::of(&line).await;
+    let user = line.user("Taro", None).await;
+    receiver.answer(&[Ending::Never]);
+    let sent = line.does(&user, "message", json!({ "text": "hello" })).await["webhook"].clone();
+    assert_eq!((sent["error"].clone(), sent.get("status")), (json!("request_timeout"), None));
+    assert!((2000..3000).contains(&sent["took_ms"].as_u64().unwrap()), "{sent}");
+
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", nobody.local_addr().unwrap());
+    drop(nobody);
+    line.order(&format!("/_sim/bots/{BOT}/webhook"), json!({ "endpoint": url })).await;
+    let sent = line.does(&user, "message", json!({ "text": "hello" })).await;
+    assert_eq!(sent["webhook"]["error"], "could_not_connect");
+    let token = line.bot_token().await;
+    let tested = line.post("/v2/bot/channel/webhook/test", &token, json!({})).await.json();
+    assert_eq!((&tested["reason"], &tested["statusCode"]), (&json!("COULD_NOT_CONNECT"), &json!(0)));
+    line.order(&format!("/_sim/bots/{BOT}/webhook"), json!({ "active": false })).await;
+    assert_eq!(line.does(&user, "message", json!({ "text": "hello" })).await["webhook"], Value::Null);
+}
+
+#[tokio::test]
+async fn the_endpoint_is_set_by_api() {
+    let line = Line::open(None);
+    let token = line.bot_token().await;
+    let path = "/v2/bot/channel/webhook/endpoint";
+    let none = line.get(path, &token).await;
+    assert_eq!(none.status, StatusCode::NOT_FOUND);
+    assert_eq!(none.json(), json!({ "message": "Webhook endpoint not found" }));
+    let tested = line.post("/v2/bot/channel/webhook/test", &token, json!({})).await;
+    assert_eq!(tested.json(), json!({ "message": "Webhook endpoint not found" }));
+    let bearer = format!("Bearer {token}");
+    let put = async |endpoint: &str| {
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        line.call(Method::PUT, path, &headers, json!({ "endpoint": endpoint }).to_string()).await
+    };
+    let long = format!("https://app.test/{}", "a".repeat(500));
+    for endpoint in ["", "app.test", "http://app.test/webhook", "ftp://app.test/", &long] {
+        let refused = put(endpoint).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{endpoint}");
+        assert_eq!(refused.json(), json!({ "message": "Invalid webhook endpoint URL" }));
+    }
+    assert_eq!(put("https://app.test/webhook").await.json(), json!({}));
+    let set = line.get(path, &token).await.json();
+    assert_eq!(set, json!({ "endpoint": "https://app.test/webhook", "active": false }));
+    for _ in 0..60 {
+        let refused = line.post("/v2/bot/channel/webhook/test", &token, json!({ "endpoint": "x" })).await;
+        assert!(refused.status == StatusCode::BAD_REQUEST || refused.status == StatusCode::TOO_MANY_REQUESTS);
+    }
+    let limited = line.post("/v2/bot/channel/webhook/test", &token, json!({})).await;
+    assert_eq!(limited.status, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn held_events_are_released_as_ordered() {
+    let line = Line::open(None);
+    let receiver = Receiver::of(&line).await;
+    let (one, two) = (line.user("One", None).await, line.user("Two", None).await);
+    line.order("/_sim/webhooks/hold", json!({ "channel": BOT })).await;
+    let mut ids = Vec::new();
+    for (user, text) in [(&one, "a"), (&two, "b"), (&one, "c")] {
+        let said = line.does(user, "message", json!({ "text": text })).await;
+        assert_eq!(said["webhook"], json!({ "held": true, "index": ids.len() }));
+        assert_eq!(line.reply(&said["reply_token"], "too early").await.status, StatusCode::BAD_REQUEST);
+        ids.push(said["event_id"].clone());
+    }
+    assert!(ids.iter().map(|id| id.as_str().unwrap()).is_sorted());
+    assert_eq!(receiver.count(), 0);
+    let wrong = line.post("/_sim/webhooks/release", "", json!({ "order": [3] })).await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    let order = json!({ "channel": BOT, "order": [2, 0, 1], "repeat": 2 });
+    let released = line.order("/_sim/webhooks/release", order).await["webhooks"].clone();
+    assert!(released.as_array().unwrap().iter().all(|sent| sent["status"] == 200), "{released}");
+    let got = receiver.got.lock().unwrap().clone();
+    let texts: Vec<Value> = got
+        .iter()
+        .map(|(_, body)| serde_json::from_str::<Value>(body).unwrap()["events"][0]["message"]["text"].clone())
+        .collect();
+    assert_eq!(texts, ["c", "a", "b", "c", "a", "b"]);
+    assert_eq!(got[0].1, got[3].1, "a duplicate is no redelivery");
+
+    line.order("/_sim/webhooks/hold", json!({})).await;
+    line.does(&one, "message", json!({ "text": "a" })).await;
+    line.does(&two, "message", json!({ "text": "b" })).await;
+    line.order("/_sim/webhooks/release", json!({ "together": true })).await;
+    let body = receiver.last();
+    let users: Vec<&Value> =
+        body["events"].as_array().unwrap().iter().map(|event| &event["source"]["userId"]).collect();
+    assert_eq!(users, [&json!(one), &json!(two)]);
+    assert_eq!(receiver.count(), 7);
+}
+
+#[tokio::test]
+async fn any_event_and_any_body_can_be_sent() {
+    let line = Line::open(None);
+    let receiver = Receiver::of(&line).await;
+    let user = line.user("Taro", None).await;
+    let events = format!("/_sim/bots/{BOT}/events");
+    line.order(&events, json!({ "type": "botSuspended" })).await;
+    assert_eq!(plain(receiver.event()), json!({ "type": "botSuspended" }));
+    let source = json!({ "type": "user", "userId": user });
+    let order = json!({ "type": "hologram", "source": source, "timestamp": 5, "mode": null, "deliveryContext": null });
+    line.order(&events, order).await;
+    let mut event = receiver.event();
+    event.as_object_mut().unwrap().remove("webhookEventId").unwrap();
+    assert_eq!(event, json!({ "type": "hologram", "source": source, "timestamp": 5 }));
+    let order = json!({ "type": "postback", "source": source, "postback": { "data": "x" } });
+    let sent = line.order(&events, order).await;
+    assert_eq!(line.reply(&sent["reply_token"], "ok").await.status, StatusCode::OK);
+
+    let body = "{ no json";
+    line.order("/_sim/webhooks", json!({ "channel": BOT, "body": body })).await;
+    let (headers, got) = receiver.got.lock().unwrap().last().unwrap().clone();
+    assert_eq!(got, body);
+    let right = headers["x-line-signature"].clone();
+    let order =
+        json!({ "body": body, "signature": "wrong", "headers": { "x-more": ["1", "2"], "content-type": null } });
+    line.order("/_sim/webhooks", order).await;
+    let (headers, _) = receiver.got.lock().unwrap().last().unwrap().clone();
+    assert_eq!(headers["x-line-signature"], "wrong");
+    assert_eq!(headers.get_all("x-more").iter().count(), 2);
+    assert!(headers.get("content-type").is_none());
+    line.order("/_sim/webhooks", json!({ "body": body, "signature": null })).await;
+    assert!(receiver.got.lock().unwrap().last().unwrap().0.get("x-line-signature").is_none());
+    let twice = [right.to_str().unwrap(); 2];
+    line.order("/_sim/webhooks", json!({ "body": body, "signature": twice })).await;
+    let (headers, _) = receiver.got.lock().unwrap().last().unwrap().clone();
+    assert_eq!(headers.get_all("x-line-signature").iter().collect::<Vec<_>>(), [&right, &right]);
+}
+
+#[tokio::test]
+async fn the_dialog_links_only_the_right_person() {
+    let line = Line::open(None);
+    let receiver = Receiver::of(&line).await;
+    let (user, other) = (line.user("Taro", None).await, line.user("<b>Jiro", None).await);
+    let bearer = line.bot_token().await;
+    let token = async || {
+        let path = format!("/v2/bot/user/{user}/linkToken");
+        let headers = [("authorization", format!("Bearer {bearer}"))];
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let issued = line.call(Method::POST, &path, &headers, Body::empty()).await;
+        assert_eq!(issued.status, StatusCode::OK, "{}", issued.text());
+        issued.json()["linkToken"].as_str().unwrap().to_owned()
+    };
+    let open = async |token: &str, nonce: &str| {
+        let path = format!("/dialog/bot/accountLink?linkToken={token}&nonce={nonce}");
+        line.call(Method::GET, &path, &[], Body::empty()).await
+    };
+    let nonce = "bm9uY2UtYm05dVky";
+
+    let good = token().await;
+    line.queue(json!({ "user_id": user, "outcome": "consent" })).await;
+    let linked = open(&good, nonce).await;
+    assert_eq!(linked.status, StatusCode::OK);
+    assert!(linked.text().contains("<h1>Linked</h1>"));
+    let event = receiver.event();
+    assert_eq!(
+        plain(event.clone()),
+        json!({ "type": "accountLink", "source": { "type": "user", "userId": user }, "replyToken": "…",
+            "link": { "result": "ok", "nonce": nonce } })
+    );
+    assert_eq!(line.reply(&event["replyToken"], "linked").await.status, StatusCode::OK);
+    assert_eq!(open(&good, nonce).await.status, StatusCode::BAD_REQUEST, "a token is good once");
+
+    let good = token().await;
+    let page = open(&good, nonce).await.text();
+    assert!(page.contains("Who are you?") && !page.contains("<b>Jiro"), "{page}");
+    let person = page.split("name=\"person\" value=\"").nth(2).unwrap().split('"').next().unwrap();
+    let failed = line.form("/_sim/account-link", &[("linkToken", &good), ("nonce", nonce), ("person", person)]).await;
+    assert!(failed.text().contains("<h1>Not linked</h1>"), "{}", failed.text());
+    assert_eq!(
+        plain(receiver.event()),
+        json!({ "type": "accountLink", "link": { "result": "failed", "nonce": nonce } })
+    );
+    assert_eq!(receiver.count(), 2);
+    assert_ne!(user, other);
+
+    let late = token().await;
+    line.pass(10 * 60 * 1000);
+    line.queue(json!({ "user_id": user, "outcome": "consent" })).await;
+    for (token, nonce) in [(late.as_str(), nonce), ("made-up", nonce), (&*token().await, "short"), ("", "")] {
+        assert_eq!(open(token, nonce).await.status, StatusCode::BAD_REQUEST, "{token} {nonce}");
+    }
+    let long = "n".repeat(255);
+    assert_eq!(open(&token().await, &long).await.status, StatusCode::OK);
+    assert_eq!(receiver.event()["link"]["nonce"], long);
+    assert_eq!(open(&token().await, &format!("{long}n")).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(receiver.count(), 3, "an error page tells the bot nothing");
+
+    let path = "/v2/bot/user/U00000000000000000000000000000000/linkToken";
+    assert_eq!(line.post(path, &bearer, json!({})).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(line.post("/v2/bot/user/Taro/linkToken", &bearer, json!({})).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn content_is_prepared_given_and_gone() {
+    let line = Line::open(None);
+    let user = line.user("Taro", None).await;
+    let token = line.bot_token().await;
+    let get = async |id: &Value, part: &str| {
+        line.get(&format!("/v2/bot/message/{}/content{part}", id.as_str().unwrap()), &token).await
+    };
+    let order = json!({ "type": "image", "base64": "aGVsbG8=", "contentType": "image/jpeg", "preparing": 2 });
+    let image = line.does(&user, "message", order).await["message_id"].clone();
+    assert_eq!(get(&image, "").await.status, StatusCode::ACCEPTED);
+    assert_eq!(get(&image, "").await.status, StatusCode::ACCEPTED);
+    let given = get(&image, "").await;
+    assert_eq!((given.status, given.header("content-type")), (StatusCode::OK, "image/jpeg"));
+    assert_eq!(given.bytes, b"hello");
+    assert_eq!(get(&image, "/preview").await.bytes, b"hello");
+    let refused = get(&image, "/transcoding").await;
+    assert_eq!(refused.json(), json!({ "message": "Transcoding status doesn't support this type of content" }));
+    line.does(&user, "unsend", json!({ "message_id": image })).await;
+    let gone = get(&image, "").await;
+    assert_eq!((gone.status, gone.json()), (StatusCode::GONE, json!({ "message": "The content is gone" })));
+
+    let video = line.does(&user, "message", json!({ "type": "video", "preparing": 1 })).await["message_id"].clone();
+    assert_eq!(get(&video, "/transcoding").await.json(), json!({ "status": "processing" }));
+    assert_eq!(get(&video, "").await.status, StatusCode::ACCEPTED);
+    assert_eq!(get(&video, "/transcoding").await.json(), json!({ "status": "succeeded" }));
+    let file = line.does(&user, "message", json!({ "type": "file" })).await["message_id"].clone();
+    let refused = get(&file, "/preview").await;
+    assert_eq!(
+        (refused.status, refused.json()["message"].as_str().unwrap()),
+        (StatusCode::BAD_REQUEST, "The content can not be previewed")
+    );
+    let text = line.does(&user, "message", json!({ "text": "words" })).await["message_id"].clone();
+    assert_eq!(get(&text, "").await.status, StatusCode::NOT_FOUND);
+    let path = format!("/v2/bot/message/{}/content", video.as_str().unwrap());
+    let foreign = line.channel_token("3234567890", BOT_SECRET).await;
+    assert_eq!(line.get(&path, &foreign).await.status, StatusCode::NOT_FOUND);
+    let bearer = [("authorization", format!("Bearer {token}"))];
+    let request = axum::http::Request::get(&path).header(bearer[0].0, &bearer[0].1).body(Body::empty()).unwrap();
+    let elsewhere = tower::ServiceExt::oneshot(line.simulator.router(Host::Api), request).await.unwrap();
+    assert_eq!(elsewhere.status(), StatusCode::NOT_FOUND, "it lives on the host of binary data");
+}
+
+#[tokio::test]
+async fn loading_and_reading() {
+    let line = Line::open(None);
+    let user = line.friend("Taro").await;
+    let token = line.bot_token().await;
+    let start = async |body: Value| line.post("/v2/bot/chat/loading/start", &token, body).await;
+    let loading = async || line.chat(&user).await["loading"].clone();
+    let started = start(json!({ "chatId": user })).await;
+    assert_eq!((started.status, started.json()), (StatusCode::ACCEPTED, json!({})));
+    assert_eq!(loading().await, true);
+    line.pass(20_000);
+    assert_eq!(loading().await, false);
+    start(json!({ "chatId": user, "loadingSeconds": 60 })).await;
+    line.push(&user, "").await;
+    assert_eq!(loading().await, false, "a message ends it");
+    for (body, texts) in [
+        (
+            json!({ "chatId": user, "loadingSeconds": 4 }),
+            vec!["Must be between 5 and 60", "must be a multiple of five"],
+        ),
+        (json!({ "chatId": user, "loadingSeconds": 65 }), vec!["Must be between 5 and 60"]),
+        (json!({ "chatId": user, "loadingSeconds": 7 }), vec!["must be a multiple of five"]),
+        (
+            json!({ "chatId": "C00000000000000000000000000000000" }),
+            vec!["Only user id is acceptable, group id and room id are not supported"],
+        ),
+    ] {
+        let refused = start(body).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+        let body = refused.json();
+        let found: Vec<&str> =
+            body["details"].as_array().unwrap().iter().map(|detail| detail["message"].as_str().unwrap()).collect();
+        assert_eq!(found, texts);
+    }
+
+    let first = line.does(&user, "message", json!({ "text": "1" })).await;
+    line.does(&user, "message", json!({ "text": "2" })).await;
+    let read = async |token: &str, read: &Value| {
+        line.post("/v2/bot/chat/markAsRead", token, json!({ "markAsReadToken": read })).await
+    };
+    assert_eq!(read(&token, &first["mark_as_read_token"]).await.json(), json!({}));
+    let messages = line.chat(&user).await["messages"].clone();
+    assert_eq!((&messages[1]["read"], &messages[2]["read"]), (&json!(true), &Value::Null));
+    let foreign = line.channel_token("3234567890", BOT_SECRET).await;
+    assert_eq!(read(&foreign, &first["mark_as_read_token"]).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(read(&token, &json!("x")).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_group_is_not_the_users_own_chat() {
+    let line = Line::open(None);
+    let receiver = Receiver::of(&line).await;
+    let user = line.user("Taro", None).await;
+    let group = line.order("/_sim/groups", json!({ "name": "Family" })).await["group_id"].as_str().unwrap().to_owned();
+    let source = json!({ "type": "group", "groupId": group });
+    let token = line.bot_token().await;
+    let push = async || {
+        let body = json!({ "to": group, "messages": [{ "type": "text", "text": "hello" }] });
+        line.post("/v2/bot/message/push", &token, body).await
+    };
+    assert_eq!(push().await.json(), json!({ "message": "Failed to send messages" }));
+    let silent = line.order(&format!("/_sim/groups/{group}/message"), json!({ "text": "hi" })).await;
+    assert_eq!(silent, json!({ "webhook": null }), "the bot is not there");
+    line.order(&format!("/_sim/groups/{group}/join"), json!({})).await;
+    assert_eq!(plain(receiver.event()), json!({ "type": "join", "source": source, "replyToken": "…" }));
+    let members = json!({ "members": [{ "type": "user", "userId": user }] });
+    line.order(&format!("/_sim/groups/{group}/members"), json!({ "joined": [user] })).await;
+    assert_eq!(
+        plain(receiver.event()),
+        json!({ "type": "memberJoined", "source": source, "replyToken": "…", "joined": members })
+    );
+    let said = line.order(&format!("/_sim/groups/{group}/message"), json!({ "user_id": user, "text": "hi" })).await;
+    assert_eq!(receiver.event()["source"], json!({ "type": "group", "groupId": group, "userId": user }));
+    assert_eq!(line.reply(&said["reply_token"], "hello all").await.status, StatusCode::OK);
+    assert_eq!(push().await.status, StatusCode::OK);
+    line.order(&format!("/_sim/groups/{group}/message"), json!({ "text": "who?" })).await;
+    assert_eq!(receiver.event()["source"], source);
+    line.order(&format!("/_sim/groups/{group}/members"), json!({ "left": [user] })).await;
+    assert_eq!(plain(receiver.event()), json!({ "type": "memberLeft", "source": source, "left": members }));
+    line.order(&format!("/_sim/groups/{group}/leave"), json!({})).await;
+    assert_eq!(plain(receiver.event()), json!({ "type": "leave", "source": source }));
+    assert_eq!(line.chat(&user).await["messages"], json!([]));
+    let ledger = line.get("/_sim/ledger", "").await.json();
+    let delivered: Vec<(&Value, &Value)> =
+        ledger["deliveries"].as_array().unwrap().iter().map(|one| (&one["user_id"], &one["reply"])).collect();
+    assert_eq!(delivered, [(&json!(group), &json!(false)), (&json!(group), &json!(true))]);
+}
+
+#[tokio::test]
+async fn taps_do_what_their_action_says() {
+    let line = Line::open(None);
+    let receiver = Receiver::of(&line).await;
+    let user = line.friend("Taro").await;
+    let token = line.bot_token().await;
+    let push = async |message: Value| {
+        let body = json!({ "to": user, "messages": [message] });
+        let pushed = line.post("/v2/bot/message/push", &token, body).await;
+        assert_eq!(pushed.status, StatusCode::OK, "{}", pushed.text());
+    };
+    push(
+        json!({ "type": "template", "altText": "Sure?", "template": { "type": "confirm", "text": "Sure?", "actions": [
+        { "type": "postback", "label": "Yes", "data": "yes=1", "displayText": "Yes!" },
+        { "type": "message", "label": "No", "text": "no" },
+    ] } }),
+    )
+    .await;
+    line.does(&user, "tap", json!({ "label": "Yes" })).await;
+    assert_eq!(receiver.event()["postback"], json!({ "data": "yes=1" }));
+    let shown = line.chat(&user).await["messages"][1].clone();
+    assert_eq!(shown, json!({ "from": "user", "type": "text", "text": "Yes!" }));
+    line.does(&user, "tap", json!({ "label": "No" })).await;
+    assert_eq!(receiver.event()["message"]["text"], "no");
+
+    let pick = json!({ "type": "datetimepicker", "label": "When", "data": "when", "mode": "time", "initial": "10:00" });
+    let go = json!({ "type": "uri", "label": "Go", "uri": "https://app.test/go" });
+    let items = json!([{ "type": "action", "action": pick }, { "type": "action", "action": go }]);
+    push(json!({ "type": "text", "text": "Quick!", "quickReply": { "items": items } })).await;
+    let page = line.get(&format!("/_sim/phone/{user}/chat"), "").await.text();
+    assert!(page.contains("class=\"quick\"") && page.contains("<span>When</span>"), "{page}");
+    let count = receiver.count();
+    let went = line.does(&user, "tap", json!({ "label": "Go" })).await;
+    assert_eq!((&went["uri"], &went["webhook"]), (&json!("https://app.test/go"), &Value::Null));
+    assert_eq!(receiver.count(), count);
+    line.does(&user, "tap", json!({ "label": "When" })).await;
+    assert_eq!(receiver.event()["postback"], json!({ "data": "when", "params": { "time": "10:00" } }));
+    line.does(&user, "message", json!({ "text": "next" })).await;
+    let gone = line.post(&format!("/_sim/users/{user}/tap"), "", json!({ "label": "When" })).await;
+    assert_eq!(gone.status, StatusCode::BAD_REQUEST, "quick replies are gone");
+    let page = line.get(&format!("/_sim/phone/{user}/chat"), "").await.text();
+    assert!(!page.contains("class=\"quick\"") && page.contains("<span>Yes</span>"), "{page}");
+}
+
+#[tokio::test]
+async fn adding_the_friend_at_login_is_told() {
+    let line = Line::open(None);
+    let receiver = Receiver::of(&line).await;
+    let user = line.user("Taro", None).await;
+    line.queue(json!({ "user_id": user, "outcome": "consent", "add_friend": true })).await;
+    let back = line.authorize(&[("bot_prompt", "normal")]).await;
+    assert_eq!(back.param("friendship_status_changed").as_deref(), Some("true"));
+    let event = receiver.event();
+    assert_eq!((&event["type"], &event["source"]["userId"]), (&json!("follow"), &json!(user)));
+}
+
+#[tokio::test]
+async fn the_phones_forms_do_the_same() {
+    let line = Line::open(None);
+    let receiver = Receiver::of(&line).await;
+    let user = line.user("Taro", None).await;
+    let form = async |deed: &str, fields: &[(&str, &str)]| {
+        let fields = [fields, &[("channel", BOT)]].concat();
+        line.form(&format!("/_sim/phone/{user}/{deed}"), &fields).await
+    };
+    let table: [(&str, &[(&str, &str)], &str); 6] = [
+        ("follow", &[], "follow"),
+        ("message", &[("text", "<i>hi")], "message"),
+        ("message", &[("type", "sticker"), ("sticker", "789/10855")], "message"),
+        ("message", &[("type", "image")], "message"),
+        ("tap", &[("action", r#"{"type":"postback","data":"a"}"#)], "postback"),
+        ("block", &[], "unfollow"),
+    ];
+    for (deed, fields, kind) in table {
+        let done = form(deed, fields).await;
+        assert_eq!(
+            (done.status, done.header("location")),
+            (StatusCode::SEE_OTHER, &*format!("/_sim/phone/{user}?channel={BOT}"))
+        );
+        assert_eq!(receiver.event()["type"], kind);
+    }
+    let refused = form("message", &[("text", "hi")]).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    let messages = line.chat(&user).await["messages"].clone();
+    assert_eq!(messages[1]["stickerId"], "10855");
+    let page = line.get(&format!("/_sim/phone/{user}"), "").await.text();
+    assert!(page.contains("&#60;i&#62;hi") && page.contains("Unsend"), "{page}");
+    let picture = line.get(&format!("/_sim/picture/{}", messages[2]["id"].as_str().unwrap()), "").await;
+    assert_eq!(picture.header("content-type"), "image/png");
+    let trace = line.get("/_sim/trace", "").await.text();
+    assert!(trace.contains("unfollow") && trace.contains("x-line-signature"), "{trace}");
 }

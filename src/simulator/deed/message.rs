@@ -27,6 +27,8 @@ pub(in crate::simulator) fn make(state: &mut Memory, order: &Value) -> Result<Ma
     let text = |name: &str| order.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let number = |name: &str, usual: f64| order.get(name).and_then(number).unwrap_or(usual);
     let kind = text("type").unwrap_or("text");
+    // A form of the phone names both ids in one field.
+    let (package, sticker) = text("sticker").and_then(|both| both.split_once('/')).unwrap_or(("446", "1988"));
     let content = content(order, kind)?;
     let provider = || order.get("contentProvider").cloned().unwrap_or_else(|| json!({ "type": "line" }));
     let duration = order.get("duration").and_then(Value::as_u64).unwrap_or(60_000);
@@ -34,8 +36,8 @@ pub(in crate::simulator) fn make(state: &mut Memory, order: &Value) -> Result<Ma
     let mut message = match kind {
         "text" => json!({ "text": text("text").ok_or_else(|| Refusal::bad("text is missing"))? }),
         "sticker" => json!({
-            "packageId": text("packageId").unwrap_or("446"),
-            "stickerId": text("stickerId").unwrap_or("1988"),
+            "packageId": text("packageId").unwrap_or(package),
+            "stickerId": text("stickerId").unwrap_or(sticker),
             "stickerResourceType": text("stickerResourceType").unwrap_or("STATIC"),
         }),
         "location" => json!({

@@ -92,7 +92,7 @@ impl Scene<'_> {
     pub(super) fn postback(&self, state: &mut Memory, order: &Value) -> Result<Done, Refusal> {
         let data = order.get("data").and_then(Value::as_str).ok_or_else(|| Refusal::bad("data is missing"))?;
         if let Some(shown) = order.get("displayText").and_then(Value::as_str).filter(|text| !text.is_empty()) {
-            let shown = json!({ "from": "user", "id": state.message_id(), "type": "text", "text": shown });
+            let shown = json!({ "from": "user", "type": "text", "text": shown });
             state.account(&self.bot.channel_id).chats.entry(self.person.clone()).or_default().push(shown);
         }
         let mut postback = Map::from_iter([("data".to_owned(), Value::from(data))]);
