@@ -90,13 +90,7 @@ pub async fn edit(conn: &mut Conn, app: &App, said: Said<'_>) -> Result<bool> {
 }
 
 /// Erases a message and its media, also one that has not come yet. Gives the ids of the events that brought it.
-pub async fn unsend(
-    conn: &mut Conn,
-    now: Millis,
-    channel: &str,
-    chat: &str,
-    message_id: &str,
-) -> Result<Vec<String>> {
+pub async fn unsend(conn: &mut Conn, now: Millis, channel: &str, chat: &str, message_id: &str) -> Result<Vec<String>> {
     if !describe::is_id(message_id) {
         return Ok(Vec::new());
     }
@@ -113,6 +107,8 @@ pub async fn unsend(
     let mut events = known.as_ref().map(Known::events).unwrap_or_default();
     events.extend(known.map(|known| known.event_id));
     events.retain(|event| !event.is_empty());
+    events.sort();
+    events.dedup();
     Ok(events)
 }
 

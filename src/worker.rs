@@ -218,6 +218,8 @@ pub async fn prune(app: &App, holder: &str) -> Result<u64> {
     deleted += queue::prune(&mut conn, now).await?;
     let kept = &app.config.retention;
     deleted += webhook::inbox::prune(&mut conn, now, days(kept.events_days), days(kept.webhook_bodies_days)).await?;
+    deleted += chat::prune(&mut conn, now, days(kept.chat_days)).await?;
+    deleted += chat::media::prune(&mut conn, now, days(kept.media_days)).await?;
     drop(conn);
     deleted += privacy::erase::prune(app).await?;
     Ok(deleted)

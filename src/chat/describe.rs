@@ -99,7 +99,11 @@ mod tests {
         for (message, expected, media) in [
             (json!({ "type": "text", "text": "a\u{0}b\r\nc\td\u{1b}" }), "ab\nc\td", false),
             (json!({ "type": "text" }), "", false),
-            (json!({ "type": "sticker", "keywords": ["cony", "love"], "stickerId": "1" }), "[sticker: cony, love]", false),
+            (
+                json!({ "type": "sticker", "keywords": ["cony", "love"], "stickerId": "1" }),
+                "[sticker: cony, love]",
+                false,
+            ),
             (json!({ "type": "sticker", "keywords": ["cony"], "text": "Hi!" }), "[sticker: Hi!]", false),
             (json!({ "type": "sticker", "keywords": [7] }), "[sticker]", false),
             (
@@ -125,11 +129,18 @@ mod tests {
 
     #[test]
     fn ids_and_what_is_beside() {
-        let message = json!({ "id": "468789577898262530", "type": "text", "text": "a", "quoteToken": "q", "events": [1] });
+        let message =
+            json!({ "id": "468789577898262530", "type": "text", "text": "a", "quoteToken": "q", "events": [1] });
         assert_eq!(id(&message).as_deref(), Some("468789577898262530"));
         assert_eq!(Value::Object(data(&message)), json!({ "quoteToken": "q" }));
         assert_eq!(id(&json!({ "id": 7 })).as_deref(), Some("7"));
-        for wrong in [json!({}), json!({ "id": "" }), json!({ "id": "../1" }), json!({ "id": "1\u{0}" }), json!({ "id": null, "a": 1 })] {
+        for wrong in [
+            json!({}),
+            json!({ "id": "" }),
+            json!({ "id": "../1" }),
+            json!({ "id": "1\u{0}" }),
+            json!({ "id": null, "a": 1 }),
+        ] {
             assert!(id(&wrong).is_none_or(|id| id == "null"), "{wrong}");
         }
     }

@@ -106,13 +106,12 @@ fn patience(now: Millis, since: Millis) -> Duration {
 
 /// Since when it waits; none where it does not.
 async fn find_waiting(conn: &mut Conn, channel: &str, message_id: &str) -> Result<Option<Millis>> {
-    let found = sqlx::query_scalar(
-        "SELECT created_at FROM media WHERE channel = $1 AND message_id = $2 AND state = 'waiting'",
-    )
-    .bind(channel)
-    .bind(message_id)
-    .fetch_optional(conn)
-    .await?;
+    let found =
+        sqlx::query_scalar("SELECT created_at FROM media WHERE channel = $1 AND message_id = $2 AND state = 'waiting'")
+            .bind(channel)
+            .bind(message_id)
+            .fetch_optional(conn)
+            .await?;
     Ok(found)
 }
 

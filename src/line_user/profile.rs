@@ -19,13 +19,7 @@ const AT_ONCE: i64 = 30;
 const OLD: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Has the profile read where it is older than `max_age`, by this channel.
-pub async fn want(
-    conn: &mut Conn,
-    app: &App,
-    line_user_id: &str,
-    channel: &str,
-    max_age: Duration,
-) -> Result<()> {
+pub async fn want(conn: &mut Conn, app: &App, line_user_id: &str, channel: &str, max_age: Duration) -> Result<()> {
     let now = app.now();
     let old: Option<String> = sqlx::query_scalar("SELECT id FROM line_users WHERE id = $1 AND profile_at <= $2")
         .bind(line_user_id)
@@ -130,10 +124,8 @@ async fn find_friend_channel(conn: &mut Conn, line_user_id: &str) -> Result<Opti
 
 /// LINE's id of somebody who was not erased.
 async fn find_user_id(conn: &mut Conn, id: &str) -> Result<Option<String>> {
-    let user_id: Option<String> = sqlx::query_scalar("SELECT user_id FROM line_users WHERE id = $1")
-        .bind(id)
-        .fetch_optional(conn)
-        .await?;
+    let user_id: Option<String> =
+        sqlx::query_scalar("SELECT user_id FROM line_users WHERE id = $1").bind(id).fetch_optional(conn).await?;
     Ok(user_id.filter(|user_id| line::is_user_id(user_id)))
 }
 

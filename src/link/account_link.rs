@@ -161,13 +161,12 @@ async fn take_expired(conn: &mut Conn, now: Millis, id: &str) -> Result<Option<B
 
 /// Ends one; false where it had ended before.
 async fn end(conn: &mut Conn, now: Millis, id: &str, outcome: &str) -> Result<bool> {
-    let ended =
-        sqlx::query("UPDATE account_links SET ended_at = $1, outcome = $2 WHERE id = $3 AND ended_at IS NULL")
-            .bind(now)
-            .bind(outcome)
-            .bind(id)
-            .execute(conn)
-            .await?;
+    let ended = sqlx::query("UPDATE account_links SET ended_at = $1, outcome = $2 WHERE id = $3 AND ended_at IS NULL")
+        .bind(now)
+        .bind(outcome)
+        .bind(id)
+        .execute(conn)
+        .await?;
     Ok(ended.rows_affected() == 1)
 }
 

@@ -144,12 +144,11 @@ async fn record(app: &App, grant: &Grant, link_id: &str, word: &str) -> Result<(
 
 /// Sets it for an active link; false where it was so before.
 pub async fn set(conn: &mut Conn, link_id: &str, permission: &str) -> Result<bool> {
-    let set =
-        sqlx::query("UPDATE links SET permission = $1 WHERE id = $2 AND ended_at IS NULL AND permission <> $1")
-            .bind(permission)
-            .bind(link_id)
-            .execute(conn)
-            .await?;
+    let set = sqlx::query("UPDATE links SET permission = $1 WHERE id = $2 AND ended_at IS NULL AND permission <> $1")
+        .bind(permission)
+        .bind(link_id)
+        .execute(conn)
+        .await?;
     Ok(set.rows_affected() == 1)
 }
 

@@ -14,6 +14,7 @@ use crate::{
     line_user,
     member::session,
     queue::Outcome,
+    webhook,
 };
 
 /// How long an open clean-up is left alone before it is looked at again.
@@ -42,7 +43,7 @@ pub async fn run(app: &App, member_id: &str) -> Result<Outcome> {
     }
     for line_user_id in &line_users {
         if is_free(&mut tx, line_user_id).await? {
-            erase_line_user(&mut tx, line_user_id).await?;
+            erase_line_user(&mut tx, app, line_user_id).await?;
         }
     }
     session::end_all(&mut tx, member_id, None).await?;
@@ -82,10 +83,25 @@ async fn is_deleted(conn: &mut Conn, member_id: &str) -> Result<bool> {
 /// time; gives their number. Friends of an official account stay, and whoever wrote, as long as that is kept.
 pub async fn prune(app: &App) -> Result<u64> {
     let now = app.now();
-    let mut tx = app.db.begin().await?;
-    let ids: Vec<String> = sqlx::query_scalar(
+    let ids = list_strangers(&mut *app.db.conn().await?, now, "", "~", 100).await?;
+    for id in &ids {
+        // One transaction each: their events are looked for among all.
+        let mut tx = app.db.begin().await?;
+        line_user::lock(&mut tx, id).await?;
+        if !list_strangers(&mut tx, now, id, id, 1).await?.is_empty() {
+            erase_line_user(&mut tx, app, id).await?;
+        }
+        tx.commit().await?;
+    }
+    Ok(ids.len() as u64)
+}
+
+/// Of the ids from `first` to `last`.
+async fn list_strangers(conn: &mut Conn, now: Millis, first: &str, last: &str, most: i64) -> Result<Vec<String>> {
+    let ids = sqlx::query_scalar(
         "SELECT u.id FROM line_users u
-         WHERE u.profile_at < $1 AND u.created_at < $1 AND u.user_id NOT LIKE 'erased:%'
+         WHERE u.id >= $2 AND u.id <= $3
+           AND u.profile_at < $1 AND u.created_at < $1 AND u.user_id NOT LIKE 'erased:%'
            AND NOT EXISTS (SELECT 1 FROM links l WHERE l.line_user_id = u.id)
            AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.line_user_id = u.id AND g.ended_at IS NULL)
            AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.line_user_id = u.id AND a.outcome = 'confirming')
@@ -94,18 +110,17 @@ pub async fn prune(app: &App) -> Result<u64> {
            AND NOT EXISTS (SELECT 1 FROM answers w WHERE w.line_user_id = u.id AND w.state IN ('waiting', 'replying'))
            AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.line_user_id = u.id AND d.link_id IS NULL
              AND d.state IN ('waiting', 'sending'))
-           AND NOT EXISTS (SELECT 1 FROM account_links b WHERE b.line_user_id = u.id AND b.ended_at IS NULL
-             AND b.expires_at > $1)
-         ORDER BY u.id LIMIT 100",
+           AND NOT EXISTS (SELECT 1 FROM account_links k WHERE k.line_user_id = u.id AND k.ended_at IS NULL
+             AND k.expires_at > $1)
+         ORDER BY u.id LIMIT $4",
     )
     .bind(now.minus(STRANGERS_KEPT))
-    .fetch_all(&mut *tx)
+    .bind(first)
+    .bind(last)
+    .bind(most)
+    .fetch_all(conn)
     .await?;
-    for id in &ids {
-        erase_line_user(&mut tx, id).await?;
-    }
-    tx.commit().await?;
-    Ok(ids.len() as u64)
+    Ok(ids)
 }
 
 /// In the order of their ids, in which all who hold several take them.
@@ -184,7 +199,11 @@ async fn is_free(conn: &mut Conn, line_user_id: &str) -> Result<bool> {
 
 /// The row stays, so that what refers to it keeps its meaning; it names nobody any more. Whoever comes back from LINE
 /// later is a new LINE user here.
-async fn erase_line_user(conn: &mut Conn, line_user_id: &str) -> Result<()> {
+async fn erase_line_user(conn: &mut Conn, app: &App, line_user_id: &str) -> Result<()> {
+    let Some(user) = line_user::find(conn, line_user_id).await? else { return Ok(()) };
+    let bodies = webhook::erase::list_bodies(conn, &user.user_id).await?;
+    webhook::erase::person(conn, &app.db, &user.user_id, &bodies).await?;
+    sqlx::query("UPDATE events SET chat = id WHERE chat = $1").bind(&user.user_id).execute(&mut *conn).await?;
     for statement in [
         "UPDATE line_users SET user_id = 'erased:' || id, display_name = '', picture_url = NULL, language = NULL
          WHERE id = $1",

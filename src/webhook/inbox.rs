@@ -117,19 +117,15 @@ async fn claim(app: &App, channel: &str, holder: &str) -> Result<Vec<Claimed>> {
 
 /// The oldest that wait, but for the chats that wait for a failed one.
 async fn list_due(conn: &mut Conn, channel: &str, now: Millis, limit: i64) -> Result<Vec<Claimed>> {
-    let due = sqlx::query_as(
-        "SELECT e.id, e.chat, e.at, e.kind, e.body_id, e.seq, e.attempts, e.received_at FROM events e
-         WHERE e.channel = $1 AND e.state = 'waiting' AND NOT EXISTS (
-           SELECT 1 FROM event_holds h WHERE h.channel = e.channel AND h.chat = e.chat AND h.held_until > $2)
-         ORDER BY e.at, e.id LIMIT $3",
-    )
-    .bind(channel)
-    .bind(now)
-    .bind(limit)
-    .fetch_all(conn)
-    .await?;
+    let due = sqlx::query_as(DUE).bind(channel).bind(now).bind(limit).fetch_all(conn).await?;
     Ok(due)
 }
+
+/// Read by the index `events_waiting`.
+pub const DUE: &str = "SELECT e.id, e.chat, e.at, e.kind, e.body_id, e.seq, e.attempts, e.received_at FROM events e
+  WHERE e.channel = $1 AND e.state = 'waiting' AND NOT EXISTS (
+    SELECT 1 FROM event_holds h WHERE h.channel = e.channel AND h.chat = e.chat AND h.held_until > $2)
+  ORDER BY e.at, e.id LIMIT $3";
 
 /// Reads each body once, and keeps of it what was claimed.
 async fn read_bodies(app: &App, channel: &str, claimed: &[Claimed]) -> Result<Vec<Read>> {
@@ -227,6 +223,7 @@ async fn handle_one(app: &App, channel: &str, claimed: &Claimed, read: Read) -> 
     };
     kill::point("inbox.effected");
     tx.commit().await?;
+    kill::point("inbox.done");
     app.wake();
     Ok(state)
 }

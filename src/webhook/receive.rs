@@ -77,7 +77,7 @@ async fn take(
     body: Body,
 ) -> Result<Answer> {
     let Some((signature, text)) = signature(headers) else { return Ok(Answer::Unsigned) };
-    let (bytes, room) = match time::timeout(BODY_TIME, read(intake, body)).await {
+    let (bytes, room) = match time::timeout(BODY_TIME, read_body(intake, body)).await {
         Ok(Ok(read)) => read,
         Ok(Err(answer)) => return Ok(answer),
         Err(_) => return Ok(Answer::TooSlow),
@@ -87,8 +87,8 @@ async fn take(
         return Ok(Answer::Unsigned);
     }
     let now = app.now();
-    let events = match Envelope::read(&bytes) {
-        Ok(envelope) => list_events(&envelope, now),
+    let events = match read_events(&bytes, now) {
+        Ok(events) => events,
         Err(error) => {
             tracing::error!(channel = name, %error, "a signed webhook is no JSON of LINE's");
             record_unreadable(app, name, now).await?;
@@ -120,7 +120,7 @@ fn signature(headers: &HeaderMap) -> Option<(Signature, String)> {
 }
 
 /// Reads a body as far as there is room for it, in its own limit and in that of all.
-async fn read(intake: &Intake, mut body: Body) -> Result<(Bytes, OwnedSemaphorePermit), Answer> {
+async fn read_body(intake: &Intake, mut body: Body) -> Result<(Bytes, OwnedSemaphorePermit), Answer> {
     if body.size_hint().lower() > LONGEST as u64 {
         return Err(Answer::TooLarge);
     }
@@ -145,8 +145,11 @@ async fn read(intake: &Intake, mut body: Body) -> Result<(Bytes, OwnedSemaphoreP
     Ok((bytes, room))
 }
 
-fn list_events(envelope: &Envelope<'_>, now: Millis) -> Vec<NewEvent> {
-    (0_i64..).zip(&envelope.events).map(|(seq, event)| new_event(seq, &Head::of(event), now)).collect()
+/// The events of a body whose signature was checked, with what is needed to keep and order them. A body that is no
+/// JSON object with a list of events is an error; an event of any shape is not.
+pub fn read_events(body: &[u8], now: Millis) -> Result<Vec<NewEvent>, serde_json::Error> {
+    let envelope = Envelope::read(body)?;
+    Ok((0_i64..).zip(&envelope.events).map(|(seq, event)| new_event(seq, &Head::of(event), now)).collect())
 }
 
 /// An event that cannot be told from others, or has no time, is kept and not acted on.

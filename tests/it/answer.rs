@@ -268,7 +268,8 @@ async fn w22_who_floods_is_answered_so_often_and_no_more() {
         }
         assert_eq!(queued, 60, "in an hour");
         assert_eq!(calls(&stage), (0, 5), "and five pushes");
-        let refused = "SELECT CAST(COUNT(*) AS BIGINT) FROM answers WHERE state = 'failed' AND note = 'too_many_pushes'";
+        let refused =
+            "SELECT CAST(COUNT(*) AS BIGINT) FROM answers WHERE state = 'failed' AND note = 'too_many_pushes'";
         assert_eq!(number(&stage, refused).await, 55);
         queue(&stage, "aiko", None, Some(&answer::text("Hello"))).await.unwrap();
         drain(&stage).await;
@@ -324,7 +325,9 @@ async fn people_are_answered_in_their_language() {
         let data = BTreeMap::from([("company", "Tsubaki Coffee")]);
         answer::say(&mut tx, &stage.app, new, "greeting", &data).await.unwrap().unwrap();
         let since = stage.app.now().minus(Duration::from_secs(600));
-        for (channel, cause, expected) in [("shop", "greeting", true), ("shop", "default", false), ("x", "greeting", false)] {
+        for (channel, cause, expected) in
+            [("shop", "greeting", true), ("shop", "default", false), ("x", "greeting", false)]
+        {
             let given = answer::was_given(&mut tx, channel, "aiko", cause, since).await.unwrap();
             assert_eq!(given, expected, "{channel} {cause}");
         }

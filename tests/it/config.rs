@@ -87,6 +87,55 @@ fn mistakes_in_mail() {
     }
 }
 
+#[test]
+fn mistakes_in_the_chat_and_its_keywords() {
+    let with = |more: &str| format!("{GOOD}\n{more}");
+    let good = r#"
+        [chat]
+        greeting = false
+        default_answer = false
+        media_max_bytes = 1000
+        [[keyword]]
+        exact = ["営業時間", "hours"]
+        channel = "main"
+        text = { ja = "10時から", en = "From ten", zh-TW = "十點", th = "สิบโมง" }
+        [[keyword]]
+        contains = ["menu"]
+        text = { en = "The menu" }
+    "#;
+    let config = parse(&with(good), &[]).unwrap();
+    assert_eq!((config.keyword.len(), config.chat.greeting, config.chat.media_max_bytes), (2, false, 1000));
+    let answers = ["th", "fr"].map(|language| config.keyword[0].answer(language, "ja").unwrap());
+    assert_eq!(answers, ["สิบโมง", "10時から"]);
+    assert_eq!(config.keyword[1].answer("th", "ja"), Some("The menu"));
+    assert_eq!(parse(GOOD, &[]).unwrap().chat.media_max_bytes, 10 * 1024 * 1024);
+    let long = format!("[[keyword]]\nexact = [\"a\"]\ntext = {{ en = \"{}\" }}", "あ".repeat(5001));
+    for (more, key, words) in [
+        ("[chat]\nmedia_max_bytes = 999999999", "chat.media_max_bytes", "at most"),
+        ("[chat]\nmedia_max_bytes = -1", "chat.media_max_bytes", "expected usize"),
+        ("[chat]\ngreetings = true", "chat.greetings", "no such key"),
+        ("[[keyword]]\ntext = { en = \"a\" }", "keyword[0]", "exact = ["),
+        ("[[keyword]]\nexact = [\" \"]\ntext = { en = \"a\" }", "keyword[0]", "exact = ["),
+        ("[[keyword]]\nexact = [\"a\"]\ntext = {}", "keyword[0].text", "is missing, such as"),
+        ("[[keyword]]\nexact = [\"a\"]\ntext = { fr = \"a\" }", "keyword[0].text.fr", "use en, ja, th or zh-TW"),
+        ("[[keyword]]\nexact = [\"a\"]\ntext = { en = \" \" }", "keyword[0].text.en", "1 to 5000"),
+        (long.as_str(), "keyword[0].text.en", "1 to 5000"),
+        (
+            "[[keyword]]\nexact = [\"a\"]\ntext = { en = \"a\" }\nchannel = \"x\"",
+            "keyword[0].channel",
+            "no [channel.x]",
+        ),
+        ("[[keyword]]\nexact = [\"a\"]", "keyword", "text"),
+        ("[[keyword]]\nexact = \"a\"\ntext = { en = \"a\" }", "keyword", "expected a sequence"),
+        ("[[keyword]]\nwords = [\"a\"]\nexact = [\"a\"]\ntext = { en = \"a\" }", "keyword", "words"),
+        ("[keyword]\nexact = [\"a\"]", "keyword", "expected a sequence"),
+    ] {
+        let named = mistakes(&with(more));
+        let found = named.iter().any(|mistake| mistake.starts_with(key) && mistake.contains(words));
+        assert!(found && named.len() == 1, "{more:?} should say {key}: … {words} …, and says {named:#?}");
+    }
+}
+
 /// Takes what is replaced, what is written instead, the key to be named, and words that help.
 fn assert_named(from: &str, to: &str, key: &str, words: &str) {
     let named = mistakes(&changed(&[(from, to)]));

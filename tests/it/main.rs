@@ -4,6 +4,7 @@
 mod account_link;
 mod answer;
 mod by_chat;
+mod chat;
 mod config;
 mod connections;
 mod consent;
@@ -37,3 +38,4 @@ mod stub;
 mod support;
 mod unlinking;
 mod webhook;
+mod webhook_faults;

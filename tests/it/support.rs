@@ -105,6 +105,15 @@ impl TestApp {
             Engine::Sqlite => format!("sqlite://{}", folder.path().join("test.db").display()),
             Engine::Postgres => postgres::fresh_database().await,
         };
+        Self::build(engine, folder, database_url, edit).await
+    }
+
+    /// On SQLite, in this very file.
+    pub async fn start_at(database_url: &str) -> Self {
+        Self::build(Engine::Sqlite, tempfile::tempdir().unwrap(), database_url.to_owned(), |_| {}).await
+    }
+
+    async fn build(engine: Engine, folder: TempDir, database_url: String, edit: impl FnOnce(&mut Config)) -> Self {
         let clock = Clock::default();
         let hosts = [listen().await, listen().await, listen().await, listen().await];
         let mail = listen().await;
@@ -556,9 +565,14 @@ async fn serve_webhooks(app: &App, router: &Router, simulator: &Simulator) {
     }
 }
 
-/// Access, API, API data and LIFF, each on its own port.
 pub fn config(database_url: &str, hosts: &[SocketAddr; 4], mail: &SocketAddr) -> Config {
-    let text = format!(
+    let text = config_text(database_url, hosts, mail);
+    Config::parse("test", &text, []).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Access, API, API data and LIFF, each on its own port.
+pub fn config_text(database_url: &str, hosts: &[SocketAddr; 4], mail: &SocketAddr) -> String {
+    format!(
         r#"
         public_url = "{ORIGIN}"
         database_url = "{database_url}"
@@ -593,8 +607,7 @@ pub fn config(database_url: &str, hosts: &[SocketAddr; 4], mail: &SocketAddr) ->
         basic_id = "@example"
         "#,
         hosts[0], hosts[1], hosts[2], hosts[3]
-    );
-    Config::parse("test", &text, []).unwrap_or_else(|error| panic!("{error}"))
+    )
 }
 
 /// How a callback must be refused, and what it may touch besides the audit and the attempt it used up.

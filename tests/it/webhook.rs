@@ -18,7 +18,7 @@ use tower::ServiceExt;
 
 use musubi::{webhook::command, worker};
 
-use crate::support::{Answer, BOT_CHANNEL, BOT_SECRET, LOGIN_SECRET, TestApp, both_engines, read};
+use crate::support::{Answer, BOT_CHANNEL, BOT_SECRET, Engine, LOGIN_SECRET, TestApp, both_engines, read};
 
 const USER: &str = "U0123456789abcdef0123456789abcdef";
 /// The official account, as the simulator names it.
@@ -331,4 +331,267 @@ both_engines! {
         assert_eq!(app.calls().await.len(), calls);
         assert_eq!(command::retry(&app.app, None).await.unwrap(), 0, "and cannot be retried");
     }
+}
+
+async fn texts(app: &TestApp, user: &str) -> Vec<String> {
+    let chat = app.phone(user).await;
+    let all = chat["messages"].as_array().unwrap().iter();
+    all.filter(|message| message["from"] != "user")
+        .map(|message| message["text"].as_str().unwrap_or("?").to_owned())
+        .collect()
+}
+
+async fn friend(app: &TestApp) -> String {
+    let mut conn = app.app.db.conn().await.unwrap();
+    sqlx::query_scalar("SELECT friend FROM friends").fetch_one(&mut *conn).await.unwrap()
+}
+
+#[tokio::test]
+async fn w07_an_empty_secret_does_not_start() {
+    let database = "sqlite:///tmp/never-opened.db";
+    let hosts = ["127.0.0.1:1".parse().unwrap(); 4];
+    let good = crate::support::config_text(database, &hosts, &hosts[0]);
+    for secret in ["", " ", "0000", "a"] {
+        let bad = good.replace(BOT_SECRET, secret);
+        let error = musubi::config::Config::parse("test", &bad, Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("channel.main"), "{secret:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn w08_both_secrets_hold_while_one_follows_the_other() {
+    const NEW: &str = "9f8e7d6c5b4a39281706f5e4d3c2b1a0";
+    let rotated = |former: bool| {
+        move |config: &mut musubi::config::Config| {
+            let channel = config.channel.get_mut("main").unwrap();
+            channel.channel_secret = NEW.into();
+            channel.former_channel_secret = former.then(|| BOT_SECRET.into());
+        }
+    };
+    for (former, of_old) in [(true, 200), (false, 401)] {
+        let app = TestApp::start_with(Engine::Sqlite, rotated(former)).await;
+        for (secret, expected) in [(NEW, 200), (BOT_SECRET, of_old)] {
+            let body = envelope(&[text_event(&app, USER, "hi")]);
+            let answer = post(&app, body.clone(), &[("x-line-signature", &sign(secret, body.as_bytes()))]).await;
+            assert_eq!(answer.status.as_u16(), expected);
+        }
+        app.end().await;
+    }
+}
+
+both_engines! {
+    async fn w13_a_redelivered_event_has_its_effect_once(app) {
+        app.sim(Method::POST, &format!("/_sim/bots/{BOT_CHANNEL}/webhook"), json!({ "redelivery": true })).await;
+        let user = app.line_user("Aiko").await;
+        // Answered 200, and sent again all the same.
+        let done = app.does(&user, "follow", json!({})).await;
+        let event = app.webhooks().await[0]["body"].as_str().unwrap().replace("\"isRedelivery\":false", "\"isRedelivery\":true");
+        app.drain().await;
+        assert_eq!(signed(app, event.clone()).await.status, StatusCode::OK, "{done}");
+        app.drain().await;
+        assert_eq!(texts(app, &user).await.len(), 1, "one greeting");
+        assert_eq!(events(app).await, ["done"]);
+        // Refused at first: the endpoint was not ours yet.
+        let settings = |endpoint: &str| json!({ "endpoint": endpoint });
+        let ours = app.sim(Method::GET, &format!("/_sim/bots/{BOT_CHANNEL}/webhook"), Value::Null).await;
+        app.sim(Method::POST, &format!("/_sim/bots/{BOT_CHANNEL}/webhook"), settings("http://127.0.0.1:9/nobody")).await;
+        app.say(&user, "status").await;
+        let endpoint = ours["endpoint"].as_str().unwrap();
+        app.sim(Method::POST, &format!("/_sim/bots/{BOT_CHANNEL}/webhook"), settings(endpoint)).await;
+        app.sim(Method::POST, "/_sim/webhooks/redeliver", json!({ "channel": BOT_CHANNEL })).await;
+        app.drain().await;
+        assert_eq!(events(app).await, ["done", "done"]);
+    }
+
+    async fn w15_the_newest_word_holds_whatever_the_order(app) {
+        let kinds = ["follow", "unfollow", "follow", "unfollow"];
+        let now = app.app.now().0;
+        for (number, order) in permutations(&[0, 1, 2, 3]).into_iter().enumerate() {
+            let user = format!("U{number:032x}");
+            let list: Vec<Value> = kinds.iter().zip(0_i64..).map(|(kind, place)| {
+                let mut event = text_event(app, &user, "");
+                event["type"] = (*kind).into();
+                event["timestamp"] = (now - 1000 + place).into();
+                event
+            }).collect();
+            for place in order {
+                assert_eq!(signed(app, envelope(&list[place..=place])).await.status, StatusCode::OK);
+                if number % 2 == 0 {
+                    app.drain().await;
+                }
+            }
+        }
+        app.drain().await;
+        let wrong = app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM friends WHERE friend <> 'no'").await;
+        assert_eq!((app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM friends").await, wrong), (24, 0));
+    }
+
+    async fn w23_a_postback_says_nothing_about_who_may(app) {
+        let (_, victim) = app.linked("hanako@example.jp").await;
+        let stranger = app.line_user("Mallory").await;
+        let mut conn = app.app.db.conn().await.unwrap();
+        let (link, member): (String, String) = sqlx::query_as("SELECT id, member_id FROM links").fetch_one(&mut *conn).await.unwrap();
+        drop(conn);
+        for data in [
+            format!("musubi=unlink&link={link}"),
+            format!("musubi=unlink&member={member}"),
+            format!("action=unlink&member={member}"),
+            format!("musubi=unlink&link={link}&user={victim}"),
+            "musubi=unlink&link=%00".into(),
+        ] {
+            app.does(&stranger, "postback", json!({ "data": data })).await;
+            app.drain().await;
+            let live = app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM links WHERE ended_at IS NULL").await;
+            assert_eq!(live, 1, "{data}");
+        }
+        app.does(&victim, "postback", json!({ "data": format!("musubi=unlink&link={link}") })).await;
+        app.drain().await;
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM links WHERE ended_at IS NULL").await, 0);
+        assert!(events(app).await.iter().all(|state| state == "done"), "{:?}", events(app).await);
+    }
+
+    async fn w24_standby_is_silent_and_unsent_is_gone(app) {
+        let user = app.line_user("Aiko").await;
+        app.does(&user, "follow", json!({ "standby": true })).await;
+        app.does(&user, "message", json!({ "text": "status", "standby": true })).await;
+        app.does(&user, "postback", json!({ "data": "musubi=status", "standby": true })).await;
+        app.drain().await;
+        assert_eq!(texts(app, &user).await, Vec::<String>::new());
+        let said = app.say(&user, "my secret is 4711").await;
+        app.drain().await;
+        let id = said["message_id"].as_str().unwrap();
+        assert!(app.dump(&[]).await.join("\n").contains("4711"));
+        app.does(&user, "unsend", json!({ "message_id": id })).await;
+        app.drain().await;
+        let dump = app.dump(&[]).await.join("\n");
+        let hex: String = format!("{:?}", b"4711").trim_matches(['[', ']']).to_owned();
+        assert!(!dump.contains("4711") && !dump.contains(&hex), "erased wherever it was kept");
+        assert!(events(app).await.iter().all(|state| state == "done"));
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM webhook_bodies WHERE signature = ''").await, 1);
+    }
+
+    async fn unsent_before_it_came_and_in_a_second_body_is_gone_too(app) {
+        let message = text_event(app, USER, "my secret is 4711");
+        let mut unsend = text_event(app, USER, "");
+        unsend["type"] = "unsend".into();
+        unsend["unsend"] = json!({ "messageId": message["message"]["id"] });
+        let other = text_event(app, OTHER, "stays");
+        assert_eq!(signed(app, envelope(&[unsend.clone()])).await.status, StatusCode::OK);
+        app.drain().await;
+        for list in [vec![other.clone(), message.clone()], vec![message.clone()]] {
+            assert_eq!(signed(app, envelope(&list)).await.status, StatusCode::OK);
+        }
+        app.drain().await;
+        let dump = app.dump(&[]).await.join("\n");
+        let bytes = |text: &str| format!("{:?}", text.as_bytes()).trim_matches(['[', ']']).to_owned();
+        assert!(!dump.contains("4711") && !dump.contains(&bytes("4711")), "{dump}");
+        assert!(dump.contains(&bytes("stays")), "what others said in the same body is kept");
+    }
+
+    async fn groups_are_nobodys_own_chat(app) {
+        let user = app.line_user("Aiko").await;
+        let group = app.sim(Method::POST, "/_sim/groups", json!({ "name": "Friends" })).await;
+        let group = group["group_id"].as_str().unwrap().to_owned();
+        let order = |deed: &str, body: Value| {
+            let path = format!("/_sim/groups/{group}/{deed}");
+            async move { app.sim(Method::POST, &path, body).await }
+        };
+        order("join", json!({})).await;
+        order("members", json!({ "joined": [user] })).await;
+        for text in ["link", "status", "hello"] {
+            order("message", json!({ "user_id": user, "text": text })).await;
+        }
+        order("leave", json!({})).await;
+        app.drain().await;
+        assert!(events(app).await.iter().all(|state| state == "done"), "{:?}", events(app).await);
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM answers").await, 0, "nothing is said there");
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM group_chats WHERE left_at IS NOT NULL").await, 1);
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM chat_messages").await, 3);
+    }
+
+    async fn a_suspension_is_known_and_its_end_too(app) {
+        let path = format!("/_sim/bots/{BOT_CHANNEL}/events");
+        let suspended = "SELECT CAST(COUNT(*) AS BIGINT) FROM bots WHERE suspended_at IS NOT NULL";
+        app.sim(Method::POST, &path, json!({ "type": "botSuspended" })).await;
+        app.drain().await;
+        assert_eq!(app.count(suspended).await, 1);
+        app.clock.advance(std::time::Duration::from_secs(1));
+        app.sim(Method::POST, &path, json!({ "type": "botResumed" })).await;
+        app.drain().await;
+        assert_eq!(app.count(suspended).await, 0);
+    }
+
+    async fn a_block_stops_sending_and_the_link_stays(app) {
+        let (_, user) = app.linked("hanako@example.jp").await;
+        app.drain().await;
+        app.does(&user, "block", json!({})).await;
+        app.drain().await;
+        assert_eq!(friend(app).await, "no");
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM links WHERE ended_at IS NULL").await, 1);
+        app.does(&user, "follow", json!({})).await;
+        app.drain().await;
+        assert_eq!(friend(app).await, "yes");
+    }
+}
+
+fn permutations(list: &[usize]) -> Vec<Vec<usize>> {
+    if list.is_empty() {
+        return vec![Vec::new()];
+    }
+    let mut all = Vec::new();
+    for (place, first) in list.iter().enumerate() {
+        let mut rest = list.to_vec();
+        rest.remove(place);
+        all.extend(permutations(&rest).into_iter().map(|tail| [vec![*first], tail].concat()));
+    }
+    all
+}
+
+/// Ten thousand bodies and signatures, each broken somewhere: none is let in, none is read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_mutations_are_refused_unread() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    let good = envelope(&[text_event(&app, USER, "hi")]).into_bytes();
+    let signature = sign(BOT_SECRET, &good).into_bytes();
+    let before = app.dump(&[]).await;
+    let mut dice = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut roll = |most: usize| {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        (dice >> 11) as usize % most
+    };
+    for number in 0..10_000 {
+        let (mut body, mut header) = (good.clone(), signature.clone());
+        let target = if number % 2 == 0 { &mut body } else { &mut header };
+        let place = roll(target.len());
+        match roll(4) {
+            0 => target[place] ^= 1 << roll(8),
+            1 => drop(target.remove(place)),
+            2 => target.insert(place, 32 + u8::try_from(roll(95)).unwrap()),
+            _ => target.truncate(place),
+        }
+        if body == good && header == signature {
+            continue;
+        }
+        let request = Request::builder().method(Method::POST).uri("/webhook/main");
+        let Ok(value) = axum::http::HeaderValue::from_bytes(&header) else { continue };
+        let request = request.header("x-line-signature", value).body(Body::from(body)).unwrap();
+        let status = app.router.clone().oneshot(request).await.unwrap().status();
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{number}: {}", String::from_utf8_lossy(&header));
+    }
+    assert_eq!(app.dump(&[]).await, before);
+    app.end().await;
+}
+
+/// The corpus of the fuzz target `webhook_body`, and what was found by it.
+#[test]
+fn the_fuzz_corpus_is_read_without_harm() {
+    let mut count = 0;
+    for file in std::fs::read_dir("fuzz/corpus/webhook_body").unwrap() {
+        let body = std::fs::read(file.unwrap().path()).unwrap();
+        let _ = musubi::webhook::receive::read_events(&body, musubi::db::Millis(1_760_000_000_000));
+        count += 1;
+    }
+    assert!(count >= 20, "{count}");
 }

@@ -121,8 +121,7 @@ async fn look(
     begun: &Begun,
     member: Option<&Member>,
 ) -> Result<Facts> {
-    let is_same_person =
-        arrival.line_user_id == Some(begun.line_user_id.as_str()) && arrival.channel == begun.channel;
+    let is_same_person = arrival.line_user_id == Some(begun.line_user_id.as_str()) && arrival.channel == begun.channel;
     Ok(Facts {
         is_ok: arrival.is_ok,
         is_same_person,
@@ -236,13 +235,7 @@ async fn tell(
 }
 
 /// Says so to the person whom the link token was made for.
-async fn refuse(
-    conn: &mut Conn,
-    app: &App,
-    arrival: &Arrival<'_>,
-    begun: &Begun,
-    reason: Reason,
-) -> Result<()> {
+async fn refuse(conn: &mut Conn, app: &App, arrival: &Arrival<'_>, begun: &Begun, reason: Reason) -> Result<()> {
     // The reply token is of the event's source: theirs only where it is the same person.
     let is_theirs = arrival.line_user_id == Some(begun.line_user_id.as_str()) && arrival.channel == begun.channel;
     let reply = arrival.reply.filter(|_| is_theirs);

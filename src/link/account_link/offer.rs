@@ -27,13 +27,7 @@ const LOADING: u8 = 10;
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Begins: a person asked in the chat to be linked.
-pub async fn offer(
-    conn: &mut Conn,
-    app: &App,
-    channel: &str,
-    line_user_id: &str,
-    reply: Option<&Reply>,
-) -> Result<()> {
+pub async fn offer(conn: &mut Conn, app: &App, channel: &str, line_user_id: &str, reply: Option<&Reply>) -> Result<()> {
     let chat = Chat { channel, line_user_id, reply };
     match find_owner(conn, line_user_id).await? {
         Some(owner) if owner.suspended_at.is_none() => {

@@ -168,13 +168,7 @@ async fn judge(conn: &mut Conn, session: &Session, open: &Open) -> Result<Result
 }
 
 /// Keeps the yes; gives the nonce.
-async fn say_yes(
-    app: &App,
-    visit: &Visit,
-    session: &Session,
-    open: &Open,
-    consent: Consent<'_>,
-) -> Result<String> {
+async fn say_yes(app: &App, visit: &Visit, session: &Session, open: &Open, consent: Consent<'_>) -> Result<String> {
     let (now, begun) = (app.now(), &open.begun);
     let mut tx = app.db.begin().await?;
     let member = member::hold(&mut tx, &app.db, &session.member_id).await?;

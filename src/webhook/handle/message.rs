@@ -70,8 +70,11 @@ async fn say_default(conn: &mut Conn, app: &App, new: New<'_>) -> Result<()> {
 pub async fn edited(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect> {
     let person = person::meet(conn, app, event).await?;
     let Some(said) = as_said(event, person.as_deref()) else { return Ok(Effect::Ignored("no_chat")) };
-    let kept = chat::edit(conn, app, said).await?;
-    Ok(if kept { Effect::Done } else { Effect::Ignored("older") })
+    if !chat::edit(conn, app, said).await? {
+        erase::event(conn, &app.db, &event.channel, &event.id).await?;
+        return Ok(Effect::Ignored("unsent"));
+    }
+    Ok(Effect::Done)
 }
 
 /// Taken back: erased wherever it is kept.
