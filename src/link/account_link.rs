@@ -10,6 +10,7 @@
 mod event;
 mod offer;
 pub mod page;
+mod verdict;
 
 use std::time::Duration;
 

@@ -48,7 +48,8 @@ async fn asks(app: &TestApp, user: &str) {
 async fn button(app: &TestApp, user: &str) -> String {
     let message = last_message(app, user).await;
     let uri = message.pointer("/template/actions/0/uri").and_then(Value::as_str);
-    uri.unwrap_or_else(|| panic!("no button: {message}")).strip_prefix(ORIGIN).unwrap().to_owned()
+    assert!(uri.is_some(), "no button: {message}");
+    uri.unwrap().strip_prefix(ORIGIN).unwrap().to_owned()
 }
 
 /// The member's yes, with the password; the answer leads to LINE's dialog.
@@ -292,7 +293,7 @@ both_engines! {
             "type": "accountLink", "link": { "result": "ok", "nonce": parameter(&url, "nonce") },
             "source": { "type": "user", "userId": user },
         })).await;
-        musubi::webhook::inbox::run(&app.app, "main", "test").await.unwrap();
+        musubi::webhook::inbox::run(&app.app, "main", "drain").await.unwrap();
         app.drain().await;
         assert_eq!(links(app).await, 0);
         is_refused_as(app, "expired").await;

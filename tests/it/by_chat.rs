@@ -20,7 +20,8 @@ async fn buttons(app: &TestApp, user: &str) -> [String; 2] {
     let message = last_message(app, user).await;
     [0, 1].map(|place| {
         let data = message.pointer(&format!("/template/actions/{place}/data")).and_then(Value::as_str);
-        data.unwrap_or_else(|| panic!("no button: {message}")).to_owned()
+        assert!(data.is_some(), "no button: {message}");
+        data.unwrap().to_owned()
     })
 }
 

@@ -88,7 +88,7 @@ both_engines! {
     /// Past its own end a token proves nothing; a refresh before that does.
     async fn tokens_near_their_end_are_refreshed(app) {
         app.linked("hanako@example.jp").await;
-        assert_eq!(days_later(app, 29).await, 1);
+        assert_eq!(days_later(app, 29).await, 2, "the permission and the profile");
         assert_eq!(verified(app).await, 0, "the access token is near its end");
         assert_eq!(permission(app).await, "given");
         let refreshed = app.calls_to("/oauth2/v2.1/token").await.len();

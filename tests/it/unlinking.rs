@@ -611,6 +611,8 @@ both_engines! {
         let url = taro.start_line("link", "/account").await;
         let pushed = app.calls_to("/v2/bot/message/push").await.len();
         let back = taro.at_line(&url, &user, "consent").await;
+        // LINE made them a friend on the way.
+        app.sim(Method::POST, &format!("/_sim/users/{user}/block"), json!({})).await;
         app.fault(json!({ "endpoint": "GET /friendship/v1/status", "status": 401 })).await;
         assert_eq!(taro.get(&back).await.status, StatusCode::CONFLICT);
         app.drain().await;

@@ -1,6 +1,9 @@
 //! The end: LINE's event after its dialog, or that none came.
 
-use super::{Begun, LIFE, record_refusal, set_outcome, take, take_expired};
+use super::{
+    Begun, LIFE, record_refusal, set_outcome, take, take_expired,
+    verdict::{Facts, Reason, Verdict, judge},
+};
 use crate::{
     app::App,
     audit,
@@ -28,63 +31,6 @@ pub struct Arrival<'a> {
     pub nonce: &'a str,
     pub is_ok: bool,
     pub reply: Option<&'a Reply>,
-}
-
-/// What is true when the event is handled.
-#[derive(Debug, Clone, Copy)]
-struct Facts {
-    is_ok: bool,
-    /// The event comes from the person whom the link token was made for, and by the same channel.
-    is_same_person: bool,
-    is_in_time: bool,
-    /// Neither disabled nor deleted, with the password and in the session of the yes.
-    is_member_unchanged: bool,
-    /// The two were linked after the yes, and unlinked again.
-    is_unlinked_since: bool,
-}
-
-/// What follows from an event whose nonce is known and was not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Link,
-    Refuse(Reason),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reason {
-    /// Another LINE user was in the browser.
-    Failed,
-    /// LINE's own check should have seen it.
-    OtherPerson,
-    Expired,
-    MemberChanged,
-    UnlinkedSince,
-    Conflict(Cause),
-}
-
-impl Reason {
-    /// For the row and the audit.
-    fn word(self) -> &'static str {
-        match self {
-            Self::Failed => "failed",
-            Self::OtherPerson => "other_person",
-            Self::Expired => "expired",
-            Self::MemberChanged => "member_changed",
-            Self::UnlinkedSince => "unlinked_since",
-            Self::Conflict(cause) => cause.reason(),
-        }
-    }
-}
-
-fn judge(facts: &Facts) -> Verdict {
-    match facts {
-        Facts { is_ok: false, .. } => Verdict::Refuse(Reason::Failed),
-        Facts { is_same_person: false, .. } => Verdict::Refuse(Reason::OtherPerson),
-        Facts { is_in_time: false, .. } => Verdict::Refuse(Reason::Expired),
-        Facts { is_member_unchanged: false, .. } => Verdict::Refuse(Reason::MemberChanged),
-        Facts { is_unlinked_since: true, .. } => Verdict::Refuse(Reason::UnlinkedSince),
-        Facts { .. } => Verdict::Link,
-    }
 }
 
 /// Ends: links, or says why not. In the transaction that handles the event. Whatever comes of it burns the nonce; a
@@ -281,30 +227,4 @@ pub async fn expire(app: &App, account_link_id: &str) -> Result<Outcome> {
     tx.commit().await?;
     app.wake();
     Ok(Outcome::Done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_follows_from_an_event() {
-        let good = Facts {
-            is_ok: true,
-            is_same_person: true,
-            is_in_time: true,
-            is_member_unchanged: true,
-            is_unlinked_since: false,
-        };
-        for (facts, expected) in [
-            (good, Verdict::Link),
-            (Facts { is_ok: false, is_same_person: false, ..good }, Verdict::Refuse(Reason::Failed)),
-            (Facts { is_same_person: false, is_in_time: false, ..good }, Verdict::Refuse(Reason::OtherPerson)),
-            (Facts { is_in_time: false, is_member_unchanged: false, ..good }, Verdict::Refuse(Reason::Expired)),
-            (Facts { is_member_unchanged: false, ..good }, Verdict::Refuse(Reason::MemberChanged)),
-            (Facts { is_unlinked_since: true, ..good }, Verdict::Refuse(Reason::UnlinkedSince)),
-        ] {
-            assert_eq!(judge(&facts), expected, "{facts:?}");
-        }
-    }
 }

@@ -84,12 +84,12 @@ pub async fn show(
     if begun.as_ref().is_some_and(|begun| is_done(begun, &session)) {
         return Ok(Redirect::to("/account?done=linked").into_response());
     }
-    let open = open_to(&app, &session, begun)?;
+    let open = open_to(&app, &session, begun, asked.link_token)?;
     if let Err(cause) = judge(&mut conn, &session, &open).await? {
         return Err(refuse(&open, cause));
     }
-    let has_password = step_up::asks_password(&mut conn, &app, &session, &here(&asked.link_token)).await?;
-    html(&page(&mut conn, &app, &visit, &session, &open, asked.link_token, has_password, None).await?)
+    let has_password = step_up::asks_password(&mut conn, &app, &session, &here(&open.link_token)).await?;
+    html(&page(&mut conn, &app, &visit, &session, open, has_password, None).await?)
 }
 
 /// `POST /account-link`: the yes. From here the browser goes to LINE's dialog with a nonce of this member's.
@@ -101,8 +101,8 @@ pub async fn submit(
 ) -> Result<Response> {
     let session = admit(session, &fields.link_token)?;
     let begun = find_by_link_token(&mut *app.db.conn().await?, &fields.link_token).await?;
-    let open = open_to(&app, &session, begun)?;
-    let here = here(&fields.link_token);
+    let open = open_to(&app, &session, begun, fields.link_token)?;
+    let here = here(&open.link_token);
     // Another text holds by now: the person reads that one first.
     let Some(consent) = Consent::named(&app, &fields.consent) else { return Ok(Redirect::to(&here).into_response()) };
     if step_up::prove(&app, &visit, &session, &fields.password, &here).await? != Proof::Given {
@@ -110,12 +110,12 @@ pub async fn submit(
         let (member_id, address) = (Some(session.member_id.as_str()), Some(visit.address.as_str()));
         record_refusal(&mut conn, &app, Some(&open.begun), member_id, "credentials", address).await?;
         let problem = Some("problem.wrong_password");
-        let page = page(&mut conn, &app, &visit, &session, &open, fields.link_token, true, problem).await?;
+        let page = page(&mut conn, &app, &visit, &session, open, true, problem).await?;
         return Ok((StatusCode::UNAUTHORIZED, html(&page)?).into_response());
     }
     let nonce = say_yes(&app, &visit, &session, &open, consent).await?;
     app.wake();
-    let dialog = app.line.account_link_url(&fields.link_token, &nonce).map_err(Error::internal)?;
+    let dialog = app.line.account_link_url(&open.link_token, &nonce).map_err(Error::internal)?;
     Ok(Redirect::to(dialog.as_str()).into_response())
 }
 
@@ -123,6 +123,7 @@ pub async fn submit(
 struct Open {
     begun: Begun,
     provider: String,
+    link_token: String,
 }
 
 /// A member with a link token of the right shape. Anything else reaches neither the database nor LINE.
@@ -138,11 +139,11 @@ fn is_link_token(text: &str) -> bool {
     (10..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
-fn open_to(app: &App, session: &Session, begun: Option<Begun>) -> Result<Open> {
+fn open_to(app: &App, session: &Session, begun: Option<Begun>, link_token: String) -> Result<Open> {
     let open = begun.filter(|begun| begun.is_open_to(app.now(), &session.member_id));
     let provided = open.and_then(|begun| {
         let provider = app.config.channel.get(&begun.channel)?.provider.clone();
-        Some(Open { begun, provider })
+        Some(Open { begun, provider, link_token })
     });
     provided.ok_or_else(|| gone(app))
 }
@@ -254,24 +255,22 @@ fn here(link_token: &str) -> String {
     format!("/account-link?linkToken={link_token}")
 }
 
-#[expect(clippy::too_many_arguments, reason = "what the page shows, and where from")]
 async fn page(
     conn: &mut Conn,
     app: &App,
     visit: &Visit,
     session: &Session,
-    open: &Open,
-    link_token: String,
+    open: Open,
     has_password: bool,
     problem: Option<&str>,
 ) -> Result<AccountLink> {
     let line_user = line_user::find(conn, &open.begun.line_user_id).await?.ok_or(Error::NotFound)?;
-    // The form is answered here, and shown again here in another language.
-    let visit = Visit { here: here(&link_token), ..visit.clone() };
+    // After a form too: switching the language shows the page again.
+    let visit = Visit { here: here(&open.link_token), ..visit.clone() };
     let page = Page::new(app, &visit);
     Ok(AccountLink {
         label: app.config.label_of(&open.provider),
-        link_token,
+        link_token: open.link_token,
         line_name: line_user.display_name,
         line_picture: picture::allowed(app, line_user.picture_url.as_deref()),
         member_name: session.name.clone(),
