@@ -1,4 +1,5 @@
--- What LINE sends: bodies as received, and the events in them, each handled once.
+-- What LINE sends: bodies as received, and the events in them, each handled once. Both ids are in the order of time, so
+-- that their indexes grow at one end and need no others beside them for pruning.
 
 CREATE TABLE webhook_bodies (
   id          TEXT PRIMARY KEY,               -- in the order of arrival
@@ -7,7 +8,6 @@ CREATE TABLE webhook_bodies (
   signature   TEXT NOT NULL,                  -- as received; empty once something was taken back
   received_at BIGINT NOT NULL
 );
-CREATE INDEX webhook_bodies_by_time ON webhook_bodies (received_at);
 
 CREATE TABLE events (
   id          TEXT NOT NULL,                  -- LINE's webhookEventId, in the order of time
@@ -18,15 +18,14 @@ CREATE TABLE events (
   at          BIGINT NOT NULL,                -- LINE's time of the event
   kind        TEXT NOT NULL,                  -- LINE's type
   state       TEXT NOT NULL,                  -- waiting | done | ignored | parked
-  attempts    BIGINT NOT NULL,                -- counted at the claim; the fence of its effect
+  attempts    BIGINT NOT NULL DEFAULT 0,      -- counted at the claim; the fence of its effect
   note        TEXT,                           -- the last error, or why it is ignored or parked
   received_at BIGINT NOT NULL,
   handled_at  BIGINT,
   PRIMARY KEY (id, channel)
 );
 CREATE INDEX events_waiting ON events (channel, at, id) WHERE state = 'waiting';
-CREATE INDEX events_parked ON events (received_at) WHERE state = 'parked';
-CREATE INDEX events_by_time ON events (received_at);
+CREATE INDEX events_parked ON events (body_id) WHERE state = 'parked';
 
 -- Bodies that brought a known event once more: what a person takes back is erased there too.
 CREATE TABLE event_copies (

@@ -296,6 +296,13 @@ impl fmt::Display for Millis {
     }
 }
 
+/// What every id made by [`new_id`] before a time is smaller than.
+pub fn id_before(time: Millis) -> String {
+    let text = format!("{:012x}", time.0.max(0));
+    let (high, low) = text.split_at(8);
+    format!("{high}-{low}")
+}
+
 /// A new id: UUIDv7 of `now`, so that indexes grow at their end. Ids that this process makes within one millisecond
 /// stand in the order of their making.
 pub fn new_id(now: Millis) -> String {

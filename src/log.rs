@@ -45,6 +45,10 @@ impl<'a> MakeWriter<'a> for Lines {
 impl Write for Lines {
     /// The subscriber hands over a whole event at once.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        if is_plain(event) {
+            io::stderr().lock().write_all(event)?;
+            return Ok(event.len());
+        }
         let line = one_line(&String::from_utf8_lossy(event), self.format, self.has_colours);
         io::stderr().lock().write_all(line.as_bytes())?;
         Ok(event.len())
@@ -53,6 +57,11 @@ impl Write for Lines {
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
+}
+
+/// Whether an event is one line of ASCII already, as nearly all are.
+fn is_plain(event: &[u8]) -> bool {
+    event.split_last().is_some_and(|(last, line)| *last == b'\n' && line.iter().all(|byte| (0x20..0x7f).contains(byte)))
 }
 
 fn one_line(event: &str, format: Format, has_colours: bool) -> String {
@@ -79,6 +88,16 @@ fn is_unruly(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_plain_is_one_line_as_it_is() {
+        for (event, plain) in
+            [("a b~\n", true), ("a", false), ("", false), ("a\nb\n", false), ("\u{7f}\n", false), ("é\n", false)]
+        {
+            assert_eq!(is_plain(event.as_bytes()), plain, "{event:?}");
+            assert!(!plain || one_line(event, Format::Json, false) == event);
+        }
+    }
 
     #[test]
     fn j11_an_event_is_one_line() {

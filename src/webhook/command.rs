@@ -60,7 +60,7 @@ impl State {
 pub async fn list(conn: &mut Conn, state: Option<State>, limit: u32) -> Result<Vec<Row>> {
     let rows = sqlx::query_as(
         "SELECT id, channel, kind, chat, state, attempts, note, at, received_at, handled_at, body_id, seq FROM events
-         WHERE $1 = '' OR state = $1 ORDER BY received_at DESC LIMIT $2",
+         WHERE $1 = '' OR state = $1 ORDER BY id DESC LIMIT $2",
     )
     .bind(state.map_or("", State::word))
     .bind(i64::from(limit))

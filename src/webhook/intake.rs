@@ -202,8 +202,9 @@ async fn insert_bodies(conn: &mut Conn, group: &[Waiting]) -> Result<()> {
 }
 
 async fn insert_events(conn: &mut Conn, group: &[Waiting]) -> Result<()> {
+    // Tries begin at 0, which is the column's default.
     static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
-        texts("INSERT INTO events (id, channel, body_id, seq, chat, at, kind, state, attempts, note, received_at)", 11)
+        texts("INSERT INTO events (id, channel, body_id, seq, chat, at, kind, state, note, received_at)", 10)
     });
     let events: Vec<(&Waiting, &NewEvent)> =
         group.iter().flat_map(|waiting| waiting.entry.events.iter().map(move |event| (waiting, event))).collect();
@@ -211,7 +212,7 @@ async fn insert_events(conn: &mut Conn, group: &[Waiting]) -> Result<()> {
         let mut insert = sqlx::query(TEXTS[place].as_str());
         for (waiting, event) in rows {
             insert = insert.bind(&event.id).bind(&waiting.entry.channel).bind(&waiting.entry.id).bind(event.seq);
-            insert = insert.bind(&event.chat).bind(event.at).bind(&event.kind).bind(event.state).bind(0_i64);
+            insert = insert.bind(&event.chat).bind(event.at).bind(&event.kind).bind(event.state);
             insert = insert.bind(event.note).bind(waiting.entry.received_at);
         }
         let inserted = insert.execute(&mut *conn).await?.rows_affected();

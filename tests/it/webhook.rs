@@ -49,7 +49,7 @@ pub async fn signed(app: &TestApp, body: impl Into<Vec<u8>>) -> Answer {
 /// An id in the form of LINE's, new each time.
 pub fn event_id() -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
-    format!("01TEST{:020}", NUMBER.fetch_add(1, Ordering::Relaxed))
+    format!("01AA{:022}", NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A person's text message, complete but for the reply token.
