@@ -595,3 +595,45 @@ fn the_fuzz_corpus_is_read_without_harm() {
     }
     assert!(count >= 20, "{count}");
 }
+
+async fn metrics(app: &TestApp) -> String {
+    let request = Request::builder().uri("/metrics").body(Body::empty()).unwrap();
+    let answer = read(musubi::serve::metrics::router(&app.app).oneshot(request).await.unwrap()).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    answer.body
+}
+
+both_engines! {
+    async fn j15_nobody_adds_labels_to_the_metrics(app) {
+        assert_eq!(signed(app, envelope(&[text_event(app, USER, "hi")])).await.status, StatusCode::OK);
+        post(app, "x", &[]).await;
+        let names = |text: &str| -> Vec<String> {
+            text.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
+        };
+        app.router.clone().oneshot(Request::post("/webhook/nobody").body(Body::empty()).unwrap()).await.unwrap();
+        let before = names(&metrics(app).await);
+        for number in 0..200 {
+            let path = format!("/webhook/{number}-%22%0a%7d");
+            app.router.clone().oneshot(Request::post(path).body(Body::empty()).unwrap()).await.unwrap();
+            let mut event = text_event(app, USER, "hi");
+            event["type"] = format!("type{number}").into();
+            assert_eq!(signed(app, envelope(&[event])).await.status, StatusCode::OK);
+        }
+        let text = metrics(app).await;
+        assert_eq!(names(&text), before);
+        for line in [
+            "musubi_webhook_requests_total{channel=\"main\",result=\"stored\"} 201",
+            "musubi_webhook_requests_total{channel=\"main\",result=\"bad_signature\"} 1",
+            "musubi_events_received_total{channel=\"main\",result=\"stored\"} 201",
+            "musubi_events_waiting{channel=\"main\"} 201",
+            "musubi_events_parked{channel=\"main\"} 0",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        app.clock.advance(std::time::Duration::from_secs(90));
+        let lag = metrics(app).await;
+        let lag = lag.lines().find_map(|line| line.strip_prefix("musubi_events_lag_seconds{channel=\"main\"} ")).unwrap();
+        assert!(lag.parse::<f64>().unwrap() >= 90.0, "{lag}");
+        assert_eq!(app.visitor().get("/metrics").await.status, StatusCode::NOT_FOUND, "not on the listener of the world");
+    }
+}

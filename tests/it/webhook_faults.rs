@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     support::{
         BOT_CHANNEL, BOT_SECRET, Engine, TestApp, both_engines,
-        process::{Line, Place, Process, start_server, start_simulator, until},
+        process::{Line, Place, Process, run, start_server, start_simulator, until},
         proxy::{Plan, Proxy},
     },
     webhook::{envelope, event_id, events, many_at_once, sign, signed, text_event},
@@ -559,8 +559,28 @@ async fn x35_an_event_that_ends_the_process_is_parked() {
     let parked = "SELECT CAST(COUNT(*) AS BIGINT) FROM events WHERE state = 'parked' AND attempts = 5";
     assert_eq!(world.count(parked).await, 1);
     assert_eq!(world.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events WHERE state = 'done'").await, 1);
+    retry_by_command(&world).await;
     server.stop();
     world.end().await;
+}
+
+/// `musubi events`, beside the running server.
+async fn retry_by_command(world: &World) {
+    let config = ["--config", world.config.as_str()];
+    let events = |words: &[&str]| run(&[&["events"], words, &config].concat());
+    let (code, listed) = events(&["list", "--state", "parked"]);
+    assert_eq!((code, listed.lines().count()), (Some(0), 1), "{listed}");
+    assert!(listed.contains("it ended the process") && listed.contains("follow"), "{listed}");
+    let id = listed.split_whitespace().find(|word| word.starts_with("01")).unwrap();
+    let (code, shown) = events(&["show", id]);
+    assert!(code == Some(0) && shown.contains("parked after 5 tries") && shown.contains(&user(1)), "{shown}");
+    let (code, told) = events(&["show", "01NOBODY"]);
+    assert!(code == Some(1) && told.contains("there is no event"), "{told}");
+    assert_eq!(events(&["retry"]).0, Some(2), "one, or --all");
+    let (code, told) = events(&["retry", id]);
+    assert!(code == Some(0) && told.contains("again: 1"), "{told}");
+    world.until_rest().await;
+    assert_eq!(world.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events WHERE state = 'done'").await, 2);
 }
 
 /// X37, X38, X41: ended by force or in order, again and again, while LINE goes on sending what got no answer.
