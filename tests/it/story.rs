@@ -219,3 +219,41 @@ async fn a_member_sees_where_they_are_signed_in_and_ends_the_other() {
     desktop.close().await;
     stage.strike().await;
 }
+
+/// From a word in the chat over our page and LINE's dialog to a link.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_begins_in_the_chat() {
+    for screen in [Screen::Phone, Screen::Desktop] {
+        let stage = Stage::set().await;
+        let browser = Browser::start(screen).await;
+        let shot = async |name: &str| browser.screenshot(&format!("chat-{screen:?}-{name}").to_lowercase()).await;
+        let phone = stage.phone(&browser, "はなこ").await;
+        browser.goto(&phone).await;
+        browser.fill("text", "連携").await;
+        browser.click_text("Send").await;
+        // In Japanese, or in the company's language where the profile is not read yet: both name the ten minutes.
+        browser.wait_for_text("10").await;
+        press(&browser, "#chat a[href*='/account-link']").await;
+        browser.fill("email", "hanako@example.com").await;
+        browser.fill("password", demo::PASSWORD).await;
+        press(&browser, "main form[action='/sign-in'] button[type=submit]").await;
+        browser.wait_for_text("Did you ask for this yourself").await;
+        shot("1-page").await;
+        browser.fill("password", "wrong password").await;
+        browser.click_text("Confirm and go on to LINE").await;
+        browser.wait_for_text("The password is not right.").await;
+        shot("2-wrong-password").await;
+        browser.fill("password", demo::PASSWORD).await;
+        browser.click_text("Confirm and go on to LINE").await;
+        browser.click_text("はなこ").await;
+        browser.wait_for_text("Linked").await;
+        browser.goto(&phone).await;
+        browser.wait_for_text("Your LINE account is linked").await;
+        shot("3-linked").await;
+
+        browser.goto(&format!("{}/account-link?linkToken=NMZTNuVrPTqlr2IF8Bnymkb7rXfYv5EY", stage.app)).await;
+        browser.wait_for_text("This link no longer works").await;
+        shot("4-gone").await;
+        stage.strike().await;
+    }
+}
