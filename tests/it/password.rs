@@ -718,12 +718,14 @@ both_engines! {
         app.member(HANAKO, "Attacker").await;
         let made = serde_json::json!({ "display_name": "はなこ", "email": HANAKO });
         let user = app.sim(Method::POST, "/_sim/users", made).await["user_id"].as_str().unwrap().to_owned();
-        let before = app.dump(&["audit", "attempts", "line_users", "jobs", "grants", "friends"]).await;
+        // A new friend is told to the webhook as well.
+        let but = ["audit", "attempts", "line_users", "jobs", "grants", "friends", "events", "webhook_bodies"];
+        let before = app.dump(&but).await;
         let mut victim = app.visitor();
         let answer = victim.sign_in_by_line(&user).await;
         assert!(answer.location().starts_with("/line/not-linked"), "{} {}", answer.status, answer.body);
         assert!(victim.session_cookie().is_none());
-        assert_eq!(app.dump(&["audit", "attempts", "line_users", "jobs", "grants", "friends"]).await, before);
+        assert_eq!(app.dump(&but).await, before);
     }
 
     /// Signed in and asked again: what is counted is the member, so that nobody outside keeps them from it.

@@ -368,12 +368,13 @@ async fn empty(engine: Engine) -> Place {
 #[test]
 fn help_tells_what_each_command_does() {
     for (arguments, words) in [
-        (&["--help"][..], &["demo", "serve", "simulator", "migrate", "doctor", "key", "--log"][..]),
+        (&["--help"][..], &["demo", "serve", "simulator", "migrate", "doctor", "key", "events", "--log"][..]),
         (&["demo", "--help"], &["--data", "--port", "--simulator-port", "no LINE channel needed"]),
         (&["serve", "--help"], &["--config", "MUSUBI_CONFIG", "--role", "all, web, worker"]),
         (&["simulator", "--help"], &["--listen", "--data", "loopback"]),
         (&["migrate", "--help"], &["--config", "schema"]),
         (&["member", "--help"], &["disable", "enable"]),
+        (&["events", "--help"], &["list", "show", "retry"]),
         (&["doctor", "--help"], &["--config", "going live"]),
         (&["key", "--help"], &["new", "rotate", "sealing keys"]),
         (&["key", "new", "--help"], &["fresh sealing key", "what to write where"]),

@@ -23,15 +23,16 @@ pub async fn followed(conn: &mut Conn, app: &App, event: &Event) -> Result<Effec
     let now = app.now();
     let person = line_user::meet(conn, now, &event.provider, user_id).await?;
     let is_newest = line_user::set_friend(conn, event.at, &person, &event.channel, Friend::Yes).await?;
-    // LINE Login may have told it before this event did.
-    if !is_newest && line_user::find_friend(conn, &person, &event.channel).await? != Friend::Yes {
+    // LINE Login told it first: the person is on our pages at this moment, and is told there what there is to tell.
+    let is_told = !is_newest;
+    if is_told && line_user::find_friend(conn, &person, &event.channel).await? != Friend::Yes {
         return Ok(Effect::Ignored("older"));
     }
     profile::want(conn, app, &person, &event.channel, Duration::ZERO).await?;
     // LINE does not say whether a menu of their own outlives a block.
     let menu = Job::UserMenu { line_user_id: person.clone(), channel: event.channel.clone() };
     queue::enqueue(conn, now, now, &menu).await?;
-    if app.config.chat.greeting && !event.is_standby() {
+    if app.config.chat.greeting && !is_told && !event.is_standby() {
         let is_linked = link::find_owner(conn, &person).await?.is_some_and(|owner| owner.suspended_at.is_none());
         let is_back = event.json.pointer("/follow/isUnblocked").and_then(serde_json::Value::as_bool) == Some(true);
         let template = match (is_linked, is_back) {
