@@ -39,7 +39,8 @@
     if (form.classList.contains("compose")) form.elements.text.value = "";
     sent.textContent = "";
     try {
-      const answer = await fetch(form.action, { method: "POST", body: fields });
+      // Not `form.action`: a button of that name would be found instead.
+      const answer = await fetch(form.getAttribute("action"), { method: "POST", body: fields });
       if (!answer.ok) {
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
         sent.textContent = page.querySelector("main p")?.textContent ?? "That is not possible.";
