@@ -220,9 +220,9 @@ async fn a_member_sees_where_they_are_signed_in_and_ends_the_other() {
     stage.strike().await;
 }
 
-/// From a word in the chat over our page and LINE's dialog to a link.
+/// From a word in the chat over our page and LINE's dialog to a link, and out of it by a button in the chat.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_begins_in_the_chat() {
+async fn a_link_begins_and_ends_in_the_chat() {
     for screen in [Screen::Phone, Screen::Desktop] {
         let stage = Stage::set().await;
         let browser = Browser::start(screen).await;
@@ -251,6 +251,12 @@ async fn a_link_begins_in_the_chat() {
         browser.wait_for_text("Your LINE account is linked").await;
         shot("3-linked").await;
 
+        browser.fill("text", "unlink").await;
+        browser.click_text("Send").await;
+        browser.wait_for_text("解除しない").await;
+        browser.click_text("解除する").await;
+        browser.wait_for_text("との連携を解除しました").await;
+        shot("5-unlinked").await;
         browser.goto(&format!("{}/account-link?linkToken=NMZTNuVrPTqlr2IF8Bnymkb7rXfYv5EY", stage.app)).await;
         browser.wait_for_text("This link no longer works").await;
         shot("4-gone").await;
