@@ -180,7 +180,9 @@ both_engines! {
         let mut hanako = app.signed_in("hanako@example.jp").await;
         let user = line_user(app, "はなこ", None).await;
         let profile = json!({ "userId": user, "displayName": "名".repeat(10_000) });
-        app.fault(json!({ "endpoint": "GET /v2/profile", "replace_body": profile })).await;
+        for endpoint in ["GET /v2/profile", "GET /v2/bot/profile"] {
+            app.fault(json!({ "endpoint": endpoint, "replace_body": profile })).await;
+        }
         for (page, answer) in pages(&mut hanako, &user).await {
             is_clean(&answer);
             let shown = answer.body.matches('名').count();

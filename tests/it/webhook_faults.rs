@@ -221,12 +221,13 @@ both_engines! {
         let states = events(app).await;
         assert!(states[0].starts_with("waiting internal") && states[0].contains("poisoned"), "{states:?}");
         assert_eq!(states[1..], ["waiting", "done"], "its person's later events wait for it");
-        for tries in 2..=5 {
-            app.clock.advance(Duration::from_secs(60));
-            app.drain().await;
-            let attempts = app.count("SELECT MAX(attempts) FROM events").await;
-            assert_eq!(attempts, tries);
+        for _ in 2..=5 {
+            if !events(app).await[0].starts_with("parked") {
+                app.clock.advance(Duration::from_secs(60));
+                app.drain().await;
+            }
         }
+        assert_eq!(app.count("SELECT MAX(attempts) FROM events").await, 5);
         let states = events(app).await;
         assert!(states[0].starts_with("parked ") && states[0].contains("poisoned"), "{states:?}");
         assert_eq!(states[1].split(' ').next(), Some("waiting"), "the next one is tried now, and fails as well");
@@ -358,7 +359,7 @@ async fn x17_two_nodes_handle_each_event_once_and_in_order() {
     assert_eq!(app.count(odd).await, 0);
     let wrong = "SELECT CAST(COUNT(*) AS BIGINT) FROM friends f JOIN line_users u ON u.id = f.line_user_id
                  JOIN events e ON e.chat = u.user_id AND e.at = (SELECT MAX(at) FROM events WHERE chat = u.user_id)
-                 WHERE f.friend <> CASE e.kind WHEN 'follow' THEN 'yes' ELSE 'no' END";
+                 WHERE (f.friend = 'no') <> (e.kind = 'unfollow')";
     assert_eq!(app.count(wrong).await, 0, "the newest word of each person holds");
     other.db.close().await;
     app.end().await;
