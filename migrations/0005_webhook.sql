@@ -146,6 +146,14 @@ UPDATE grants SET checked_at = created_at;
 CREATE INDEX grants_to_check ON grants (checked_at) WHERE ended_at IS NULL;
 CREATE INDEX line_users_by_profile ON line_users (profile_at);
 
+-- Jobs that wait for one kind of server have an index of their own, so that a backlog of one holds up no other.
+ALTER TABLE jobs ADD COLUMN lane TEXT NOT NULL DEFAULT 'line';
+UPDATE jobs SET lane = 'mail' WHERE kind = 'send_mail';
+DROP INDEX jobs_open;
+CREATE INDEX jobs_open ON jobs (lane, due_at) WHERE ended_at IS NULL AND parked_at IS NULL;
+DROP INDEX jobs_by_end;
+CREATE INDEX jobs_by_end ON jobs (ended_at) WHERE ended_at IS NOT NULL;
+
 -- A chat is answered without a link: deliveries need no member. (SQLite alters no column, so the table is made anew.)
 CREATE TABLE deliveries_new (
   message_id   TEXT NOT NULL REFERENCES messages (id),

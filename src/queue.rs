@@ -90,6 +90,8 @@ pub enum Lane {
     Mail,
     /// Somebody waits in a chat, and a reply token lives for a minute.
     Chat,
+    /// Somebody waits there too, and LINE is asked several things first.
+    Offer,
     /// Reading from LINE: nobody waits.
     Fetch,
 }
@@ -119,13 +121,14 @@ pub enum Outcome {
 }
 
 impl Lane {
-    pub const ALL: [Self; 4] = [Self::Line, Self::Mail, Self::Chat, Self::Fetch];
+    pub const ALL: [Self; 5] = [Self::Line, Self::Mail, Self::Chat, Self::Offer, Self::Fetch];
 
     fn word(self) -> &'static str {
         match self {
             Self::Line => "line",
             Self::Mail => "mail",
             Self::Chat => "chat",
+            Self::Offer => "offer",
             Self::Fetch => "fetch",
         }
     }
@@ -158,6 +161,23 @@ impl Job {
         }
     }
 
+    fn lane(&self) -> Lane {
+        match self {
+            Self::Deauthorize { .. }
+            | Self::RevokeGrant { .. }
+            | Self::AbandonAttempt { .. }
+            | Self::UserMenu { .. }
+            | Self::EnsureMenus { .. }
+            | Self::EraseMember { .. }
+            | Self::ExpireLink { .. }
+            | Self::LearnBot { .. } => Lane::Line,
+            Self::SendMail { .. } => Lane::Mail,
+            Self::Answer { .. } => Lane::Chat,
+            Self::OfferLink { .. } => Lane::Offer,
+            Self::SyncProfile { .. } | Self::CheckGrant { .. } | Self::FetchMedia { .. } => Lane::Fetch,
+        }
+    }
+
     /// Tries after which the job is parked; `None` is never: an unlink is carried out however long LINE is away.
     fn tries(&self) -> Option<i64> {
         match self {
@@ -184,10 +204,11 @@ impl Job {
 pub async fn enqueue(conn: &mut Conn, now: Millis, due_at: Millis, job: &Job) -> Result<()> {
     let (kind, subject) = job.kind_and_subject();
     sqlx::query(
-        "INSERT INTO jobs (id, kind, job, subject, due_at, attempts, fence, created_at)
-         VALUES ($1, $2, $3, $4, $5, 0, 0, $6)",
+        "INSERT INTO jobs (id, lane, kind, job, subject, due_at, attempts, fence, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, 0, 0, $7)",
     )
     .bind(new_id(now))
+    .bind(job.lane().word())
     .bind(kind)
     .bind(serde_json::to_string(job)?)
     .bind(subject)
@@ -213,6 +234,9 @@ pub async fn enqueue_once(conn: &mut Conn, now: Millis, due_at: Millis, job: &Jo
 
 /// Takes up to `limit` due jobs of a lane.
 pub async fn claim(app: &App, lane: Lane, limit: i64) -> Result<Vec<Claimed>> {
+    if !is_due(&mut *app.db.conn().await?, app.now(), lane).await? {
+        return Ok(Vec::new());
+    }
     let mut tx = app.db.begin().await?;
     let leases_now = app.db.now(&mut tx).await?;
     let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(app.db.locking(CLAIM))
@@ -238,14 +262,22 @@ pub async fn claim(app: &App, lane: Lane, limit: i64) -> Result<Vec<Claimed>> {
     Ok(claimed)
 }
 
+/// Whether anything is due, by reading only: most rounds end here, and take the write lock from nobody.
+async fn is_due(conn: &mut Conn, now: Millis, lane: Lane) -> Result<bool> {
+    let due: Option<String> = sqlx::query_scalar(
+        "SELECT id FROM jobs WHERE lane = $1 AND ended_at IS NULL AND parked_at IS NULL AND due_at <= $2 LIMIT 1",
+    )
+    .bind(lane.word())
+    .bind(now)
+    .fetch_optional(conn)
+    .await?;
+    Ok(due.is_some())
+}
+
 const CLAIM: Locking = with_lock!(
     "SELECT id, job, attempts, fence FROM jobs
      WHERE ended_at IS NULL AND parked_at IS NULL AND due_at <= $1
-       AND (leased_until IS NULL OR leased_until < $2)
-       AND CASE kind WHEN 'send_mail' THEN 'mail'
-                     WHEN 'answer' THEN 'chat' WHEN 'offer_link' THEN 'chat'
-                     WHEN 'sync_profile' THEN 'fetch' WHEN 'check_grant' THEN 'fetch' WHEN 'fetch_media' THEN 'fetch'
-                     ELSE 'line' END = $4
+       AND (leased_until IS NULL OR leased_until < $2) AND lane = $4
      ORDER BY due_at LIMIT $3",
     "FOR UPDATE SKIP LOCKED"
 );

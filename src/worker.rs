@@ -14,8 +14,9 @@ use crate::{
     rich_menu, webhook,
 };
 
-/// Jobs of a lane run at one time on this node.
+/// Jobs of a lane run at one time on this node; those of the lane that may hold media are large.
 const AT_ONCE: i64 = 8;
+const AT_ONCE_TO_FETCH: i64 = 2;
 /// How long the loops rest when nothing wakes them; work of other nodes is found after it at the latest.
 const REST: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
@@ -105,7 +106,8 @@ where
 
 /// Runs the jobs of a lane that are due, side by side; gives their number.
 async fn run_due(app: &App, lane: Lane) -> Result<usize> {
-    let claimed = queue::claim(app, lane, AT_ONCE).await?;
+    let at_once = if lane == Lane::Fetch { AT_ONCE_TO_FETCH } else { AT_ONCE };
+    let claimed = queue::claim(app, lane, at_once).await?;
     let found = claimed.len();
     let mut running = JoinSet::new();
     for claimed in claimed {
@@ -208,21 +210,30 @@ pub async fn prune(app: &App, holder: &str) -> Result<u64> {
         return Ok(0);
     }
     let now = app.now();
-    let mut conn = app.db.conn().await?;
-    let mut deleted = member::session::prune(&mut conn, now).await?;
-    deleted += member::prune(&mut conn, now).await?;
-    deleted += link::attempt::prune(&mut conn, now).await?;
-    deleted += link::account_link::prune(&mut conn, now).await?;
-    deleted += mail::prune(&mut conn, now).await?;
-    deleted += message::answer::prune(&mut conn, now).await?;
-    deleted += queue::prune(&mut conn, now).await?;
     let kept = &app.config.retention;
-    deleted += webhook::inbox::prune(&mut conn, now, days(kept.events_days), days(kept.webhook_bodies_days)).await?;
-    deleted += chat::prune(&mut conn, now, days(kept.chat_days)).await?;
-    deleted += chat::media::prune(&mut conn, now, days(kept.media_days)).await?;
+    let (events, bodies) = (days(kept.events_days), days(kept.webhook_bodies_days));
+    let mut conn = app.db.conn().await?;
+    let mut deleted = or_none("sessions", member::session::prune(&mut conn, now).await);
+    deleted += or_none("members", member::prune(&mut conn, now).await);
+    deleted += or_none("attempts", link::attempt::prune(&mut conn, now).await);
+    deleted += or_none("account_links", link::account_link::prune(&mut conn, now).await);
+    deleted += or_none("mails", mail::prune(&mut conn, now).await);
+    deleted += or_none("answers", message::answer::prune(&mut conn, now).await);
+    deleted += or_none("jobs", queue::prune(&mut conn, now).await);
+    deleted += or_none("webhooks", webhook::inbox::prune(&mut conn, now, events, bodies).await);
+    deleted += or_none("chats", chat::prune(&mut conn, now, days(kept.chat_days)).await);
+    deleted += or_none("media", chat::media::prune(&mut conn, now, days(kept.media_days)).await);
     drop(conn);
-    deleted += privacy::erase::prune(app).await?;
+    deleted += or_none("strangers", privacy::erase::prune(app).await);
     Ok(deleted)
+}
+
+/// What cannot be pruned now does not keep the rest.
+fn or_none(what: &str, deleted: Result<u64>) -> u64 {
+    deleted.unwrap_or_else(|error| {
+        tracing::error!(what, %error, "not pruned");
+        0
+    })
 }
 
 fn days(days: u32) -> Duration {

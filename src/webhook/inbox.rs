@@ -24,8 +24,11 @@ use crate::{
     queue,
 };
 
-/// Events claimed at one time.
-const ROUND: i64 = 64;
+/// Events claimed at one time, and of one chat: who writes much holds up nobody.
+const ROUND: usize = 64;
+const OF_ONE_CHAT: usize = 8;
+/// Events looked at for it.
+const LOOK: i64 = 512;
 /// Chats worked on at one time.
 const CHATS: usize = 4;
 /// Tries before an event is parked.
@@ -46,6 +49,8 @@ struct Claimed {
     seq: i64,
     /// Before this claim.
     attempts: i64,
+    /// The last error; none where a try never came to its end.
+    note: Option<String>,
     received_at: Millis,
 }
 
@@ -98,10 +103,7 @@ async fn claim(app: &App, channel: &str, holder: &str) -> Result<Vec<Claimed>> {
     if !queue::lease_on(&mut tx, &app.db, &format!("inbox:{channel}"), holder, LEASE).await? {
         return Ok(Vec::new());
     }
-    let mut due = list_due(&mut tx, channel, app.now(), ROUND).await?;
-    if let Some(tried) = due.iter().position(|event| event.attempts > 0) {
-        due = vec![due.swap_remove(tried)];
-    }
+    let due = choose(list_due(&mut tx, channel, app.now(), LOOK).await?);
     let mut claimed = Vec::new();
     for event in due {
         if event.attempts >= TRIES {
@@ -115,6 +117,22 @@ async fn claim(app: &App, channel: &str, holder: &str) -> Result<Vec<Claimed>> {
     Ok(claimed)
 }
 
+/// What a round takes: a few of each chat, or, where one of the first was begun and never ended, what is due in its chat
+/// alone.
+fn choose(due: Vec<Claimed>) -> Vec<Claimed> {
+    let began = due.iter().take(ROUND).find(|event| event.attempts > 0 && event.note.is_none());
+    if let Some(chat) = began.map(|event| event.chat.clone()) {
+        return due.into_iter().find(|event| event.chat == chat).into_iter().collect();
+    }
+    let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+    let mut is_few = |event: &Claimed| {
+        let count = taken.entry(event.chat.clone()).or_default();
+        *count += 1;
+        *count <= OF_ONE_CHAT
+    };
+    due.into_iter().filter(|event| is_few(event)).take(ROUND).collect()
+}
+
 /// The oldest that wait, but for the chats that wait for a failed one.
 async fn list_due(conn: &mut Conn, channel: &str, now: Millis, limit: i64) -> Result<Vec<Claimed>> {
     let due = sqlx::query_as(DUE).bind(channel).bind(now).bind(limit).fetch_all(conn).await?;
@@ -122,7 +140,8 @@ async fn list_due(conn: &mut Conn, channel: &str, now: Millis, limit: i64) -> Re
 }
 
 /// Read by the index `events_waiting`.
-pub const DUE: &str = "SELECT e.id, e.chat, e.at, e.kind, e.body_id, e.seq, e.attempts, e.received_at FROM events e
+pub const DUE: &str =
+    "SELECT e.id, e.chat, e.at, e.kind, e.body_id, e.seq, e.attempts, e.note, e.received_at FROM events e
   WHERE e.channel = $1 AND e.state = 'waiting' AND NOT EXISTS (
     SELECT 1 FROM event_holds h WHERE h.channel = e.channel AND h.chat = e.chat AND h.held_until > $2)
   ORDER BY e.at, e.id LIMIT $3";
@@ -186,6 +205,11 @@ async fn handle_chat(app: &App, channel: &str, events: Vec<(Claimed, Read)>) -> 
         let handling =
             tokio::spawn(time::timeout(LIMIT, async move { handle_one(&worker, &name, &event, read).await }));
         let why = match handling.await {
+            Ok(Ok(Ok("lost"))) => {
+                // Another node has the channel by now, and this chat's later events.
+                app.metrics.event_handled(channel, "lost");
+                return Ok(());
+            }
             Ok(Ok(Ok(result))) => {
                 app.metrics.event_handled(channel, result);
                 continue;
@@ -341,7 +365,8 @@ pub async fn prune(conn: &mut Conn, now: Millis, events: Duration, bodies: Durat
     let mut deleted = prune_events(conn, before, "", &ulid_before(before)).await?;
     deleted += prune_events(conn, before, "~", &format!("~{}", id_before(before))).await?;
     deleted += prune_bodies(conn, now.minus(bodies)).await?;
-    let copies = "DELETE FROM event_copies WHERE body_id NOT IN (SELECT id FROM webhook_bodies)";
+    let copies = "DELETE FROM event_copies
+                  WHERE NOT EXISTS (SELECT 1 FROM webhook_bodies b WHERE b.id = event_copies.body_id)";
     deleted += sqlx::query(copies).execute(&mut *conn).await?.rows_affected();
     let day_ago = now.minus(Duration::from_secs(24 * 3600));
     let holds = sqlx::query("DELETE FROM event_holds WHERE held_until < $1").bind(day_ago).execute(conn).await?;
@@ -366,7 +391,7 @@ async fn prune_bodies(conn: &mut Conn, before: Millis) -> Result<u64> {
         "DELETE FROM webhook_bodies WHERE id IN (SELECT id FROM webhook_bodies
            WHERE id < $1 AND id NOT IN (
              SELECT body_id FROM events WHERE state = 'waiting' AND received_at < $2
-             UNION ALL SELECT body_id FROM events WHERE state = 'parked' AND body_id < $1)
+             UNION SELECT body_id FROM events WHERE state = 'parked' AND body_id < $1)
            ORDER BY id LIMIT 500)",
     )
     .bind(id_before(before))
@@ -387,6 +412,32 @@ fn ulid_before(time: Millis) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_round_takes() {
+        let event = |id: &str, chat: &str, attempts, note: Option<&str>| Claimed {
+            id: id.into(),
+            chat: chat.into(),
+            at: Millis(0),
+            kind: String::new(),
+            body_id: String::new(),
+            seq: 0,
+            attempts,
+            note: note.map(str::to_owned),
+            received_at: Millis(0),
+        };
+        let ids = |due: Vec<Claimed>| choose(due).into_iter().map(|event| event.id).collect::<Vec<_>>();
+        let new = |id: &str, chat: &str| event(id, chat, 0, None);
+        assert_eq!(ids(vec![new("1", "a"), new("2", "b"), new("3", "a")]), ["1", "2", "3"]);
+        let failed = event("1", "a", 2, Some("an error"));
+        assert_eq!(ids(vec![failed, new("2", "b")]), ["1", "2"], "what failed by an error hurts nobody");
+        let began = || event("3", "a", 1, None);
+        assert_eq!(ids(vec![new("1", "b"), began()]), ["3"], "what never ended is tried alone");
+        assert_eq!(ids(vec![new("1", "b"), new("2", "a"), began()]), ["2"], "and its chat keeps its order");
+        let mut many: Vec<Claimed> = (0..100).map(|number| new(&number.to_string(), "a")).collect();
+        many.push(new("x", "b"));
+        assert_eq!(ids(many).len(), OF_ONE_CHAT + 1, "one chat does not fill a round");
+    }
 
     #[test]
     fn ids_of_before_a_time_are_smaller() {

@@ -12,7 +12,7 @@ use std::{
 use axum::body::Bytes;
 use sqlx::AnyConnection;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time,
 };
 
@@ -27,8 +27,16 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(1300);
 /// When the writer gives up its connection: PostgreSQL is gone without a word.
 const HUNG: Duration = Duration::from_secs(10);
-/// Bytes of bodies in memory, over all requests.
-const ROOM: usize = 64 * 1024 * 1024;
+/// How long a connection may take to be there.
+const CONNECT: Duration = Duration::from_secs(1);
+/// A connection that rested for longer may have been forgotten by something in between, and is made anew.
+const RESERVE: Duration = Duration::from_secs(30);
+/// Bytes of bodies in memory, over all requests: of what is short, as LINE's nearly always are, and of the rest. Room is
+/// taken before a signature can be checked: who sends much and slowly takes none from LINE.
+const SHORT_ROOM: usize = 32 * 1024 * 1024;
+const LONG_ROOM: usize = 32 * 1024 * 1024;
+/// Bytes of a body that count as short.
+const SHORT: usize = 64 * 1024;
 /// Entries in one commit.
 const GROUP: usize = 256;
 /// Rows of a statement: few lengths, so that each stays prepared. What is short of one is filled up with its last row,
@@ -45,7 +53,7 @@ pub struct Entry {
     pub received_at: Millis,
     pub events: Vec<NewEvent>,
     /// Held as long as the body is in memory.
-    pub room: OwnedSemaphorePermit,
+    pub room: Vec<OwnedSemaphorePermit>,
 }
 
 /// An event of it.
@@ -70,8 +78,12 @@ pub struct Unstored;
 #[derive(Clone)]
 pub struct Intake {
     queue: mpsc::Sender<Waiting>,
-    room: Arc<Semaphore>,
+    short: Arc<Semaphore>,
+    long: Arc<Semaphore>,
 }
+
+/// The writer's connection, and when it was last good.
+type Kept = Option<(AnyConnection, time::Instant)>;
 
 struct Waiting {
     entry: Entry,
@@ -82,13 +94,15 @@ impl Intake {
     /// Starts the writer.
     pub fn start(app: &App) -> Self {
         let (queue, waiting) = mpsc::channel(4 * GROUP);
-        tokio::spawn(write(app.clone(), waiting));
-        Self { queue, room: Arc::new(Semaphore::new(ROOM)) }
+        tokio::spawn(write_on(app.clone(), waiting));
+        let [short, long] = [SHORT_ROOM, LONG_ROOM].map(|bytes| Arc::new(Semaphore::new(bytes)));
+        Self { queue, short, long }
     }
 
-    /// Room for so many bytes, if there is any now.
-    pub fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.room.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+    /// Room for the next bytes of a body that has so many already, if there is any now.
+    pub fn room(&self, has: usize, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let room = if has + bytes <= SHORT { &self.short } else { &self.long };
+        room.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
     }
 
     /// Stores an entry; returns once it is on the disk.
@@ -108,8 +122,17 @@ impl Intake {
     }
 }
 
+/// The writer, again where it panics: without it nothing is taken any more.
+async fn write_on(app: App, queue: mpsc::Receiver<Waiting>) {
+    let queue = Arc::new(Mutex::new(queue));
+    while let Err(error) = tokio::spawn(write(app.clone(), queue.clone())).await {
+        tracing::error!(%error, "the writer of webhooks begins anew");
+    }
+}
+
 /// The writer.
-async fn write(app: App, mut queue: mpsc::Receiver<Waiting>) {
+async fn write(app: App, queue: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
+    let mut queue = queue.lock().await;
     let mut conn = None;
     let mut group = Vec::new();
     while queue.recv_many(&mut group, GROUP).await > 0 {
@@ -127,7 +150,7 @@ async fn write(app: App, mut queue: mpsc::Receiver<Waiting>) {
 }
 
 /// Leaves in the group what is stored.
-async fn store_one_by_one(app: &App, conn: &mut Option<AnyConnection>, group: &mut Vec<Waiting>) {
+async fn store_one_by_one(app: &App, conn: &mut Kept, group: &mut Vec<Waiting>) {
     for waiting in std::mem::take(group) {
         if waiting.stored.is_closed() {
             continue;
@@ -140,16 +163,18 @@ async fn store_one_by_one(app: &App, conn: &mut Option<AnyConnection>, group: &m
 }
 
 /// Stores a group in one commit. A connection that failed is not used again.
-async fn store(app: &App, kept: &mut Option<AnyConnection>, group: &[Waiting]) -> Result<()> {
+async fn store(app: &App, kept: &mut Kept, group: &[Waiting]) -> Result<()> {
     if group.is_empty() {
         return Ok(());
     }
     let mut conn = match kept.take() {
-        Some(conn) => conn,
-        None => app.db.own_connection().await?,
+        Some((conn, used)) if used.elapsed() < RESERVE => conn,
+        Some(_) | None => {
+            time::timeout(CONNECT, app.db.own_connection()).await.map_err(|_| sqlx::Error::PoolTimedOut)??
+        }
     };
     time::timeout(HUNG, insert_all(app, &mut conn, group)).await.map_err(Error::internal)??;
-    *kept = Some(conn);
+    *kept = Some((conn, time::Instant::now()));
     Ok(())
 }
 
@@ -179,11 +204,11 @@ fn texts(head: &str, columns: usize) -> Vec<String> {
 }
 
 /// Cuts a list into pieces that fit a statement; each with its statement's place in [`ROWS`] and the rows that fill it.
-fn pieces<T>(list: &[T]) -> impl Iterator<Item = (usize, usize, impl Iterator<Item = &T>)> {
+fn pieces<T>(list: &[T]) -> impl Iterator<Item = (usize, &[T], impl Iterator<Item = &T>)> {
     list.chunks(ROWS[ROWS.len() - 1]).filter_map(|piece| {
         let place = ROWS.iter().position(|rows| *rows >= piece.len())?;
         let filling = std::iter::repeat_n(piece.last()?, ROWS[place] - piece.len());
-        Some((place, piece.len(), piece.iter().chain(filling)))
+        Some((place, piece, piece.iter().chain(filling)))
     })
 }
 
@@ -206,9 +231,11 @@ async fn insert_events(conn: &mut Conn, group: &[Waiting]) -> Result<()> {
     static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
         texts("INSERT INTO events (id, channel, body_id, seq, chat, at, kind, state, note, received_at)", 10)
     });
-    let events: Vec<(&Waiting, &NewEvent)> =
+    let mut events: Vec<(&Waiting, &NewEvent)> =
         group.iter().flat_map(|waiting| waiting.entry.events.iter().map(move |event| (waiting, event))).collect();
-    for (place, length, rows) in pieces(&events) {
+    // In one order on all nodes: two that store the same events do not wait for each other in a circle.
+    events.sort_by(|(_, one), (_, other)| one.id.cmp(&other.id));
+    for (place, piece, rows) in pieces(&events) {
         let mut insert = sqlx::query(TEXTS[place].as_str());
         for (waiting, event) in rows {
             insert = insert.bind(&event.id).bind(&waiting.entry.channel).bind(&waiting.entry.id).bind(event.seq);
@@ -216,8 +243,8 @@ async fn insert_events(conn: &mut Conn, group: &[Waiting]) -> Result<()> {
             insert = insert.bind(event.note).bind(waiting.entry.received_at);
         }
         let inserted = insert.execute(&mut *conn).await?.rows_affected();
-        if usize::try_from(inserted) != Ok(length) {
-            note_copies(conn, &events).await?;
+        if usize::try_from(inserted) != Ok(piece.len()) {
+            note_copies(conn, piece).await?;
         }
     }
     Ok(())
@@ -249,11 +276,12 @@ mod tests {
         for length in [0, 1, 3, 4, 5, 12, 47, 48, 49, 61, 1000] {
             let list: Vec<usize> = (0..length).collect();
             let mut all = Vec::new();
-            for (place, length, rows) in pieces(&list) {
+            for (place, piece, rows) in pieces(&list) {
                 let rows: Vec<usize> = rows.copied().collect();
                 assert_eq!(rows.len(), ROWS[place]);
-                assert!(rows[length..].iter().all(|row| *row == rows[length - 1]));
-                all.extend_from_slice(&rows[..length]);
+                assert!(rows[piece.len()..].iter().all(|row| *row == rows[piece.len() - 1]));
+                assert_eq!(rows[..piece.len()], *piece);
+                all.extend_from_slice(piece);
             }
             assert_eq!(all, list, "{length}");
         }

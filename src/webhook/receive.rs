@@ -29,6 +29,8 @@ use crate::{
 const LONGEST: usize = 2 * 1024 * 1024;
 /// How long a body may take to come.
 const BODY_TIME: Duration = Duration::from_secs(5);
+/// How long recording a refusal may take.
+const RECORD_TIME: Duration = Duration::from_secs(1);
 /// Events older than this are not acted on: their ids may have been forgotten, so that they would count as new.
 const TOO_OLD: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -92,7 +94,8 @@ async fn take(
         Ok(events) => events,
         Err(error) => {
             tracing::error!(channel = name, %error, "a signed webhook is no JSON of LINE's");
-            record_unreadable(app, name, now).await?;
+            // LINE does not wait for our records.
+            let _ = time::timeout(RECORD_TIME, record_unreadable(app, name, now)).await;
             return Ok(Answer::Unreadable);
         }
     };
@@ -121,20 +124,20 @@ fn signature(headers: &HeaderMap) -> Option<(Signature, String)> {
 }
 
 /// Reads a body as far as there is room for it, in its own limit and in that of all.
-async fn read_body(intake: &Intake, mut body: Body) -> Result<(Bytes, OwnedSemaphorePermit), Answer> {
+async fn read_body(intake: &Intake, mut body: Body) -> Result<(Bytes, Vec<OwnedSemaphorePermit>), Answer> {
     if body.size_hint().lower() > LONGEST as u64 {
         return Err(Answer::TooLarge);
     }
-    let mut room = intake.room(0).ok_or(Answer::Unstored)?;
+    let mut room = Vec::new();
     let (mut first, mut rest) = (Bytes::new(), Vec::new());
     let mut length = 0_usize;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Answer::BrokenOff)?.into_data() else { continue };
-        length = length.saturating_add(data.len());
-        if length > LONGEST {
+        if length + data.len() > LONGEST {
             return Err(Answer::TooLarge);
         }
-        room.merge(intake.room(data.len()).ok_or(Answer::Unstored)?);
+        room.push(intake.room(length, data.len()).ok_or(Answer::Unstored)?);
+        length += data.len();
         if length == data.len() {
             first = data;
         } else {
