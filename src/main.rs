@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use musubi::{
     app::{App, Clock},
     config::Config,
-    db::Db,
+    db::{Db, Millis},
     demo, doctor, key, log,
     member::disabling::{self, Outcome},
     seal, serve,
@@ -245,7 +245,7 @@ async fn list_events(path: ConfigPath, state: Option<command::State>, limit: u32
         let note = row.note.as_deref().unwrap_or_default();
         let line = format!(
             "{}  {:<8}{:<2}  {:<18}{}  {}  {note}",
-            row.received_at, row.state, row.attempts, row.kind, row.id, row.channel
+            when(row.received_at), row.state, row.attempts, row.kind, row.id, row.channel
         );
         say(line.trim_end());
     }
@@ -255,6 +255,11 @@ async fn list_events(path: ConfigPath, state: Option<command::State>, limit: u32
     Ok(ExitCode::SUCCESS)
 }
 
+/// A time for an operator, to the millisecond, in UTC.
+fn when(time: Millis) -> String {
+    jiff::Timestamp::from_millisecond(time.0).map_or_else(|_| time.to_string(), |time| format!("{time:.3}"))
+}
+
 async fn show_event(path: ConfigPath, id: &str) -> Result<ExitCode, Failure> {
     let app = open(path).await?;
     let shown = command::show(&mut *app.db.conn().await?, id).await?;
@@ -262,7 +267,8 @@ async fn show_event(path: ConfigPath, id: &str) -> Result<ExitCode, Failure> {
         return Err(format!("there is no event {id:?}").into());
     }
     for (row, json) in shown {
-        say(&format!("{}: {} at {}, {} after {} tries", row.id, row.kind, row.at, row.state, row.attempts));
+        let (kind, at) = (&row.kind, when(row.at));
+        say(&format!("{}: {kind} at {at}, {} after {} tries", row.id, row.state, row.attempts));
         if let Some(note) = &row.note {
             say(&format!("why: {note}"));
         }

@@ -42,11 +42,11 @@ impl Tied {
 }
 
 /// Links, or ends the suspension of this very member's link to this very LINE user; or says why not.
-pub(super) async fn tie(conn: &mut Conn, app: &App, wanted: &Wanted<'_>) -> Result<Result<Tied, Cause>> {
+pub(super) async fn tie(conn: &mut Conn, app: &App, now: Millis, wanted: &Wanted<'_>) -> Result<Result<Tied, Cause>> {
     if let Some(link_id) = resume(conn, wanted).await? {
         return Ok(Ok(Tied::Resumed(link_id)));
     }
-    make(conn, app, app.now(), wanted).await
+    make(conn, app, now, wanted).await
 }
 
 /// A new link, or who holds the place that it was to take.

@@ -59,7 +59,7 @@ pub async fn link(yes: &Yes<'_>) -> Result<Decided> {
         consent_version: yes.consent.version,
         consent_locale: yes.consent.locale,
     };
-    let tied = match tie(&mut tx, app, &wanted).await? {
+    let tied = match tie(&mut tx, app, now, &wanted).await? {
         Ok(tied) => tied,
         Err(cause) => return Ok(Decided::Refused(cause)),
     };

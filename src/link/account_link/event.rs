@@ -124,7 +124,7 @@ async fn link(
         consent_version: version,
         consent_locale: locale,
     };
-    let tied = match tie(conn, app, &wanted).await? {
+    let tied = match tie(conn, app, app.now(), &wanted).await? {
         Ok(tied) => tied,
         Err(cause) => return Ok(Err(cause)),
     };
