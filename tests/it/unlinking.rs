@@ -238,8 +238,8 @@ both_engines! {
             let count = (round + 1) as i64;
             assert_eq!(rows!(app, "audit WHERE action = 'unlinked'"), count);
             assert_eq!(rows!(app, "jobs WHERE kind = 'deauthorize'"), count);
-            // One when they became a friend, then one at each link and one at each unlink.
-            assert_eq!(rows!(app, "jobs WHERE kind = 'user_menu'"), 1 + 2 * count);
+            // One when they became a friend, one at the link, one at the unlink.
+            assert_eq!(rows!(app, "jobs WHERE kind = 'user_menu'"), 3 * count);
             app.drain().await;
             assert_eq!(deauthorized(app).await, vec![json!(204); round + 1]);
             assert_eq!(app.calls_to("/oauth2/v2.1/revoke").await.len(), round + 1);
