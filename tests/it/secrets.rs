@@ -199,7 +199,7 @@ async fn j12_no_secret_is_told_anywhere() {
         let mut browser = Browser::new(&base, PUBLIC);
         let fields = [("email", "someone@example.jp"), ("name", "Someone"), ("password", PASSWORD)];
         assert_eq!(browser.post("/sign-up", &fields).await.status, 200);
-        server.wait_for("send_mail");
+        server.wait_for("SendMail");
         let mut told = seen.told;
         told.push_str(&server.stop());
         for command in ["doctor", "migrate"] {
