@@ -210,10 +210,31 @@ both_engines! {
         assert_eq!(rows!(app, "account_links WHERE agreed_at IS NOT NULL"), 0);
     }
 
-    async fn a_second_yes_replaces_the_first_one_of_the_same_member_only(app) {
+    /// Two tabs, or a form sent twice: whichever way to LINE the person goes on with, it is the same.
+    async fn each_yes_of_one_session_gives_one_nonce(app) {
+        let (mut hanako, user, page) = begun(app).await;
+        let link_token = parameter(&page, "linkToken");
+        let fields = [("link_token", link_token.as_str()), ("consent", "1:en"), ("password", PASSWORD)];
+        let mut tab = hanako.clone();
+        let requests = vec![form(&mut hanako, "/account-link", &fields).await, form(&mut tab, "/account-link", &fields).await];
+        let both = at_once(app, requests).await;
+        let first = both[0].location();
+        let nonce = parameter(&first, "nonce");
+        assert_eq!(nonce.len(), 43);
+        assert_eq!(parameter(&both[1].location(), "nonce"), nonce);
+        app.clock.advance(MINUTE);
+        assert_eq!(parameter(&agree(&mut hanako, &page).await.location(), "nonce"), nonce);
+        dialog(app, &first, &user).await;
+        app.drain().await;
+        assert_eq!(links(app).await, 1);
+        assert_eq!(rows!(app, "account_links WHERE outcome = 'linked'"), 1);
+    }
+
+    async fn a_yes_of_another_session_replaces_the_first_one_of_the_same_member_only(app) {
         let (mut hanako, user, page) = begun(app).await;
         let first = agree(&mut hanako, &page).await.location();
-        let second = agree(&mut hanako, &page).await.location();
+        let mut elsewhere = app.signed_in("hanako@example.jp").await;
+        let second = agree(&mut elsewhere, &page).await.location();
         assert_ne!(parameter(&first, "nonce"), parameter(&second, "nonce"));
         app.member("eve@example.jp", "Eve").await;
         let mut eve = app.signed_in("eve@example.jp").await;
@@ -224,6 +245,9 @@ both_engines! {
         event(app, Some(&user), "ok", &parameter(&first, "nonce")).await;
         assert_eq!(links(app).await, 0, "the first nonce is void");
         is_refused_as(app, "unknown_nonce").await;
+        // Nor is the nonce of one button that of another.
+        let other = ask(app, &user).await;
+        assert_ne!(parameter(&agree(&mut elsewhere, &other).await.location(), "nonce"), parameter(&second, "nonce"));
         dialog(app, &second, &user).await;
         app.drain().await;
         assert_eq!(links(app).await, 1);
