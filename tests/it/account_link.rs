@@ -619,11 +619,15 @@ both_engines! {
         app.fault(json!({ "endpoint": "/user/v1/deauthorize", "status": 500, "count": 1000 })).await;
         assert_eq!(hanako.unlink().await.location(), "/account?done=unlinked");
         app.drain().await;
+        // Nor did LINE reset the menu yet.
+        app.execute("UPDATE unlink_steps SET state = 'pending' WHERE step = 'menu'").await;
         let page = ask(app, &user).await;
         let url = agree(&mut hanako, &page).await.location();
         dialog(app, &url, &user).await;
         app.drain().await;
         assert_eq!(links(app).await, 1);
+        assert_eq!(rows!(app, "unlink_steps WHERE step = 'menu' AND state = 'cancelled'"), 1);
+        assert_eq!(rows!(app, "unlink_steps WHERE step = 'deauthorize' AND state = 'pending'"), 1);
         app.clear_faults().await;
         app.clock.advance(11 * MINUTE);
         app.drain().await;

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     line_user,
     link::{
-        consent, find_owner,
+        cleanup, consent, find_owner,
         refusal::Cause,
         say::{self, Chat},
         tell::{self, Linked},
@@ -128,6 +128,7 @@ async fn link(
         Ok(tied) => tied,
         Err(cause) => return Ok(Err(cause)),
     };
+    cleanup::close_menus(conn, app.now(), &begun.line_user_id).await?;
     // Agreed to on our page; what the link does begins now.
     let agreed_at = begun.agreed_at.unwrap_or_else(|| app.now());
     consent::insert(conn, agreed_at, tied.link_id(), version, locale).await?;
