@@ -78,6 +78,15 @@ async fn event(app: &TestApp, user: Option<&str>, result: &str, nonce: &str) {
     app.drain().await;
 }
 
+/// The same, while another one speaks in the chat.
+async fn standby(app: &TestApp, user: &str, result: &str, nonce: &str) {
+    let source = json!({ "type": "user", "userId": user });
+    let link = json!({ "result": result, "nonce": nonce });
+    let event = json!({ "type": "accountLink", "source": source, "link": link, "standby": true });
+    app.sim(Method::POST, &format!("/_sim/bots/{BOT_CHANNEL}/events"), event).await;
+    app.drain().await;
+}
+
 /// A member with their browser, a friend at LINE, and the page that their button leads to.
 async fn begun(app: &TestApp) -> (Visitor<'_>, String, String) {
     app.member("hanako@example.jp", "Hanako").await;
@@ -633,6 +642,44 @@ both_engines! {
         app.drain().await;
         assert_eq!(rows!(app, "unlink_steps WHERE step = 'deauthorize' AND state = 'done'"), 1);
         assert_eq!(links(app).await, 1);
+    }
+
+    /// Another one speaks in the chat at present: the link is made, and nothing is said there.
+    async fn w24_the_end_of_the_dialog_is_silent_in_standby(app) {
+        let (_, user, url) = agreed(app).await;
+        let said = app.phone(&user).await["messages"].as_array().unwrap().len();
+        let pushes = app.calls_to("/v2/bot/message/push").await.len();
+        standby(app, &user, "ok", &parameter(&url, "nonce")).await;
+        assert_eq!(links(app).await, 1);
+        assert_eq!(app.mails("hanako@example.jp").await.len(), 1);
+        assert!(app.audit().await.contains(&"linked/".to_owned()));
+        assert_eq!(app.phone(&user).await["messages"].as_array().unwrap().len(), said);
+        assert!(app.phone(&user).await["rich_menu"]["name"].as_str().unwrap().starts_with("musubi:linked:"));
+
+        // Nor that it came to nothing, nor to the owner in the same chat.
+        app.execute("UPDATE links SET ended_at = 1").await;
+        app.clock.advance(MINUTE);
+        let mut hanako = app.signed_in("hanako@example.jp").await;
+        let page = ask(app, &user).await;
+        let nonce = parameter(&agree(&mut hanako, &page).await.location(), "nonce");
+        let failing = ask(app, &user).await;
+        let failing = parameter(&agree(&mut hanako, &failing).await.location(), "nonce");
+        app.member("eve@example.jp", "Eve").await;
+        app.execute(
+            "INSERT INTO links (id, provider, line_user_id, member_id, source, consent_version, consent_locale, created_at,
+               permission)
+             SELECT 'eve', 'main', u.id, m.id, 'web', '1', 'en', 1, 'none' FROM line_users u, members m
+             WHERE m.email = 'eve@example.jp'",
+        ).await;
+        let said = app.phone(&user).await["messages"].as_array().unwrap().len();
+        standby(app, &user, "failed", &failing).await;
+        is_refused_as(app, "failed").await;
+        standby(app, &user, "ok", &nonce).await;
+        is_refused_as(app, "conflict_line").await;
+        assert!(app.audit().await.contains(&"link_conflict/".to_owned()));
+        assert_eq!(app.phone(&user).await["messages"].as_array().unwrap().len(), said);
+        assert_eq!(app.calls_to("/v2/bot/message/push").await.len(), pushes);
+        assert_eq!(rows!(app, "answers WHERE state = 'waiting'") + rows!(app, "deliveries WHERE state = 'waiting'"), 0);
     }
 
     async fn no_link_token_and_no_nonce_is_in_the_database(app) {

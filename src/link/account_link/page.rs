@@ -231,7 +231,7 @@ async fn record_conflict(
     if end(conn, app.now(), &begun.id, cause.reason()).await?
         && let (Cause::ConflictLine, Some(owner)) = (cause, find_owner(conn, &begun.line_user_id).await?)
     {
-        tell::owner(conn, app, &open.provider, &begun.line_user_id, &owner).await?;
+        tell::owner(conn, app, &open.provider, &begun.line_user_id, &owner, None).await?;
     }
     Ok(())
 }
