@@ -110,8 +110,8 @@ async fn find_by_nonce(conn: &mut Conn, nonce: &str) -> Result<Option<Begun>> {
     Ok(found)
 }
 
-/// Keeps a yes and its nonce, in place of an earlier one of the same member; false where it came too late, or after
-/// somebody else's.
+/// Keeps a yes and its nonce, in place of one of the same member in another session; false where it came too late, or
+/// after somebody else's.
 async fn agree(conn: &mut Conn, now: Millis, id: &str, yes: &Yes<'_>) -> Result<bool> {
     let agreed = sqlx::query(
         "UPDATE account_links SET nonce_hash = $1, member_id = $2, lineage_id = $3, locale = $4, consent_version = $5,

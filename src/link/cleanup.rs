@@ -73,15 +73,27 @@ async fn hold_revoke_step(conn: &mut Conn, link_id: &str) -> Result<()> {
     Ok(())
 }
 
-/// The person linked again: what an older clean-up left to them, or to the menu, is not wanted any more either.
+/// The person linked again with LINE's permission: what an older clean-up left to them, or to the menu, is not wanted
+/// any more either.
 pub async fn close_former(conn: &mut Conn, now: Millis, line_user_id: &str) -> Result<()> {
+    close(conn, now, line_user_id, "deauthorize", "needs_user").await?;
+    close_menus(conn, now, line_user_id).await
+}
+
+/// The person linked again: the menu is the new link's. A permission that they gave before is taken back still.
+pub async fn close_menus(conn: &mut Conn, now: Millis, line_user_id: &str) -> Result<()> {
+    close(conn, now, line_user_id, "menu", "pending").await
+}
+
+async fn close(conn: &mut Conn, now: Millis, line_user_id: &str, step: &str, state: &str) -> Result<()> {
     sqlx::query(
         "UPDATE unlink_steps SET state = 'cancelled', updated_at = $1
-         WHERE ((step = 'menu' AND state = 'pending') OR (step = 'deauthorize' AND state = 'needs_user'))
-           AND link_id IN (SELECT id FROM links WHERE line_user_id = $2 AND ended_at IS NOT NULL)",
+         WHERE step = $3 AND state = $4 AND link_id IN (SELECT id FROM links WHERE line_user_id = $2 AND ended_at IS NOT NULL)",
     )
     .bind(now)
     .bind(line_user_id)
+    .bind(step)
+    .bind(state)
     .execute(conn)
     .await?;
     Ok(())

@@ -167,7 +167,7 @@ async fn refuse(app: &App, visit: &Visit, session: &Session, pending: Option<&Pe
         && attempt::answer(&mut tx, now, &pending.id, inner.reason).await?
         && let (Cause::ConflictLine, Some(owner)) = (cause, find_owner(&mut tx, &pending.line_user_id).await?)
     {
-        tell::owner(&mut tx, app, &pending.provider, &pending.line_user_id, &owner).await?;
+        tell::owner(&mut tx, app, &pending.provider, &pending.line_user_id, &owner, None).await?;
     }
     tx.commit().await?;
     app.wake();

@@ -64,7 +64,7 @@ pub async fn follow(
         Decision::AlreadyYours => Err(Cause::AlreadyYours),
         Decision::MemberHasAnother => Err(Cause::ConflictMember),
         Decision::OwnedByAnother(owner) => {
-            tell::owner(&mut tx, app, provider, &line_user_id, owner).await?;
+            tell::owner(&mut tx, app, provider, &line_user_id, owner, None).await?;
             Err(Cause::ConflictLine)
         }
     };

@@ -75,8 +75,16 @@ pub async fn mail(conn: &mut Conn, app: &App, linked: &Linked<'_>, line_name: &s
     mail::queue(conn, app, to, &mail).await
 }
 
-/// Records for the present owner that somebody else tried to link their LINE account, and tells them in LINE.
-pub async fn owner(conn: &mut Conn, app: &App, provider: &str, line_user_id: &str, owner: &Owner) -> Result<()> {
+/// Records for the present owner that somebody else tried to link their LINE account, and tells them in LINE, on every
+/// channel of the provider but the one where nothing may be said.
+pub async fn owner(
+    conn: &mut Conn,
+    app: &App,
+    provider: &str,
+    line_user_id: &str,
+    owner: &Owner,
+    but: Option<&str>,
+) -> Result<()> {
     let now = app.now();
     let entry = audit::Entry {
         action: "link_conflict",
@@ -94,7 +102,7 @@ pub async fn owner(conn: &mut Conn, app: &App, provider: &str, line_user_id: &st
         .fetch_one(&mut *conn)
         .await?;
     let locale = own.as_deref().unwrap_or(&app.config.default_locale);
-    for channel in app.config.channels_of(provider) {
+    for channel in app.config.channels_of(provider).filter(|channel| Some(channel.as_str()) != but) {
         let new = message::New {
             channel,
             template: "link_conflict",

@@ -78,6 +78,15 @@ async fn event(app: &TestApp, user: Option<&str>, result: &str, nonce: &str) {
     app.drain().await;
 }
 
+/// The same, while another one speaks in the chat.
+async fn standby(app: &TestApp, user: &str, result: &str, nonce: &str) {
+    let source = json!({ "type": "user", "userId": user });
+    let link = json!({ "result": result, "nonce": nonce });
+    let event = json!({ "type": "accountLink", "source": source, "link": link, "standby": true });
+    app.sim(Method::POST, &format!("/_sim/bots/{BOT_CHANNEL}/events"), event).await;
+    app.drain().await;
+}
+
 /// A member with their browser, a friend at LINE, and the page that their button leads to.
 async fn begun(app: &TestApp) -> (Visitor<'_>, String, String) {
     app.member("hanako@example.jp", "Hanako").await;
@@ -210,10 +219,31 @@ both_engines! {
         assert_eq!(rows!(app, "account_links WHERE agreed_at IS NOT NULL"), 0);
     }
 
-    async fn a_second_yes_replaces_the_first_one_of_the_same_member_only(app) {
+    /// Two tabs, or a form sent twice: whichever way to LINE the person goes on with, it is the same.
+    async fn each_yes_of_one_session_gives_one_nonce(app) {
+        let (mut hanako, user, page) = begun(app).await;
+        let link_token = parameter(&page, "linkToken");
+        let fields = [("link_token", link_token.as_str()), ("consent", "1:en"), ("password", PASSWORD)];
+        let mut tab = hanako.clone();
+        let requests = vec![form(&mut hanako, "/account-link", &fields).await, form(&mut tab, "/account-link", &fields).await];
+        let both = at_once(app, requests).await;
+        let first = both[0].location();
+        let nonce = parameter(&first, "nonce");
+        assert_eq!(nonce.len(), 43);
+        assert_eq!(parameter(&both[1].location(), "nonce"), nonce);
+        app.clock.advance(MINUTE);
+        assert_eq!(parameter(&agree(&mut hanako, &page).await.location(), "nonce"), nonce);
+        dialog(app, &first, &user).await;
+        app.drain().await;
+        assert_eq!(links(app).await, 1);
+        assert_eq!(rows!(app, "account_links WHERE outcome = 'linked'"), 1);
+    }
+
+    async fn a_yes_of_another_session_replaces_the_first_one_of_the_same_member_only(app) {
         let (mut hanako, user, page) = begun(app).await;
         let first = agree(&mut hanako, &page).await.location();
-        let second = agree(&mut hanako, &page).await.location();
+        let mut elsewhere = app.signed_in("hanako@example.jp").await;
+        let second = agree(&mut elsewhere, &page).await.location();
         assert_ne!(parameter(&first, "nonce"), parameter(&second, "nonce"));
         app.member("eve@example.jp", "Eve").await;
         let mut eve = app.signed_in("eve@example.jp").await;
@@ -224,6 +254,9 @@ both_engines! {
         event(app, Some(&user), "ok", &parameter(&first, "nonce")).await;
         assert_eq!(links(app).await, 0, "the first nonce is void");
         is_refused_as(app, "unknown_nonce").await;
+        // Nor is the nonce of one button that of another.
+        let other = ask(app, &user).await;
+        assert_ne!(parameter(&agree(&mut elsewhere, &other).await.location(), "nonce"), parameter(&second, "nonce"));
         dialog(app, &second, &user).await;
         app.drain().await;
         assert_eq!(links(app).await, 1);
@@ -595,16 +628,58 @@ both_engines! {
         app.fault(json!({ "endpoint": "/user/v1/deauthorize", "status": 500, "count": 1000 })).await;
         assert_eq!(hanako.unlink().await.location(), "/account?done=unlinked");
         app.drain().await;
+        // Nor did LINE reset the menu yet.
+        app.execute("UPDATE unlink_steps SET state = 'pending' WHERE step = 'menu'").await;
         let page = ask(app, &user).await;
         let url = agree(&mut hanako, &page).await.location();
         dialog(app, &url, &user).await;
         app.drain().await;
         assert_eq!(links(app).await, 1);
+        assert_eq!(rows!(app, "unlink_steps WHERE step = 'menu' AND state = 'cancelled'"), 1);
+        assert_eq!(rows!(app, "unlink_steps WHERE step = 'deauthorize' AND state = 'pending'"), 1);
         app.clear_faults().await;
         app.clock.advance(11 * MINUTE);
         app.drain().await;
         assert_eq!(rows!(app, "unlink_steps WHERE step = 'deauthorize' AND state = 'done'"), 1);
         assert_eq!(links(app).await, 1);
+    }
+
+    /// Another one speaks in the chat at present: the link is made, and nothing is said there.
+    async fn w24_the_end_of_the_dialog_is_silent_in_standby(app) {
+        let (_, user, url) = agreed(app).await;
+        let said = app.phone(&user).await["messages"].as_array().unwrap().len();
+        let pushes = app.calls_to("/v2/bot/message/push").await.len();
+        standby(app, &user, "ok", &parameter(&url, "nonce")).await;
+        assert_eq!(links(app).await, 1);
+        assert_eq!(app.mails("hanako@example.jp").await.len(), 1);
+        assert!(app.audit().await.contains(&"linked/".to_owned()));
+        assert_eq!(app.phone(&user).await["messages"].as_array().unwrap().len(), said);
+        assert!(app.phone(&user).await["rich_menu"]["name"].as_str().unwrap().starts_with("musubi:linked:"));
+
+        // Nor that it came to nothing, nor to the owner in the same chat.
+        app.execute("UPDATE links SET ended_at = 1").await;
+        app.clock.advance(MINUTE);
+        let mut hanako = app.signed_in("hanako@example.jp").await;
+        let page = ask(app, &user).await;
+        let nonce = parameter(&agree(&mut hanako, &page).await.location(), "nonce");
+        let failing = ask(app, &user).await;
+        let failing = parameter(&agree(&mut hanako, &failing).await.location(), "nonce");
+        app.member("eve@example.jp", "Eve").await;
+        app.execute(
+            "INSERT INTO links (id, provider, line_user_id, member_id, source, consent_version, consent_locale, created_at,
+               permission)
+             SELECT 'eve', 'main', u.id, m.id, 'web', '1', 'en', 1, 'none' FROM line_users u, members m
+             WHERE m.email = 'eve@example.jp'",
+        ).await;
+        let said = app.phone(&user).await["messages"].as_array().unwrap().len();
+        standby(app, &user, "failed", &failing).await;
+        is_refused_as(app, "failed").await;
+        standby(app, &user, "ok", &nonce).await;
+        is_refused_as(app, "conflict_line").await;
+        assert!(app.audit().await.contains(&"link_conflict/".to_owned()));
+        assert_eq!(app.phone(&user).await["messages"].as_array().unwrap().len(), said);
+        assert_eq!(app.calls_to("/v2/bot/message/push").await.len(), pushes);
+        assert_eq!(rows!(app, "answers WHERE state = 'waiting'") + rows!(app, "deliveries WHERE state = 'waiting'"), 0);
     }
 
     async fn no_link_token_and_no_nonce_is_in_the_database(app) {

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     line_user,
     link::{
-        consent, find_owner,
+        cleanup, consent, find_owner,
         refusal::Cause,
         say::{self, Chat},
         tell::{self, Linked},
@@ -31,6 +31,8 @@ pub struct Arrival<'a> {
     pub nonce: &'a str,
     pub is_ok: bool,
     pub reply: Option<&'a Reply>,
+    /// Another one speaks in this chat at present: nothing is said there, not even by a push.
+    pub is_standby: bool,
 }
 
 /// Ends: links, or says why not. In the transaction that handles the event. Whatever comes of it burns the nonce; a
@@ -128,6 +130,7 @@ async fn link(
         Ok(tied) => tied,
         Err(cause) => return Ok(Err(cause)),
     };
+    cleanup::close_menus(conn, app.now(), &begun.line_user_id).await?;
     // Agreed to on our page; what the link does begins now.
     let agreed_at = begun.agreed_at.unwrap_or_else(|| app.now());
     consent::insert(conn, agreed_at, tied.link_id(), version, locale).await?;
@@ -165,13 +168,12 @@ async fn tell(
         locale: page_locale,
         mail_locale: member.locale.as_deref().unwrap_or(page_locale),
     };
+    let chat = Chat { channel: arrival.channel, line_user_id: &begun.line_user_id, reply: arrival.reply };
     if let Tied::New(_) = tied {
         let content = tell::welcome_content(app, &linked)?;
-        let chat = Chat { channel: arrival.channel, line_user_id: &begun.line_user_id, reply: arrival.reply };
-        let is_answered = say::answer(conn, app, &chat, "linked", &content).await?;
-        tell::welcome(conn, app, &linked, is_answered.then_some(arrival.channel)).await?;
-    } else {
-        let chat = Chat { channel: arrival.channel, line_user_id: &begun.line_user_id, reply: arrival.reply };
+        let is_told = arrival.is_standby || say::answer(conn, app, &chat, "linked", &content).await?;
+        tell::welcome(conn, app, &linked, is_told.then_some(arrival.channel)).await?;
+    } else if !arrival.is_standby {
         let owner = find_owner(conn, &begun.line_user_id).await?.ok_or(Error::NotFound)?;
         say::about_owner(conn, app, &chat, "linked", "status_linked", &owner).await?;
     }
@@ -186,6 +188,9 @@ async fn refuse(conn: &mut Conn, app: &App, arrival: &Arrival<'_>, begun: &Begun
     let is_theirs = arrival.line_user_id == Some(begun.line_user_id.as_str()) && arrival.channel == begun.channel;
     let reply = arrival.reply.filter(|_| is_theirs);
     let chat = Chat { channel: &begun.channel, line_user_id: &begun.line_user_id, reply };
+    if reason == Reason::Conflict(Cause::ConflictLine) {
+        tell_owner(conn, app, arrival, begun).await?;
+    }
     let template = match reason {
         Reason::OtherPerson => {
             tracing::error!(
@@ -194,6 +199,7 @@ async fn refuse(conn: &mut Conn, app: &App, arrival: &Arrival<'_>, begun: &Begun
             );
             return Ok(());
         }
+        _ if arrival.is_standby => return Ok(()),
         Reason::Expired => "link_expired",
         Reason::Failed => "link_other_line",
         Reason::MemberChanged | Reason::UnlinkedSince => "link_failed",
@@ -201,17 +207,21 @@ async fn refuse(conn: &mut Conn, app: &App, arrival: &Arrival<'_>, begun: &Begun
             let owner = find_owner(conn, &begun.line_user_id).await?.ok_or(Error::NotFound)?;
             return say::about_owner(conn, app, &chat, "link", "link_already", &owner).await;
         }
-        Reason::Conflict(Cause::ConflictLine) => {
-            let provider = app.config.channel.get(&begun.channel).map(|channel| channel.provider.as_str());
-            if let (Some(provider), Some(owner)) = (provider, find_owner(conn, &begun.line_user_id).await?) {
-                tell::owner(conn, app, provider, &begun.line_user_id, &owner).await?;
-            }
-            "link_taken"
-        }
+        Reason::Conflict(Cause::ConflictLine) => "link_taken",
         Reason::Conflict(Cause::ConflictMember) => "link_member_taken",
         Reason::Conflict(_) => "link_failed",
     };
     say::say(conn, app, &chat, "link", template, &[]).await.map(|_| ())
+}
+
+/// The owner, too, is the person of this chat.
+async fn tell_owner(conn: &mut Conn, app: &App, arrival: &Arrival<'_>, begun: &Begun) -> Result<()> {
+    let provider = app.config.channel.get(&begun.channel).map(|channel| channel.provider.as_str());
+    if let (Some(provider), Some(owner)) = (provider, find_owner(conn, &begun.line_user_id).await?) {
+        let but = arrival.is_standby.then_some(arrival.channel);
+        tell::owner(conn, app, provider, &begun.line_user_id, &owner, but).await?;
+    }
+    Ok(())
 }
 
 /// [`Job::ExpireLink`](crate::queue::Job::ExpireLink): LINE sends nothing where its dialog was left or came too late.

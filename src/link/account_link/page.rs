@@ -183,7 +183,7 @@ async fn say_yes(app: &App, visit: &Visit, session: &Session, open: &Open, conse
         app.wake();
         return Err(refuse(open, cause));
     }
-    let nonce = app.random_token()?;
+    let nonce = nonce_of(app, session, begun);
     let yes = Yes {
         nonce: &nonce,
         session,
@@ -211,6 +211,11 @@ async fn say_yes(app: &App, visit: &Visit, session: &Session, open: &Open, conse
     Ok(nonce)
 }
 
+/// A secret of ours, the same for each yes of one session: two tabs, or a form that was sent twice, void nothing.
+fn nonce_of(app: &App, session: &Session, begun: &Begun) -> String {
+    app.sealer.sign(&format!("nonce:{}:{}:{}", begun.id, session.member_id, session.lineage_id))
+}
+
 /// A conflict uses the button up, so that the present owner is told once.
 async fn record_conflict(
     conn: &mut Conn,
@@ -226,7 +231,7 @@ async fn record_conflict(
     if end(conn, app.now(), &begun.id, cause.reason()).await?
         && let (Cause::ConflictLine, Some(owner)) = (cause, find_owner(conn, &begun.line_user_id).await?)
     {
-        tell::owner(conn, app, &open.provider, &begun.line_user_id, &owner).await?;
+        tell::owner(conn, app, &open.provider, &begun.line_user_id, &owner, None).await?;
     }
     Ok(())
 }

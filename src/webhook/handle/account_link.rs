@@ -13,13 +13,14 @@ use crate::{
 pub async fn ended(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect> {
     let person = person::meet(conn, app, event).await?;
     let Some(nonce) = event.text("/link/nonce") else { return Ok(Effect::Ignored("no_nonce")) };
-    let reply = event.reply().filter(|_| !event.is_standby());
+    let reply = event.reply();
     let arrival = Arrival {
         channel: &event.channel,
         line_user_id: person.as_deref(),
         nonce,
         is_ok: event.text("/link/result") == Some("ok"),
         reply: reply.as_ref(),
+        is_standby: event.is_standby(),
     };
     account_link::arrive(conn, app, arrival).await?;
     Ok(Effect::Done)
