@@ -58,6 +58,7 @@ pub struct Attempt {
     pub lineage_id: Option<String>,
     pub return_to: String,
     pub created_at: Millis,
+    pub used_at: Millis,
     pub expires_at: Millis,
 }
 
@@ -140,16 +141,17 @@ async fn make_room(conn: &mut Conn, now: Millis) -> Result<()> {
 
 /// Takes the attempt of a state: the first caller gets it, everyone after is told that it was used.
 pub async fn take(conn: &mut Conn, now: Millis, state: &str) -> Result<Result<Attempt, Cause>> {
-    let taken = sqlx::query_as(
+    let taken: Option<Attempt> = sqlx::query_as(
         "UPDATE attempts SET used_at = $1 WHERE state_hash = $2 AND used_at IS NULL
          RETURNING id, provider, purpose, nonce_hash, sealed_verifier, browser_hash, member_id, lineage_id,
-           return_to, created_at, expires_at",
+           return_to, created_at, used_at, expires_at",
     )
     .bind(now)
     .bind(seal::hash(state))
     .fetch_optional(&mut *conn)
     .await?;
     if let Some(attempt) = taken {
+        forget_link_token(conn, &attempt).await?;
         return Ok(Ok(attempt));
     }
     let known: Option<String> = sqlx::query_scalar("SELECT id FROM attempts WHERE state_hash = $1")

@@ -6,6 +6,7 @@ use axum::{
     body::Body,
     http::{Method, Request, StatusCode, header},
 };
+use musubi::queue;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -101,6 +102,21 @@ async fn agreed(app: &TestApp) -> (Visitor<'_>, String, String) {
     let answer = agree(&mut hanako, &page).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
     (hanako, user, answer.location())
+}
+
+/// Linked by LINE Login and unlinked, which LINE does not carry out; then linked anew by the chat.
+async fn linked_anew(app: &TestApp) -> String {
+    let (mut hanako, user) = app.linked("hanako@example.jp").await;
+    app.does(&user, "follow", json!({})).await;
+    app.fault(json!({ "endpoint": "/user/v1/deauthorize", "status": 500, "count": 1000 })).await;
+    assert_eq!(hanako.unlink().await.location(), "/account?done=unlinked");
+    app.drain().await;
+    let page = ask(app, &user).await;
+    let url = agree(&mut hanako, &page).await.location();
+    dialog(app, &url, &user).await;
+    app.drain().await;
+    assert_eq!(links(app).await, 1);
+    user
 }
 
 async fn links(app: &TestApp) -> i64 {
@@ -642,6 +658,47 @@ both_engines! {
         app.drain().await;
         assert_eq!(rows!(app, "unlink_steps WHERE step = 'deauthorize' AND state = 'done'"), 1);
         assert_eq!(links(app).await, 1);
+    }
+
+    /// A sign-in gives the permission which a former link's clean-up still takes back: the one or the other.
+    async fn k14_a_sign_in_waits_for_the_clean_up_in_flight(app) {
+        let user = linked_anew(app).await;
+        app.clear_faults().await;
+        app.clock.advance(11 * MINUTE);
+        let claimed = queue::claim(&app.app, queue::Lane::Line, 100).await.unwrap();
+        assert!(claimed.iter().any(|claimed| matches!(claimed.job, queue::Job::Deauthorize { .. })));
+        let mut visitor = app.visitor();
+        let answer = visitor.sign_in_by_line(&user).await;
+        assert_eq!(answer.status, StatusCode::CONFLICT);
+        assert!(answer.body.contains(&title("link_busy")), "{}", answer.body);
+        assert!(visitor.get("/account").await.location().starts_with("/sign-in"));
+        assert!(app.audit().await.contains(&"line_refused/busy".to_owned()));
+        assert_eq!(rows!(app, "links WHERE ended_at IS NULL AND permission = 'none'"), 1);
+
+        let again = queue::Outcome::Retry { why: "held by the test".into(), after: Some(Duration::ZERO) };
+        for claimed in &claimed {
+            queue::finish(&app.app, claimed, &again, 0.0).await.unwrap();
+        }
+        app.drain().await;
+        assert_eq!(rows!(app, "unlink_steps WHERE step = 'deauthorize' AND state = 'done'"), 1);
+        assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 0, "nor are tokens left of the one turned away");
+        app.clock.advance(MINUTE);
+        assert_eq!(visitor.sign_in_by_line(&user).await.location(), "/account");
+        assert_eq!(rows!(app, "links WHERE ended_at IS NULL AND permission = 'given'"), 1);
+    }
+
+    async fn k14_a_sign_in_cancels_the_waiting_clean_up(app) {
+        let user = linked_anew(app).await;
+        app.clear_faults().await;
+        let tried = app.calls_to("/user/v1/deauthorize").await.len();
+        app.clock.advance(MINUTE);
+        assert_eq!(app.visitor().sign_in_by_line(&user).await.location(), "/account");
+        app.clock.advance(60 * MINUTE);
+        app.drain().await;
+        assert_eq!(app.calls_to("/user/v1/deauthorize").await.len(), tried);
+        assert_eq!(rows!(app, "unlink_steps WHERE state = 'pending'"), 0);
+        assert_eq!(rows!(app, "links WHERE ended_at IS NULL AND permission = 'given'"), 1);
+        assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 1, "the new one");
     }
 
     /// Another one speaks in the chat at present: the link is made, and nothing is said there.
