@@ -217,6 +217,17 @@ both_engines! {
         says(app, &user, "is linked to your Example Company account h***@example.jp already").await;
     }
 
+    /// The profile is read beside: somebody who is quick comes before it.
+    async fn a_name_that_is_not_known_yet_is_not_left_blank(app) {
+        let (mut hanako, _, page) = begun(app).await;
+        let words = "LINE has not told us its name yet. Go on only if you yourself wrote in the chat just now.";
+        assert!(!hanako.get(&page).await.body.contains(words));
+        app.execute("UPDATE line_users SET display_name = ''").await;
+        let shown = hanako.get(&page).await;
+        assert_eq!(shown.status, StatusCode::OK, "{}", shown.body);
+        assert!(shown.body.contains(words) && !shown.body.contains("<bdi></bdi>"), "{}", shown.body);
+    }
+
     async fn the_password_is_asked_each_time(app) {
         let (mut hanako, _, page) = begun(app).await;
         let link_token = parameter(&page, "linkToken");
