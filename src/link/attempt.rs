@@ -161,6 +161,14 @@ pub async fn take(conn: &mut Conn, now: Millis, state: &str) -> Result<Result<At
     Ok(Err(if known.is_some() { Cause::StateUsed } else { Cause::StateUnknown }))
 }
 
+/// A page to return to may have one of LINE's link tokens in its address: it is not kept with what is used.
+async fn forget_link_token(conn: &mut Conn, attempt: &Attempt) -> Result<()> {
+    if attempt.return_to.starts_with("/account-link") {
+        sqlx::query("UPDATE attempts SET return_to = '/account' WHERE id = $1").bind(&attempt.id).execute(conn).await?;
+    }
+    Ok(())
+}
+
 /// What the last attempt of this browser was for, and where it was to return to.
 pub async fn find_last(conn: &mut Conn, now: Millis, browser_hash: &str) -> Result<Option<(Purpose, String)>> {
     let found: Option<(String, String)> = sqlx::query_as(
@@ -230,8 +238,15 @@ pub async fn abandon(conn: &mut Conn, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Deletes attempts long past, some at a time.
+/// Deletes attempts long past, some at a time; and the link tokens of those that nobody came back from.
 pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
+    sqlx::query(
+        "UPDATE attempts SET return_to = '/account'
+         WHERE used_at IS NULL AND expires_at < $1 AND return_to LIKE '/account-link%'",
+    )
+    .bind(now)
+    .execute(&mut *conn)
+    .await?;
     let deleted =
         sqlx::query("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE expires_at < $1 LIMIT 500)")
             .bind(now.minus(Duration::from_secs(30 * 24 * 3600)))

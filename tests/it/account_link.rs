@@ -750,6 +750,27 @@ both_engines! {
         assert_eq!(rows!(app, "answers WHERE state = 'waiting'") + rows!(app, "deliveries WHERE state = 'waiting'"), 0);
     }
 
+    /// Whoever signs in with LINE on the way comes back to the page, and its address is not kept.
+    async fn a_sign_in_with_line_on_the_way_keeps_no_link_token(app) {
+        app.linked("hanako@example.jp").await;
+        let (_, by_line) = app.linked("taro@example.jp").await;
+        let user = friend(app, "はなこ").await;
+        let page = ask(app, &user).await;
+        let mut visitor = app.visitor();
+        let left = visitor.start_line("sign_in", &page).await;
+        let url = visitor.start_line("sign_in", &page).await;
+        let kept = async || app.dump(&["answers", "messages", "deliveries", "requests"]).await.join("\n");
+        let link_token = parameter(&page, "linkToken");
+        assert!(kept().await.contains(&link_token), "while the person is at LINE");
+        let back = visitor.at_line(&url, &by_line, "consent").await;
+        assert_eq!(visitor.get(&back).await.location(), page);
+        assert_eq!(rows!(app, "attempts WHERE used_at IS NOT NULL AND return_to = '/account'"), 3);
+        // The other one was left.
+        app.clock.advance(11 * MINUTE);
+        musubi::worker::prune(&app.app, "test").await.unwrap();
+        assert!(!kept().await.contains(&link_token), "{left}");
+    }
+
     async fn no_link_token_and_no_nonce_is_in_the_database(app) {
         let (_, _, url) = agreed(app).await;
         let dump = app.dump(&["answers", "messages", "deliveries", "requests"]).await.join("\n");
