@@ -65,6 +65,11 @@ impl Begun {
         let is_theirs = self.member_id.as_deref().is_none_or(|agreed| agreed == member_id);
         self.ended_at.is_none() && now < self.created_at.plus(LIFE) && is_theirs
     }
+
+    /// A secret of ours, the same for each yes of one session: two tabs, or a form that was sent twice, void nothing.
+    fn nonce(&self, app: &App, session: &Session) -> String {
+        app.sealer.sign(&format!("nonce:{}:{}:{}", self.id, session.member_id, session.lineage_id))
+    }
 }
 
 /// What a member's yes adds.

@@ -58,6 +58,7 @@ pub struct Attempt {
     pub lineage_id: Option<String>,
     pub return_to: String,
     pub created_at: Millis,
+    pub used_at: Millis,
     pub expires_at: Millis,
 }
 
@@ -140,16 +141,17 @@ async fn make_room(conn: &mut Conn, now: Millis) -> Result<()> {
 
 /// Takes the attempt of a state: the first caller gets it, everyone after is told that it was used.
 pub async fn take(conn: &mut Conn, now: Millis, state: &str) -> Result<Result<Attempt, Cause>> {
-    let taken = sqlx::query_as(
+    let taken: Option<Attempt> = sqlx::query_as(
         "UPDATE attempts SET used_at = $1 WHERE state_hash = $2 AND used_at IS NULL
          RETURNING id, provider, purpose, nonce_hash, sealed_verifier, browser_hash, member_id, lineage_id,
-           return_to, created_at, expires_at",
+           return_to, created_at, used_at, expires_at",
     )
     .bind(now)
     .bind(seal::hash(state))
     .fetch_optional(&mut *conn)
     .await?;
     if let Some(attempt) = taken {
+        forget_link_token(conn, &attempt).await?;
         return Ok(Ok(attempt));
     }
     let known: Option<String> = sqlx::query_scalar("SELECT id FROM attempts WHERE state_hash = $1")
@@ -157,6 +159,14 @@ pub async fn take(conn: &mut Conn, now: Millis, state: &str) -> Result<Result<At
         .fetch_optional(conn)
         .await?;
     Ok(Err(if known.is_some() { Cause::StateUsed } else { Cause::StateUnknown }))
+}
+
+/// A page to return to may have one of LINE's link tokens in its address: it is not kept with what is used.
+async fn forget_link_token(conn: &mut Conn, attempt: &Attempt) -> Result<()> {
+    if attempt.return_to.starts_with("/account-link") {
+        sqlx::query("UPDATE attempts SET return_to = '/account' WHERE id = $1").bind(&attempt.id).execute(conn).await?;
+    }
+    Ok(())
 }
 
 /// What the last attempt of this browser was for, and where it was to return to.
@@ -228,8 +238,15 @@ pub async fn abandon(conn: &mut Conn, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Deletes attempts long past, some at a time.
+/// Deletes attempts long past, some at a time; and the link tokens of those that nobody came back from.
 pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
+    sqlx::query(
+        "UPDATE attempts SET return_to = '/account'
+         WHERE used_at IS NULL AND expires_at < $1 AND return_to LIKE '/account-link%'",
+    )
+    .bind(now)
+    .execute(&mut *conn)
+    .await?;
     let deleted =
         sqlx::query("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE expires_at < $1 LIMIT 500)")
             .bind(now.minus(Duration::from_secs(30 * 24 * 3600)))

@@ -74,7 +74,7 @@ pub async fn unlink(
     let Some(active) = find_active_by_id(conn, &owner.link_id).await? else {
         return status(conn, app, channel, line_user_id, reply).await;
     };
-    if is_last_method(conn, &active).await? {
+    if is_last_method(conn, app, &active).await? {
         let entry = audit::Entry {
             action: "unlink_refused",
             reason: Some("last_method"),

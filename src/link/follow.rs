@@ -12,6 +12,7 @@ use super::{
     proof::Proof,
     refusal::{Cause, Restart},
     tell,
+    yes::call_off_clean_up,
 };
 use crate::{
     app::App,
@@ -49,6 +50,12 @@ pub async fn follow(
         None => false,
     };
     let decision = decide(restart.purpose, member_id, owner, has_other);
+    if let Decision::SignIn(owner) = &decision
+        && !renew_permission(&mut tx, app, attempt, owner, &line_user_id).await?
+    {
+        tx.rollback().await?;
+        return turn_away(arrival, attempt, restart, proof).await;
+    }
     let holder = match &decision {
         Decision::SignIn(owner) => Holder::Link(&owner.link_id),
         _ => Holder::Attempt(&attempt.id),
@@ -78,6 +85,37 @@ pub async fn follow(
         Err(cause) => Err(arrival.record(&mut tx, Some(&attempt.id), cause, restart).await?),
     };
     Ok((tx, answer))
+}
+
+/// Signing in gives the permission, also where it was withdrawn before, or never asked for. A former link's clean-up would
+/// take it away again, so that is called off; false where it cannot be, and nothing of the transaction may stay.
+async fn renew_permission(
+    conn: &mut Conn,
+    app: &App,
+    attempt: &Attempt,
+    owner: &Owner,
+    line_user_id: &str,
+) -> Result<bool> {
+    if !permission::set(conn, &owner.link_id, "given").await? {
+        return Ok(true);
+    }
+    Ok(call_off_clean_up(conn, app, app.now(), line_user_id, attempt.used_at).await?.is_none())
+}
+
+/// Signs nobody in while a former link's permission is being taken back; LINE's tokens are given back.
+async fn turn_away(
+    arrival: &Arrival,
+    attempt: &Attempt,
+    restart: &Restart,
+    proof: &Proof,
+) -> Result<(Tx, Result<Response>)> {
+    let (app, now, provider) = (&arrival.app, arrival.app.now(), restart.provider.as_str());
+    let mut tx = app.db.begin().await?;
+    let line_user_id = keep_line_user(&mut tx, app, now, provider, proof).await?;
+    keep_tokens(&mut tx, app, provider, &line_user_id, Holder::Attempt(&attempt.id), proof).await?;
+    queue::enqueue(&mut tx, now, now, &Job::RevokeGrant { grant_id: proof.grant_id.clone() }).await?;
+    let refusal = arrival.record(&mut tx, Some(&attempt.id), Cause::Busy, restart).await?;
+    Ok((tx, Err(refusal)))
 }
 
 /// After a commit whose answer was lost: the tokens go back to LINE, unless the commit took place after all. Writing
@@ -148,8 +186,6 @@ async fn sign_in(
     let method = Method::Line { link_id: owner.link_id.clone() };
     let token =
         session::replace(conn, app, &arrival.visit, arrival.session.as_ref(), &owner.member_id, &method).await?;
-    // Also where it was withdrawn before.
-    permission::set(conn, &owner.link_id, "given").await?;
     for former in grant::list_of_link(conn, &owner.link_id).await? {
         if former != grant {
             queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id: former }).await?;

@@ -74,7 +74,7 @@ pub async fn show(
     let mut conn = app.db.conn().await?;
     let active = find_active(&mut conn, &session.member_id, &provider).await?;
     let Some(active) = active else { return Ok(Redirect::to("/account").into_response()) };
-    if is_last_method(&mut conn, &active).await? {
+    if is_last_method(&mut conn, &app, &active).await? {
         return Err(last_method());
     }
     let has_password = step_up::asks_password(&mut conn, &app, &session, &here(&provider)).await?;
@@ -92,7 +92,7 @@ pub async fn submit(
     let mut conn = app.db.conn().await?;
     let active = find_active(&mut conn, &session.member_id, &fields.provider).await?;
     let Some(active) = active else { return Ok(Redirect::to("/account").into_response()) };
-    if is_last_method(&mut conn, &active).await? {
+    if is_last_method(&mut conn, &app, &active).await? {
         record_refusal(&mut conn, &app, &visit, &active, "last_method").await?;
         return Err(last_method());
     }
@@ -108,7 +108,7 @@ pub async fn submit(
     // One unlink of a member after the other: two at once would each leave the other link as the last way in.
     let held = member::hold(&mut tx, &app.db, &session.member_id).await?;
     held.ok_or_else(|| Error::SignIn { return_to: here(&active.provider) })?;
-    if is_last_method(&mut tx, &active).await? {
+    if is_last_method(&mut tx, &app, &active).await? {
         return Err(last_method());
     }
     let token = unlink(&mut tx, &app, &visit, &session, &active).await?;
@@ -143,17 +143,31 @@ fn check_provider(app: &App, provider: &str) -> Result<()> {
 }
 
 /// Whether the link is the only way in that its member has: no password, and no other link that signs in.
-pub(super) async fn is_last_method(conn: &mut Conn, active: &Active) -> Result<bool> {
-    let last: Option<String> = sqlx::query_scalar(
-        "SELECT m.id FROM members m WHERE m.id = $1 AND m.password_hash IS NULL AND NOT EXISTS (
-           SELECT 1 FROM links l
-           WHERE l.member_id = m.id AND l.id <> $2 AND l.ended_at IS NULL AND l.suspended_at IS NULL)",
+pub(super) async fn is_last_method(conn: &mut Conn, app: &App, active: &Active) -> Result<bool> {
+    if !signs_in(app, &active.provider) {
+        return Ok(false);
+    }
+    let has_no_password: Option<String> =
+        sqlx::query_scalar("SELECT id FROM members WHERE id = $1 AND password_hash IS NULL")
+            .bind(&active.member_id)
+            .fetch_optional(&mut *conn)
+            .await?;
+    if has_no_password.is_none() {
+        return Ok(false);
+    }
+    let others: Vec<String> = sqlx::query_scalar(
+        "SELECT provider FROM links WHERE member_id = $1 AND id <> $2 AND ended_at IS NULL AND suspended_at IS NULL",
     )
     .bind(&active.member_id)
     .bind(&active.link_id)
-    .fetch_optional(conn)
+    .fetch_all(conn)
     .await?;
-    Ok(last.is_some())
+    Ok(!others.iter().any(|provider| signs_in(app, provider)))
+}
+
+/// A link made in a chat opens nothing where its provider has no LINE Login.
+fn signs_in(app: &App, provider: &str) -> bool {
+    app.config.provider.get(provider).is_some_and(|provider| provider.login.is_some())
 }
 
 fn last_method() -> Error {

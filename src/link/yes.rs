@@ -64,7 +64,7 @@ pub async fn link(yes: &Yes<'_>) -> Result<Decided> {
         Err(cause) => return Ok(Decided::Refused(cause)),
     };
     // Only now: an unlink at the same moment was waited for, and is seen.
-    if let Some(cause) = call_off_clean_up(&mut tx, app, now, pending).await? {
+    if let Some(cause) = call_off_clean_up(&mut tx, app, now, &pending.line_user_id, pending.used_at).await? {
         return Ok(Decided::Refused(cause));
     }
     complete(&mut tx, now, yes, &tied).await?;
@@ -136,26 +136,33 @@ const UNCHANGED: Locking = with_lock!(
 );
 
 /// A former link's clean-up would take the new permission away: it is cancelled. One that is in flight is waited
-/// for; one that took this proof's permission, or may have, makes the proof worthless.
-async fn call_off_clean_up(conn: &mut Conn, app: &App, now: Millis, pending: &Pending) -> Result<Option<Cause>> {
+/// for; one that took this proof's permission, or may have, makes the proof worthless. With a cause nothing of the
+/// transaction may stay.
+pub(super) async fn call_off_clean_up(
+    conn: &mut Conn,
+    app: &App,
+    now: Millis,
+    line_user_id: &str,
+    proven_at: Millis,
+) -> Result<Option<Cause>> {
     // Cancelled first and read afterwards: a try that ends in between is seen.
-    for former in list_former(conn, &pending.line_user_id).await? {
+    for former in list_former(conn, line_user_id).await? {
         let job = Job::Deauthorize { link_id: former.link_id };
         if former.state == "pending" && queue::cancel(conn, &app.db, now, &job).await? == Cancelled::InFlight {
             return Ok(Some(Cause::Busy));
         }
     }
-    for former in list_former(conn, &pending.line_user_id).await? {
+    for former in list_former(conn, line_user_id).await? {
         let is_open = former.state == "pending";
         let was_tried = !is_open || former.note.is_some();
-        if was_tried && former.updated_at >= pending.used_at {
+        if was_tried && former.updated_at >= proven_at {
             return Ok(Some(Cause::ConfirmGone));
         }
         if is_open {
             cleanup::call_off(conn, now, &former.link_id).await?;
         }
     }
-    cleanup::close_former(conn, now, &pending.line_user_id).await?;
+    cleanup::close_former(conn, now, line_user_id).await?;
     Ok(None)
 }
 

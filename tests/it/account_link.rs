@@ -6,6 +6,7 @@ use axum::{
     body::Body,
     http::{Method, Request, StatusCode, header},
 };
+use musubi::queue;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -101,6 +102,21 @@ async fn agreed(app: &TestApp) -> (Visitor<'_>, String, String) {
     let answer = agree(&mut hanako, &page).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
     (hanako, user, answer.location())
+}
+
+/// Linked by LINE Login and unlinked, which LINE does not carry out; then linked anew by the chat.
+async fn linked_anew(app: &TestApp) -> String {
+    let (mut hanako, user) = app.linked("hanako@example.jp").await;
+    app.does(&user, "follow", json!({})).await;
+    app.fault(json!({ "endpoint": "/user/v1/deauthorize", "status": 500, "count": 1000 })).await;
+    assert_eq!(hanako.unlink().await.location(), "/account?done=unlinked");
+    app.drain().await;
+    let page = ask(app, &user).await;
+    let url = agree(&mut hanako, &page).await.location();
+    dialog(app, &url, &user).await;
+    app.drain().await;
+    assert_eq!(links(app).await, 1);
+    user
 }
 
 async fn links(app: &TestApp) -> i64 {
@@ -199,6 +215,17 @@ both_engines! {
         assert!(other.body.contains(&title("already_linked")), "{}", other.body);
         asks(app, &user).await;
         says(app, &user, "is linked to your Example Company account h***@example.jp already").await;
+    }
+
+    /// The profile is read beside: somebody who is quick comes before it.
+    async fn a_name_that_is_not_known_yet_is_not_left_blank(app) {
+        let (mut hanako, _, page) = begun(app).await;
+        let words = "LINE has not told us its name yet. Go on only if you yourself wrote in the chat just now.";
+        assert!(!hanako.get(&page).await.body.contains(words));
+        app.execute("UPDATE line_users SET display_name = ''").await;
+        let shown = hanako.get(&page).await;
+        assert_eq!(shown.status, StatusCode::OK, "{}", shown.body);
+        assert!(shown.body.contains(words) && !shown.body.contains("<bdi></bdi>"), "{}", shown.body);
     }
 
     async fn the_password_is_asked_each_time(app) {
@@ -644,6 +671,47 @@ both_engines! {
         assert_eq!(links(app).await, 1);
     }
 
+    /// A sign-in gives the permission which a former link's clean-up still takes back: the one or the other.
+    async fn k14_a_sign_in_waits_for_the_clean_up_in_flight(app) {
+        let user = linked_anew(app).await;
+        app.clear_faults().await;
+        app.clock.advance(11 * MINUTE);
+        let claimed = queue::claim(&app.app, queue::Lane::Line, 100).await.unwrap();
+        assert!(claimed.iter().any(|claimed| matches!(claimed.job, queue::Job::Deauthorize { .. })));
+        let mut visitor = app.visitor();
+        let answer = visitor.sign_in_by_line(&user).await;
+        assert_eq!(answer.status, StatusCode::CONFLICT);
+        assert!(answer.body.contains(&title("link_busy")), "{}", answer.body);
+        assert!(visitor.get("/account").await.location().starts_with("/sign-in"));
+        assert!(app.audit().await.contains(&"line_refused/busy".to_owned()));
+        assert_eq!(rows!(app, "links WHERE ended_at IS NULL AND permission = 'none'"), 1);
+
+        let again = queue::Outcome::Retry { why: "held by the test".into(), after: Some(Duration::ZERO) };
+        for claimed in &claimed {
+            queue::finish(&app.app, claimed, &again, 0.0).await.unwrap();
+        }
+        app.drain().await;
+        assert_eq!(rows!(app, "unlink_steps WHERE step = 'deauthorize' AND state = 'done'"), 1);
+        assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 0, "nor are tokens left of the one turned away");
+        app.clock.advance(MINUTE);
+        assert_eq!(visitor.sign_in_by_line(&user).await.location(), "/account");
+        assert_eq!(rows!(app, "links WHERE ended_at IS NULL AND permission = 'given'"), 1);
+    }
+
+    async fn k14_a_sign_in_cancels_the_waiting_clean_up(app) {
+        let user = linked_anew(app).await;
+        app.clear_faults().await;
+        let tried = app.calls_to("/user/v1/deauthorize").await.len();
+        app.clock.advance(MINUTE);
+        assert_eq!(app.visitor().sign_in_by_line(&user).await.location(), "/account");
+        app.clock.advance(60 * MINUTE);
+        app.drain().await;
+        assert_eq!(app.calls_to("/user/v1/deauthorize").await.len(), tried);
+        assert_eq!(rows!(app, "unlink_steps WHERE state = 'pending'"), 0);
+        assert_eq!(rows!(app, "links WHERE ended_at IS NULL AND permission = 'given'"), 1);
+        assert_eq!(rows!(app, "grants WHERE sealed IS NOT NULL"), 1, "the new one");
+    }
+
     /// Another one speaks in the chat at present: the link is made, and nothing is said there.
     async fn w24_the_end_of_the_dialog_is_silent_in_standby(app) {
         let (_, user, url) = agreed(app).await;
@@ -680,6 +748,27 @@ both_engines! {
         assert_eq!(app.phone(&user).await["messages"].as_array().unwrap().len(), said);
         assert_eq!(app.calls_to("/v2/bot/message/push").await.len(), pushes);
         assert_eq!(rows!(app, "answers WHERE state = 'waiting'") + rows!(app, "deliveries WHERE state = 'waiting'"), 0);
+    }
+
+    /// Whoever signs in with LINE on the way comes back to the page, and its address is not kept.
+    async fn a_sign_in_with_line_on_the_way_keeps_no_link_token(app) {
+        app.linked("hanako@example.jp").await;
+        let (_, by_line) = app.linked("taro@example.jp").await;
+        let user = friend(app, "はなこ").await;
+        let page = ask(app, &user).await;
+        let mut visitor = app.visitor();
+        let left = visitor.start_line("sign_in", &page).await;
+        let url = visitor.start_line("sign_in", &page).await;
+        let kept = async || app.dump(&["answers", "messages", "deliveries", "requests"]).await.join("\n");
+        let link_token = parameter(&page, "linkToken");
+        assert!(kept().await.contains(&link_token), "while the person is at LINE");
+        let back = visitor.at_line(&url, &by_line, "consent").await;
+        assert_eq!(visitor.get(&back).await.location(), page);
+        assert_eq!(rows!(app, "attempts WHERE used_at IS NOT NULL AND return_to = '/account'"), 3);
+        // The other one was left.
+        app.clock.advance(11 * MINUTE);
+        musubi::worker::prune(&app.app, "test").await.unwrap();
+        assert!(!kept().await.contains(&link_token), "{left}");
     }
 
     async fn no_link_token_and_no_nonce_is_in_the_database(app) {

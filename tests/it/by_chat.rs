@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use musubi::{app::App, db::Db, link::by_chat};
 use serde_json::{Value, json};
 
 use crate::{
@@ -106,6 +107,39 @@ both_engines! {
         says(app, &user, "/password/change").await;
         assert_eq!(rows!(app, "links WHERE ended_at IS NULL"), 1);
         assert!(app.audit().await.contains(&"unlink_refused/last_method".to_owned()));
+    }
+
+    /// Only links of providers that have a LINE Login sign anybody in.
+    async fn a_link_that_signs_nobody_in_is_no_way_in(app) {
+        let user = linked(app).await;
+        friend(app, "at the shop").await;
+        app.execute("UPDATE members SET password_hash = NULL").await;
+        app.execute(
+            "INSERT INTO links (id, provider, line_user_id, member_id, source, consent_version, consent_locale, created_at,
+               permission)
+             SELECT 'shop', 'shop', u.id, m.id, 'account_link', '1', 'en', 1, 'none' FROM line_users u, members m
+             WHERE u.id NOT IN (SELECT line_user_id FROM links)",
+        ).await;
+        asks(app, &user, "unlink").await;
+        let [yes, _] = buttons(app, &user).await;
+        presses(app, &user, &yes).await;
+        says(app, &user, "/password/change").await;
+        assert_eq!(rows!(app, "links WHERE ended_at IS NULL"), 2, "the other one is no way in");
+
+        // Nor is it kept as one.
+        let mut config = app.app.config.clone();
+        let mut shop = config.provider["main"].clone();
+        shop.login = None;
+        config.provider.insert("shop".to_owned(), shop);
+        let with_shop = App::new(config, Db::connect(&app.database_url).await.unwrap(), app.clock.clone()).unwrap();
+        let mut tx = with_shop.db.begin().await.unwrap();
+        let line_user: String =
+            sqlx::query_scalar("SELECT line_user_id FROM links WHERE id = 'shop'").fetch_one(&mut *tx).await.unwrap();
+        by_chat::unlink(&mut tx, &with_shop, "main", &line_user, "shop", None).await.unwrap();
+        tx.commit().await.unwrap();
+        with_shop.db.close().await;
+        assert_eq!(rows!(app, "links WHERE ended_at IS NULL AND id <> 'shop'"), 1);
+        assert_eq!(rows!(app, "links WHERE ended_at IS NULL"), 1);
     }
 
     /// Whose link it is says who sent it, and nothing that was sent.

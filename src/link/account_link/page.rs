@@ -183,7 +183,7 @@ async fn say_yes(app: &App, visit: &Visit, session: &Session, open: &Open, conse
         app.wake();
         return Err(refuse(open, cause));
     }
-    let nonce = nonce_of(app, session, begun);
+    let nonce = begun.nonce(app, session);
     let yes = Yes {
         nonce: &nonce,
         session,
@@ -209,11 +209,6 @@ async fn say_yes(app: &App, visit: &Visit, session: &Session, open: &Open, conse
     audit::insert(&mut tx, now, entry).await?;
     tx.commit().await?;
     Ok(nonce)
-}
-
-/// A secret of ours, the same for each yes of one session: two tabs, or a form that was sent twice, void nothing.
-fn nonce_of(app: &App, session: &Session, begun: &Begun) -> String {
-    app.sealer.sign(&format!("nonce:{}:{}:{}", begun.id, session.member_id, session.lineage_id))
 }
 
 /// A conflict uses the button up, so that the present owner is told once.
