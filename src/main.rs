@@ -245,7 +245,12 @@ async fn list_events(path: ConfigPath, state: Option<command::State>, limit: u32
         let note = row.note.as_deref().unwrap_or_default();
         let line = format!(
             "{}  {:<8}{:<2}  {:<18}{}  {}  {note}",
-            when(row.received_at), row.state, row.attempts, row.kind, row.id, row.channel
+            when(row.received_at),
+            row.state,
+            row.attempts,
+            row.kind,
+            row.id,
+            row.channel
         );
         say(line.trim_end());
     }

@@ -23,6 +23,8 @@ use crate::{
     support::browser::{Browser, Screen},
 };
 
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 /// A bot that takes webhooks, and answers 200 unless told otherwise.
 #[derive(Clone, Default)]
 struct Receiver {
@@ -820,7 +822,7 @@ async fn the_phones_forms_do_the_same() {
         let fields = [fields, &[("channel", BOT)]].concat();
         line.form(&format!("/_sim/phone/{user}/{deed}"), &fields).await
     };
-    let table: [(&str, &[(&str, &str)], &str); 6] = [
+    let table: [(&str, Pairs<'_>, &str); 6] = [
         ("follow", &[], "follow"),
         ("message", &[("text", "<i>hi")], "message"),
         ("message", &[("type", "sticker"), ("sticker", "789/10855")], "message"),

@@ -130,12 +130,11 @@ async fn refused(app: &TestApp, body: impl Into<Vec<u8>>, headers: &[(&str, &str
     assert_eq!(app.calls().await.len(), calls, "LINE is not asked");
 }
 
-async fn count(app: &TestApp, table: &'static str) -> i64 {
-    app.count(match table {
+async fn count(app: &TestApp, what: &str) -> i64 {
+    app.count(match what {
         "events" => "SELECT CAST(COUNT(*) AS BIGINT) FROM events",
         "bodies" => "SELECT CAST(COUNT(*) AS BIGINT) FROM webhook_bodies",
-        "copies" => "SELECT CAST(COUNT(*) AS BIGINT) FROM event_copies",
-        _ => panic!("{table}"),
+        _ => "SELECT CAST(COUNT(*) AS BIGINT) FROM event_copies",
     })
     .await
 }

@@ -1,6 +1,5 @@
 //! Webhooks on bad days: the database away, locked, full or hung, events that fail, nodes that compete, and the real
 //! binary ended at each place. What was answered 200 is handled, once.
-#![expect(clippy::print_stderr, reason = "a test that is skipped says why")]
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     support::{
         BOT_CHANNEL, BOT_SECRET, Engine, TestApp, both_engines,
-        process::{Line, Place, Process, run, start_server, start_simulator, until},
+        process::{Browser, Line, PUBLIC, Place, Process, run, start_server, start_simulator, until},
         proxy::{Plan, Proxy},
     },
     webhook::{envelope, event_id, events, many_at_once, sign, signed, text_event},
@@ -424,7 +423,7 @@ impl World {
         let config = place.config("musubi.toml", &line.0.base, "listen = \"127.0.0.1:0\"");
         let app = place.app(&config).await;
         app.db.migrate().await.unwrap();
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
+        let client = Browser::new("", PUBLIC).client;
         Self { place, config, line, simulator, app, client }
     }
 
