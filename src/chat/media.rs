@@ -1,4 +1,4 @@
-//! Fetches what came with a message, once, up to a cap.
+//! Fetches what came with a message, once, up to a cap, and for each chat so much in a day: nobody fills the disk.
 //!
 //! What is `waiting` is fetched; each end is written down only where it still waits, so that nothing comes back after
 //! it was taken back.
@@ -17,6 +17,11 @@ use crate::{
 /// How long LINE is given at least to prepare a content.
 const PREPARING: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(600));
 
+/// What is kept of a chat within a day: media, and bytes in all.
+const MOST_KEPT: (i64, i64) = (50, 100 * 1024 * 1024);
+/// In milliseconds.
+const DAY: i64 = 24 * 3_600_000;
+
 /// What was fetched, and how that ended.
 struct End<'a> {
     state: &'a str,
@@ -26,20 +31,25 @@ struct End<'a> {
 
 /// [`Job::FetchMedia`](crate::queue::Job::FetchMedia)
 pub async fn fetch(app: &App, channel: &str, message_id: &str) -> Result<Outcome> {
-    let Some(since) = find_waiting(&mut *app.db.conn().await?, channel, message_id).await? else {
-        return Ok(Outcome::Done);
-    };
+    let mut conn = app.db.conn().await?;
+    let Some(since) = find_waiting(&mut conn, channel, message_id).await? else { return Ok(Outcome::Done) };
+    let kept = find_kept(&mut conn, channel, message_id).await?;
+    drop(conn);
+    let (most, too_long) = most_bytes(app.config.chat.media_max_bytes, kept);
+    if most == 0 {
+        return set(app, channel, message_id, End { state: too_long, content_type: None, bytes: None }).await;
+    }
     let token = match channel::token(app, Kind::Bot(channel)).await {
         Ok(token) => token,
         Err(error) => return Ok(Outcome::retry(&error)),
     };
-    let end = match app.line.content(&token, message_id, app.config.chat.media_max_bytes).await {
+    let end = match app.line.content(&token, message_id, most).await {
         Ok(Content::Ready { content_type, bytes }) => {
             let end = End { state: "kept", content_type: Some(&content_type), bytes: Some(&bytes) };
             return set(app, channel, message_id, end).await;
         }
         Ok(Content::Gone) => "gone",
-        Ok(Content::TooLarge) => "too_large",
+        Ok(Content::TooLarge) => too_long,
         Ok(Content::Preparing) => {
             let why = "LINE still prepares it".to_owned();
             return Ok(Outcome::Retry { why, after: Some(patience(app.now(), since)) });
@@ -104,6 +114,29 @@ fn patience(now: Millis, since: Millis) -> Duration {
     (waited / 2).clamp(PREPARING.0, PREPARING.1)
 }
 
+/// How many bytes of a content are taken, and what is said of a longer one; `kept` is what the chat sent already.
+fn most_bytes(largest: usize, (count, bytes): (i64, i64)) -> (usize, &'static str) {
+    let left = if count < MOST_KEPT.0 { usize::try_from(MOST_KEPT.1 - bytes).unwrap_or(0) } else { 0 };
+    if left < largest { (left, "too_much") } else { (largest, "too_large") }
+}
+
+/// The media kept of a message's chat since a day before it, and their bytes. Some that are fetched at this moment are
+/// not among them.
+async fn find_kept(conn: &mut Conn, channel: &str, message_id: &str) -> Result<(i64, i64)> {
+    let kept = sqlx::query_as(
+        "SELECT CAST(COUNT(*) AS BIGINT), CAST(COALESCE(SUM(m.size), 0) AS BIGINT)
+         FROM chat_messages own JOIN chat_messages c ON c.channel = own.channel AND c.chat = own.chat
+         JOIN media m ON m.channel = c.channel AND m.message_id = c.id
+         WHERE own.channel = $1 AND own.id = $2 AND c.at > own.at - $3 AND m.state = 'kept'",
+    )
+    .bind(channel)
+    .bind(message_id)
+    .bind(DAY)
+    .fetch_one(conn)
+    .await?;
+    Ok(kept)
+}
+
 /// Since when it waits; none where it does not.
 async fn find_waiting(conn: &mut Conn, channel: &str, message_id: &str) -> Result<Option<Millis>> {
     let found =
@@ -135,6 +168,23 @@ async fn set(app: &App, channel: &str, message_id: &str, end: End<'_>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chat_is_kept_so_much_of() {
+        const MIB: i64 = 1024 * 1024;
+        let largest = 10 * 1024 * 1024;
+        // (media kept, their bytes, how many more bytes, what a longer one is)
+        for (count, bytes, expected) in [
+            (0, 0, (largest, "too_large")),
+            (49, 90 * MIB, (largest, "too_large")),
+            (50, 0, (0, "too_much")),
+            (1, 90 * MIB + 1, (largest - 1, "too_much")),
+            (1, 100 * MIB, (0, "too_much")),
+            (1, 101 * MIB, (0, "too_much")),
+        ] {
+            assert_eq!(most_bytes(largest, (count, bytes)), expected, "{count} {bytes}");
+        }
+    }
 
     #[test]
     fn line_is_given_more_and_more_time() {

@@ -3,7 +3,8 @@
 //!
 //! - A reply has no retry key. LINE takes a token once, so one repeat with the same token is safe while it lives; an
 //!   outcome that stays open is `unknown`, and is never followed by a push.
-//! - A refused token, or one past its time, is followed by a push through the outbox.
+//! - A refused token, or one past its time, is followed by a push through the outbox; long after it only what concerns
+//!   a link is still pushed.
 //! - A person is answered so many times and no more: who floods us neither floods LINE nor drains the quota.
 
 mod rule;
@@ -116,10 +117,12 @@ pub async fn language(conn: &mut Conn, app: &App, line_user_id: &str) -> Result<
     Ok(known.unwrap_or(&app.config.default_locale).to_owned())
 }
 
-/// Whether a person was answered for this cause, in this official account, since `since`.
+/// Whether a person was answered for this cause, in this official account, since `since`. An answer that came too late
+/// was none.
 pub async fn was_given(conn: &mut Conn, channel: &str, line_user_id: &str, cause: &str, since: Millis) -> Result<bool> {
     let found: Option<String> = sqlx::query_scalar(
-        "SELECT id FROM answers WHERE line_user_id = $1 AND created_at > $2 AND channel = $3 AND cause = $4 LIMIT 1",
+        "SELECT id FROM answers WHERE line_user_id = $1 AND created_at > $2 AND channel = $3 AND cause = $4
+           AND (state <> 'failed' OR note IS NULL OR note <> 'too_late') LIMIT 1",
     )
     .bind(line_user_id)
     .bind(since)

@@ -3,6 +3,8 @@
 //!
 //! A LINE user whom another member linked meanwhile, or is about to, stays: it is theirs now.
 
+mod contents;
+
 use std::time::Duration;
 
 use super::delete;
@@ -14,7 +16,6 @@ use crate::{
     line_user,
     member::session,
     queue::Outcome,
-    webhook,
 };
 
 /// How long an open clean-up is left alone before it is looked at again.
@@ -38,17 +39,18 @@ pub async fn run(app: &App, member_id: &str) -> Result<Outcome> {
             cancel_answers(&mut tx, now, line_user_id).await?;
         }
     }
+    contents::cancel_said(&mut tx, now, member_id).await?;
     if let Some(what) = find_open(&mut tx, now, member_id).await? {
         return Ok(Outcome::Retry { why: format!("still needed: {what}"), after: Some(PAUSE) });
     }
     for line_user_id in &line_users {
         if is_free(&mut tx, line_user_id).await? {
-            erase_line_user(&mut tx, app, line_user_id).await?;
+            contents::line_user(&mut tx, app, line_user_id).await?;
         }
     }
     session::end_all(&mut tx, member_id, None).await?;
     delete::forget(&mut tx, member_id).await?;
-    erase_member(&mut tx, member_id).await?;
+    contents::member(&mut tx, member_id).await?;
     let entry = audit::Entry { action: "erased", member_id: Some(member_id), ..Default::default() };
     audit::insert(&mut tx, now, entry).await?;
     tx.commit().await?;
@@ -83,44 +85,57 @@ async fn is_deleted(conn: &mut Conn, member_id: &str) -> Result<bool> {
 /// time; gives their number. Friends of an official account stay, and whoever wrote, as long as that is kept.
 pub async fn prune(app: &App) -> Result<u64> {
     let now = app.now();
-    let ids = list_strangers(&mut *app.db.conn().await?, now, "", "~", 100).await?;
+    let ids = list_strangers(&mut *app.db.conn().await?, now).await?;
     for id in &ids {
         // One transaction each: their events are looked for among all.
         let mut tx = app.db.begin().await?;
         line_user::lock(&mut tx, id).await?;
-        if !list_strangers(&mut tx, now, id, id, 1).await?.is_empty() {
-            erase_line_user(&mut tx, app, id).await?;
+        if is_stranger(&mut tx, now, id).await? {
+            contents::line_user(&mut tx, app, id).await?;
         }
         tx.commit().await?;
     }
     Ok(ids.len() as u64)
 }
 
-/// Of the ids from `first` to `last`.
-async fn list_strangers(conn: &mut Conn, now: Millis, first: &str, last: &str, most: i64) -> Result<Vec<String>> {
-    let ids = sqlx::query_scalar(
-        "SELECT u.id FROM line_users u
-         WHERE u.id >= $2 AND u.id <= $3
-           AND u.profile_at < $1 AND u.created_at < $1 AND u.user_id NOT LIKE 'erased:%'
-           AND NOT EXISTS (SELECT 1 FROM links l WHERE l.line_user_id = u.id)
-           AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.line_user_id = u.id AND g.ended_at IS NULL)
-           AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.line_user_id = u.id AND a.outcome = 'confirming')
-           AND NOT EXISTS (SELECT 1 FROM friends f WHERE f.line_user_id = u.id AND f.friend = 'yes')
-           AND NOT EXISTS (SELECT 1 FROM chat_messages c WHERE c.line_user_id = u.id)
-           AND NOT EXISTS (SELECT 1 FROM answers w WHERE w.line_user_id = u.id AND w.state IN ('waiting', 'replying'))
-           AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.line_user_id = u.id AND d.link_id IS NULL
-             AND d.state IN ('waiting', 'sending'))
-           AND NOT EXISTS (SELECT 1 FROM account_links k WHERE k.line_user_id = u.id AND k.ended_at IS NULL
-             AND k.expires_at > $1)
-         ORDER BY u.id LIMIT $4",
-    )
-    .bind(now.minus(STRANGERS_KEPT))
-    .bind(first)
-    .bind(last)
-    .bind(most)
-    .fetch_all(conn)
-    .await?;
+/// Who linked nothing, is no friend, wrote nothing, and waits for nothing; with one more condition.
+macro_rules! strangers {
+    ($more:literal) => {
+        concat!(
+            "SELECT u.id FROM line_users u
+             WHERE NOT EXISTS (SELECT 1 FROM friends f WHERE f.line_user_id = u.id AND f.friend = 'yes')
+               AND u.profile_at < $1 AND u.created_at < $1 AND u.user_id NOT LIKE 'erased:%'
+               AND NOT EXISTS (SELECT 1 FROM links l WHERE l.line_user_id = u.id)
+               AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.line_user_id = u.id AND g.ended_at IS NULL)
+               AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.line_user_id = u.id AND a.outcome = 'confirming')
+               AND NOT EXISTS (SELECT 1 FROM chat_messages c WHERE c.line_user_id = u.id)
+               AND NOT EXISTS (SELECT 1 FROM answers w WHERE w.line_user_id = u.id
+                 AND w.state IN ('waiting', 'replying'))
+               AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.line_user_id = u.id AND d.link_id IS NULL
+                 AND d.state IN ('waiting', 'sending'))
+               AND NOT EXISTS (SELECT 1 FROM account_links k WHERE k.line_user_id = u.id AND k.ended_at IS NULL
+                 AND k.expires_at > $1)
+               AND u.user_id NOT IN (SELECT e.chat FROM events e WHERE e.state = 'waiting')",
+            $more
+        )
+    };
+}
+
+async fn list_strangers(conn: &mut Conn, now: Millis) -> Result<Vec<String>> {
+    let ids = sqlx::query_scalar(strangers!(" ORDER BY u.id LIMIT 100"))
+        .bind(now.minus(STRANGERS_KEPT))
+        .fetch_all(conn)
+        .await?;
     Ok(ids)
+}
+
+async fn is_stranger(conn: &mut Conn, now: Millis, line_user_id: &str) -> Result<bool> {
+    let found: Option<String> = sqlx::query_scalar(strangers!(" AND u.id = $2"))
+        .bind(now.minus(STRANGERS_KEPT))
+        .bind(line_user_id)
+        .fetch_optional(conn)
+        .await?;
+    Ok(found.is_some())
 }
 
 /// In the order of their ids, in which all who hold several take them.
@@ -134,7 +149,7 @@ async fn list_line_users(conn: &mut Conn, member_id: &str) -> Result<Vec<String>
 
 /// What must be over first, each with the statement that finds it open. Those who wait for a yes come before the links
 /// are looked at: a yes at this moment is seen as the one or the other. A step left to the person counts as over.
-const OPEN: [(&str, &str); 8] = [
+const OPEN: [(&str, &str); 9] = [
     (
         "a link that waits for a yes",
         "SELECT a.id FROM attempts a JOIN links l ON l.line_user_id = a.line_user_id
@@ -174,6 +189,12 @@ const OPEN: [(&str, &str); 8] = [
         "SELECT d.message_id FROM deliveries d WHERE d.link_id IS NULL AND d.state = 'sending' AND d.created_at <= $2
            AND d.line_user_id IN (SELECT line_user_id FROM links WHERE member_id = $1) LIMIT 1",
     ),
+    (
+        "an event that waits",
+        "SELECT e.id FROM events e WHERE e.state = 'waiting' AND e.received_at <= $2 AND e.chat IN (
+           SELECT u.user_id FROM links l JOIN line_users u ON u.id = l.line_user_id WHERE l.member_id = $1
+             AND NOT EXISTS (SELECT 1 FROM links n WHERE n.line_user_id = u.id AND n.ended_at IS NULL)) LIMIT 1",
+    ),
     ("a mail", "SELECT id FROM mails WHERE member_id = $1 AND state = 'waiting' AND drop_at > $2 LIMIT 1"),
 ];
 
@@ -195,47 +216,4 @@ async fn is_free(conn: &mut Conn, line_user_id: &str) -> Result<bool> {
         .fetch_optional(conn)
         .await?;
     Ok(used.is_none())
-}
-
-/// The row stays, so that what refers to it keeps its meaning; it names nobody any more. Whoever comes back from LINE
-/// later is a new LINE user here.
-async fn erase_line_user(conn: &mut Conn, app: &App, line_user_id: &str) -> Result<()> {
-    let Some(user) = line_user::find(conn, line_user_id).await? else { return Ok(()) };
-    let bodies = webhook::erase::list_bodies(conn, &user.user_id).await?;
-    webhook::erase::person(conn, &app.db, &user.user_id, &bodies).await?;
-    sqlx::query("UPDATE events SET chat = id WHERE chat = $1").bind(&user.user_id).execute(&mut *conn).await?;
-    for statement in [
-        "UPDATE line_users SET user_id = 'erased:' || id, display_name = '', picture_url = NULL, language = NULL
-         WHERE id = $1",
-        "DELETE FROM friends WHERE line_user_id = $1",
-        "DELETE FROM media WHERE (channel, message_id) IN
-           (SELECT channel, id FROM chat_messages WHERE line_user_id = $1)",
-        "DELETE FROM chat_messages WHERE line_user_id = $1",
-        "UPDATE requests SET body = '' WHERE body <> '' AND id IN (
-           SELECT request_id FROM deliveries WHERE line_user_id = $1 AND link_id IS NULL)",
-        "UPDATE deliveries SET content = '[]' WHERE line_user_id = $1 AND link_id IS NULL",
-        "DELETE FROM answers WHERE line_user_id = $1",
-        "DELETE FROM user_menus WHERE line_user_id = $1",
-        "DELETE FROM account_links WHERE line_user_id = $1",
-    ] {
-        sqlx::query(statement).bind(line_user_id).execute(&mut *conn).await?;
-    }
-    Ok(())
-}
-
-async fn erase_member(conn: &mut Conn, member_id: &str) -> Result<()> {
-    for statement in [
-        "UPDATE links SET line_name = '' WHERE member_id = $1",
-        "DELETE FROM attempts WHERE member_id = $1",
-        "DELETE FROM account_links WHERE member_id = $1",
-        "UPDATE requests SET body = '' WHERE body <> '' AND id IN (
-             SELECT d.request_id FROM links l JOIN deliveries d ON d.link_id = l.id WHERE l.member_id = $1)
-           AND NOT EXISTS (SELECT 1 FROM deliveries o
-             WHERE o.request_id = requests.id AND (o.member_id IS NULL OR o.member_id <> $1))",
-        "UPDATE deliveries SET content = '[]' WHERE link_id IN (SELECT id FROM links WHERE member_id = $1)",
-        "UPDATE mails SET recipient = '', recipient_key = '', mail = '{}' WHERE member_id = $1",
-    ] {
-        sqlx::query(statement).bind(member_id).execute(&mut *conn).await?;
-    }
-    Ok(())
 }

@@ -260,7 +260,8 @@ async fn messages(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
     Ok(rows.into_iter().map(row).collect())
 }
 
-/// What they wrote to the official accounts. Of a suspended link nobody knows whose LINE account it is.
+/// What they wrote to the official accounts since they linked: before, it may have been somebody else's LINE account. Of
+/// a suspended link nobody knows whose it is.
 async fn chat(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
     #[derive(sqlx::FromRow)]
     struct Row {
@@ -277,7 +278,8 @@ async fn chat(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
         "SELECT l.id AS link, c.channel, c.kind, c.text, c.at, c.edited_at, c.unsent_at, f.state AS media
          FROM chat_messages c JOIN links l ON l.line_user_id = c.line_user_id
          LEFT JOIN media f ON f.channel = c.channel AND f.message_id = c.id
-         WHERE l.member_id = $1 AND l.ended_at IS NULL AND l.suspended_at IS NULL ORDER BY c.at, c.id",
+         WHERE l.member_id = $1 AND l.ended_at IS NULL AND l.suspended_at IS NULL AND c.at >= l.created_at
+         ORDER BY c.at, c.id",
     )
     .bind(member_id)
     .fetch_all(conn)
@@ -296,7 +298,8 @@ async fn answers(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT l.id, a.channel, a.cause, a.content, a.state, a.created_at, a.updated_at
          FROM answers a JOIN links l ON l.line_user_id = a.line_user_id
-         WHERE l.member_id = $1 AND l.ended_at IS NULL AND l.suspended_at IS NULL ORDER BY a.created_at, a.id",
+         WHERE l.member_id = $1 AND l.ended_at IS NULL AND l.suspended_at IS NULL AND a.created_at >= l.created_at
+         ORDER BY a.created_at, a.id",
     )
     .bind(member_id)
     .fetch_all(conn)

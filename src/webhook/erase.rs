@@ -12,11 +12,12 @@ use crate::{
 /// What is kept of an erased event.
 const KEPT: [&str; 6] = ["type", "mode", "timestamp", "webhookEventId", "deliveryContext", "source"];
 
-/// Erases what an event said, in every body that brought it.
+/// Erases what an event said, in every body that brought it, in the order of [`list_bodies`].
 pub async fn event(conn: &mut Conn, db: &Db, channel: &str, event_id: &str) -> Result<()> {
     let bodies: Vec<String> = sqlx::query_scalar(
         "SELECT body_id FROM events WHERE id = $1 AND channel = $2
-         UNION SELECT body_id FROM event_copies WHERE event_id = $1 AND channel = $2",
+         UNION SELECT body_id FROM event_copies WHERE event_id = $1 AND channel = $2
+         ORDER BY body_id",
     )
     .bind(event_id)
     .bind(channel)
@@ -47,7 +48,7 @@ pub async fn person(conn: &mut Conn, db: &Db, user_id: &str, bodies: &[String]) 
     Ok(())
 }
 
-/// The bodies that hold events of a person's own chat.
+/// The bodies that hold events of a person's own chat, in the order in which all who hold several take them.
 pub async fn list_bodies(conn: &mut Conn, user_id: &str) -> Result<Vec<String>> {
     let bodies = sqlx::query_scalar(
         "SELECT body_id FROM events WHERE chat = $1
@@ -57,7 +58,8 @@ pub async fn list_bodies(conn: &mut Conn, user_id: &str) -> Result<Vec<String>> 
            JOIN line_users u ON u.id = m.line_user_id WHERE u.user_id = $1
          UNION SELECT e.body_id FROM events e JOIN chat_messages m ON m.chat = e.chat AND m.channel = e.channel
            JOIN line_users u ON u.id = m.line_user_id
-           WHERE u.user_id = $1 AND m.edited_at IS NOT NULL AND e.kind = 'messageEdited'",
+           WHERE u.user_id = $1 AND m.edited_at IS NOT NULL AND e.kind = 'messageEdited'
+         ORDER BY body_id",
     )
     .bind(user_id)
     .fetch_all(conn)

@@ -179,6 +179,34 @@ both_engines! {
         assert!(shown.contains("You can write"), "{shown}");
     }
 
+    /// We were away: what is only polite is not said hours later, at the company's cost.
+    async fn small_talk_is_not_pushed_long_afterwards(app) {
+        for (text, minutes, state, note) in [
+            ("こんにちは", 10, "pushed", ""),
+            ("こんにちは", 11, "failed", "too_late"),
+            ("status", 11, "failed", "too_late"),
+            ("link", 11, "pushed", ""),
+        ] {
+            let user = app.line_user("はなこ").await;
+            app.say(&user, text).await;
+            app.clock.advance(Duration::from_secs(minutes * 60));
+            let before = app.calls_to("/v2/bot/message/push").await.len();
+            app.drain().await;
+            let pushes = app.calls_to("/v2/bot/message/push").await.len() - before;
+            let ended = texts(app, "SELECT state || '|' || COALESCE(note, '') FROM answers").await;
+            assert_eq!(ended, [format!("{state}|{note}")], "{text} {minutes}");
+            assert_eq!(pushes, usize::from(state == "pushed"), "{text} {minutes}");
+            // Who writes again is answered.
+            if state == "failed" {
+                let before = replies(app).await;
+                app.say(&user, text).await;
+                app.drain().await;
+                assert_eq!(replies(app).await - before, 1, "{text}");
+            }
+            app.execute("DELETE FROM answers").await;
+        }
+    }
+
     /// LINE fails before and after it took a reply, and refuses; the person sees one answer, and never two.
     async fn x21_a_reply_is_seen_once_whatever_line_does(app) {
         for (fault, seen, state) in [
@@ -380,6 +408,41 @@ async fn what_is_larger_than_the_limit_is_not_kept() {
         }
         let bytes = stage.texts("SELECT CAST(COUNT(bytes) AS TEXT) || '/' || CAST(MAX(size) AS TEXT) FROM media").await;
         assert_eq!(bytes, ["1/40"]);
+    }
+}
+
+/// Whoever sends without end fills no disk; another chat, and the next day, have their own room.
+#[tokio::test]
+async fn of_one_chat_so_much_is_kept_in_a_day() {
+    const DAY: i64 = 24 * 3_600_000;
+    for stage in stages("").await {
+        stage.link("aiko", None).await;
+        let send = async |id: &str, chat: &str, at: i64, bytes: usize| {
+            let message = json!({ "id": id, "type": "file", "fileName": "a" });
+            let said = Said { chat, ..said("event", at, &message) };
+            let mut tx = stage.app.db.begin().await.unwrap();
+            chat::keep(&mut tx, &stage.app, said).await.unwrap();
+            tx.commit().await.unwrap();
+            stage
+                .line
+                .script(&format!("GET /v2/bot/message/{id}/content"), Answer::Json(200, json!("x".repeat(bytes - 2))));
+            chat::media::fetch(&stage.app, "shop", id).await.unwrap();
+            let state = format!("SELECT state FROM media WHERE message_id = '{id}'");
+            let mut conn = stage.app.db.conn().await.unwrap();
+            sqlx::query_scalar::<_, String>(AssertSqlSafe(state)).fetch_one(&mut *conn).await.unwrap()
+        };
+        for number in 1..=52 {
+            let expected = if number <= 50 { "kept" } else { "too_much" };
+            assert_eq!(send(&number.to_string(), "C1", DAY, 10).await, expected, "{number}");
+        }
+        assert!(stage.line.calls("GET /v2/bot/message/51/content").is_empty(), "not asked for");
+        assert_eq!(send("60", "C2", DAY, 10).await, "kept");
+        assert_eq!(send("61", "C1", 2 * DAY, 10).await, "kept");
+        // Near the end of the bytes a short one still fits.
+        stage.execute("UPDATE media SET size = 100 * 1024 * 1024 - 20 WHERE message_id = '60'").await;
+        for (id, bytes, expected) in [("70", 21, "too_much"), ("71", 20, "kept"), ("72", 2, "too_much")] {
+            assert_eq!(send(id, "C2", DAY, bytes).await, expected, "{id}");
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
-use musubi::{app::App, db::Db, demo, worker};
+use musubi::{app::App, db::Db, demo, privacy, worker};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -432,6 +432,81 @@ both_engines! {
         later(app).await;
         assert_eq!(rows!(app, "line_users WHERE display_name = 'はなこ'"), 1);
         assert_eq!(app.visitor().sign_in_by_line(&user).await.location(), "/account");
+    }
+
+    /// One phone, two members: what was said about the first is neither in the second's copy nor left after the first.
+    async fn what_was_said_about_a_member_does_not_reach_the_next(app) {
+        let (mut hanako, user) = app.linked(HANAKO).await;
+        // One by a reply, one by a push.
+        for seconds in [0, 120] {
+            app.clock.advance(Duration::from_secs(1));
+            app.say(&user, "status").await;
+            app.clock.advance(Duration::from_secs(seconds));
+            app.drain().await;
+        }
+        assert_eq!(copy(&mut hanako).await["line_answers"].as_array().unwrap().len(), 2);
+        hanako.unlink().await;
+        app.drain().await;
+        app.clock.advance(Duration::from_secs(60));
+        app.member("taro@example.jp", "Taro").await;
+        let mut taro = app.signed_in("taro@example.jp").await;
+        assert_eq!(taro.link(&user).await.location(), "/account?done=linked");
+        for seconds in [0, 120] {
+            app.clock.advance(Duration::from_secs(1));
+            app.say(&user, "status").await;
+            app.clock.advance(Duration::from_secs(seconds));
+            app.drain().await;
+        }
+        assert_eq!(rows!(app, "answers WHERE cause = 'status' AND content LIKE '%h***@%'"), 2);
+        let given = copy(&mut taro).await;
+        let words = given.to_string();
+        assert!(!words.contains("Hanako") && !words.contains("h***@"), "{words}");
+        assert_eq!((given["line_chat"].as_array().unwrap().len(), given["line_answers"].as_array().unwrap().len()), (2, 2));
+
+        assert_eq!(delete(&mut hanako).await.status, StatusCode::OK);
+        for _ in 0..3 {
+            later(app).await;
+        }
+        assert_eq!(app.audit().await.last().unwrap(), "erased/");
+        for row in app.dump(&["jobs"]).await {
+            assert!(!row.contains("Hanako") && !row.contains("h***@"), "{row}");
+        }
+        assert_eq!(copy(&mut taro).await["line_answers"], given["line_answers"], "the second's own stay");
+        assert_eq!(rows!(app, "deliveries WHERE link_id IS NULL AND content <> '[]'"), 1);
+    }
+
+    /// Else the event would bring back, under a new name, whom it is about.
+    async fn nobody_is_erased_while_an_event_of_theirs_waits(app) {
+        let stranger = app.line_user("b").await;
+        for deed in ["follow", "block"] {
+            app.does(&stranger, deed, json!({})).await;
+        }
+        let (mut hanako, user) = app.linked(HANAKO).await;
+        app.drain().await;
+        assert_eq!(delete(&mut hanako).await.status, StatusCode::OK);
+        app.say(&user, "こんにちは").await;
+        app.execute("INSERT INTO event_holds (channel, chat, held_until)
+            SELECT channel, chat, 9000000000000 FROM events WHERE state = 'waiting'").await;
+        for _ in 0..3 {
+            later(app).await;
+        }
+        assert_eq!(rows!(app, "jobs WHERE kind = 'erase_member' AND ended_at IS NULL AND note LIKE '%event that waits%'"), 1);
+        assert_eq!(rows!(app, "line_users WHERE user_id LIKE 'erased:%'"), 0);
+        app.execute("DELETE FROM event_holds").await;
+        for _ in 0..3 {
+            later(app).await;
+        }
+        assert_eq!(app.audit().await.last().unwrap(), "erased/");
+        assert_eq!(rows!(app, "line_users WHERE user_id LIKE 'erased:%'"), 1);
+        assert!(app.dump(&["jobs"]).await.iter().all(|row| !row.contains(&user)));
+
+        app.clock.advance(2 * DAY);
+        app.does(&stranger, "follow", json!({})).await;
+        privacy::erase::prune(&app.app).await.unwrap();
+        assert_eq!(rows!(app, "line_users WHERE user_id LIKE 'erased:%'"), 1, "they come back right now");
+        app.execute("UPDATE events SET state = 'ignored'").await;
+        privacy::erase::prune(&app.app).await.unwrap();
+        assert_eq!(rows!(app, "line_users WHERE user_id LIKE 'erased:%'"), 2);
     }
 
     async fn a_permission_left_to_the_person_does_not_hold_the_erasing_up(app) {

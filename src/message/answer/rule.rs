@@ -6,12 +6,26 @@
 use std::time::Duration;
 
 use crate::{
+    db::Millis,
     line::{Error, messaging::Accepted},
     queue::backoff,
 };
 
 /// How long is waited for a channel's credentials to be mended.
 const WRONG_CREDENTIALS: Duration = Duration::from_secs(10);
+/// What is only said while somebody waits for it, and how long after its token's time that may be.
+const SMALL_TALK: [&str; 4] = ["greeting", "default", "keyword", "status"];
+const SMALL_TALK_LIFE: Duration = Duration::from_secs(600);
+
+/// An answer's reply token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Token {
+    None,
+    Lives,
+    Over,
+    /// Over for so long that the answer is of no use any more: a push hours later would only cost.
+    LongOver,
+}
 
 /// What to do with an answer now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +34,7 @@ pub(super) enum Step {
         in_doubt: bool,
     },
     Push,
+    TooLate,
     GiveUp,
     /// It has ended, or waits for its content; whoever brings that has it sent.
     Nothing,
@@ -67,15 +82,26 @@ enum End {
     Refused,
 }
 
-/// Decides how an answer goes on; `lives` says whether its reply token may still be tried.
-pub(super) fn step(state: &str, has_content: bool, has_token: bool, lives: bool) -> Step {
-    match state {
-        "waiting" if !has_content => Step::Nothing,
-        "waiting" if has_token && lives => Step::Reply { in_doubt: false },
-        "waiting" => Step::Push,
+/// How the reply token of an answer stands that may be tried until `until`, where there is one.
+pub(super) fn token(now: Millis, until: Option<Millis>, cause: &str) -> Token {
+    match until {
+        None => Token::None,
+        Some(until) if now < until => Token::Lives,
+        Some(until) if now > until.plus(SMALL_TALK_LIFE) && SMALL_TALK.contains(&cause) => Token::LongOver,
+        Some(_) => Token::Over,
+    }
+}
+
+/// Decides how an answer goes on.
+pub(super) fn step(state: &str, has_content: bool, token: Token) -> Step {
+    match (state, token) {
+        ("waiting", _) if !has_content => Step::Nothing,
+        ("waiting", Token::Lives) => Step::Reply { in_doubt: false },
+        ("waiting", Token::LongOver) => Step::TooLate,
+        ("waiting", Token::None | Token::Over) => Step::Push,
         // Begun, and its end was never written down.
-        "replying" if lives => Step::Reply { in_doubt: true },
-        "replying" => Step::GiveUp,
+        ("replying", Token::Lives) => Step::Reply { in_doubt: true },
+        ("replying", _) => Step::GiveUp,
         _ => Step::Nothing,
     }
 }
@@ -142,22 +168,45 @@ mod tests {
 
     #[test]
     fn how_an_answer_goes_on() {
-        // (state, content, token, token lives, step)
-        for (state, content, token, lives, expected) in [
-            ("waiting", true, true, true, Step::Reply { in_doubt: false }),
-            ("waiting", true, true, false, Step::Push),
-            ("waiting", true, false, false, Step::Push),
-            ("waiting", true, false, true, Step::Push),
-            ("waiting", false, true, true, Step::Nothing),
-            ("waiting", false, false, false, Step::Nothing),
-            ("replying", true, true, true, Step::Reply { in_doubt: true }),
-            ("replying", true, true, false, Step::GiveUp),
-            ("replied", true, true, true, Step::Nothing),
-            ("pushed", true, true, false, Step::Nothing),
-            ("failed", true, true, true, Step::Nothing),
-            ("unknown", true, true, true, Step::Nothing),
+        // (state, content, token, step)
+        for (state, content, token, expected) in [
+            ("waiting", true, Token::Lives, Step::Reply { in_doubt: false }),
+            ("waiting", true, Token::Over, Step::Push),
+            ("waiting", true, Token::LongOver, Step::TooLate),
+            ("waiting", true, Token::None, Step::Push),
+            ("waiting", false, Token::Lives, Step::Nothing),
+            ("waiting", false, Token::LongOver, Step::Nothing),
+            ("waiting", false, Token::None, Step::Nothing),
+            ("replying", true, Token::Lives, Step::Reply { in_doubt: true }),
+            ("replying", true, Token::Over, Step::GiveUp),
+            ("replying", true, Token::LongOver, Step::GiveUp),
+            ("replied", true, Token::Lives, Step::Nothing),
+            ("pushed", true, Token::Over, Step::Nothing),
+            ("failed", true, Token::Lives, Step::Nothing),
+            ("unknown", true, Token::Lives, Step::Nothing),
         ] {
-            assert_eq!(step(state, content, token, lives), expected, "{state} {content} {token} {lives}");
+            assert_eq!(step(state, content, token), expected, "{state} {content} {token:?}");
+        }
+    }
+
+    #[test]
+    fn how_a_token_stands() {
+        let until = Millis(1_000_000);
+        // (milliseconds after its time, of small talk, of a link)
+        for (after, talk, link) in [
+            (-1, Token::Lives, Token::Lives),
+            (0, Token::Over, Token::Over),
+            (600_000, Token::Over, Token::Over),
+            (600_001, Token::LongOver, Token::Over),
+        ] {
+            let now = Millis(until.0 + after);
+            for cause in SMALL_TALK {
+                assert_eq!(token(now, Some(until), cause), talk, "{after} {cause}");
+            }
+            for cause in ["link", "unlink", "linked"] {
+                assert_eq!(token(now, Some(until), cause), link, "{after} {cause}");
+            }
+            assert_eq!(token(now, None, "default"), Token::None, "{after}");
         }
     }
 

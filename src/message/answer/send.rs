@@ -49,10 +49,12 @@ struct End<'a> {
 /// Does what is next with an answer. Never parks: its token dies within a minute.
 pub async fn send(app: &App, id: &str) -> Result<Outcome> {
     let Some(answer) = find(&mut *app.db.conn().await?, id).await? else { return Ok(Outcome::Done) };
-    let lives = app.now() < answer.reply_until;
-    match rule::step(&answer.state, answer.content.is_some(), answer.reply_token.is_some(), lives) {
+    let until = answer.reply_token.is_some().then_some(answer.reply_until);
+    let token = rule::token(app.now(), until, &answer.cause);
+    match rule::step(&answer.state, answer.content.is_some(), token) {
         Step::Reply { in_doubt } => reply(app, &answer, in_doubt).await,
         Step::Push => push(app, &answer, None).await,
+        Step::TooLate => end(app, &answer, End { state: "failed", note: Some("too_late"), message_id: None }).await,
         Step::GiveUp => end(app, &answer, End { state: "unknown", note: None, message_id: None }).await,
         Step::Nothing => Ok(Outcome::Done),
     }
