@@ -722,7 +722,7 @@ both_engines! {
         assert_eq!(app.mails("hanako@example.jp").await.len(), 1);
         assert!(app.audit().await.contains(&"linked/".to_owned()));
         assert_eq!(app.phone(&user).await["messages"].as_array().unwrap().len(), said);
-        assert!(app.phone(&user).await["rich_menu"]["name"].as_str().unwrap().starts_with("musubi:linked:"));
+        assert_eq!(rows!(app, "jobs WHERE kind = 'user_menu'"), 2, "by the follow, and by the link");
 
         // Nor that it came to nothing, nor to the owner in the same chat.
         app.execute("UPDATE links SET ended_at = 1").await;
