@@ -63,8 +63,7 @@ impl Browser {
 
     /// A browser whose person reads `language`, as in `ja`.
     pub async fn start_in(screen: Screen, language: &str) -> Self {
-        let driver = Driver::start(language);
-        let port = driver.port().await;
+        let (driver, port) = Driver::listening(language).await;
         let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities(screen, language, &driver.folder))
             .connect(&format!("http://127.0.0.1:{port}"))
@@ -201,13 +200,26 @@ impl Driver {
         Self { child, folder }
     }
 
-    async fn port(&self) -> u16 {
+    /// One that listens, and its port. It takes a free port of IPv6, which may be taken of IPv4: then another one.
+    async fn listening(language: &str) -> (Self, u16) {
+        loop {
+            let driver = Self::start(language);
+            if let Some(port) = driver.port().await {
+                return (driver, port);
+            }
+        }
+    }
+
+    async fn port(&self) -> Option<u16> {
         let start = Instant::now();
         loop {
             let log = self.log();
+            if log.contains("Address already in use") {
+                return None;
+            }
             let said = log.split_once("started successfully on port ").and_then(|(_, rest)| rest.split_once('.'));
             if let Some((port, _)) = said {
-                return port.parse().expect("a port");
+                return Some(port.parse().expect("a port"));
             }
             assert!(start.elapsed() < START_PATIENCE, "chromedriver does not start:\n{log}");
             sleep(PAUSE).await;
