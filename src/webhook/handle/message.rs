@@ -10,7 +10,7 @@ use crate::{
     chat::{self, Said},
     db::Conn,
     error::Result,
-    link::{account_link, by_chat},
+    link::{Chat, account_link, by_chat},
     message::answer::{self, New},
     webhook::{
         erase,
@@ -40,18 +40,17 @@ pub async fn said(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect> {
 /// Answers a text by the rules, and what no rule knows by a word on what can be written.
 async fn answer(conn: &mut Conn, app: &App, event: &Event, person: &str, text: &str) -> Result<()> {
     let reply = event.reply();
-    let (channel, reply) = (event.channel.as_str(), reply.as_ref());
-    let new = |cause| New { channel, line_user_id: person, cause, reply };
-    match word::find(&app.config, channel, text) {
-        Word::Link => account_link::offer(conn, app, channel, person, reply).await,
-        Word::Unlink => by_chat::ask_unlink(conn, app, channel, person, reply).await,
-        Word::Status => by_chat::status(conn, app, channel, person, reply).await,
+    let chat = Chat { channel: &event.channel, line_user_id: person, reply: reply.as_ref() };
+    match word::find(&app.config, chat.channel, text) {
+        Word::Link => account_link::offer(conn, app, &chat).await,
+        Word::Unlink => by_chat::ask_unlink(conn, app, &chat).await,
+        Word::Status => by_chat::status(conn, app, &chat).await,
         Word::Keyword(keyword) => {
             let language = answer::language(conn, app, person).await?;
             let text = keyword.answer(&language, &app.config.default_locale).unwrap_or_default();
-            answer::queue(conn, app, new("keyword"), Some(&answer::text(text))).await.map(|_| ())
+            answer::queue(conn, app, chat.answer("keyword"), Some(&answer::text(text))).await.map(|_| ())
         }
-        Word::Unknown if app.config.chat.default_answer => say_default(conn, app, new("default")).await,
+        Word::Unknown if app.config.chat.default_answer => say_default(conn, app, chat.answer("default")).await,
         Word::Unknown => Ok(()),
     }
 }
