@@ -22,6 +22,7 @@ CREATE TABLE events (
   note        TEXT,                           -- the last error, or why it is ignored or parked
   received_at BIGINT NOT NULL,
   handled_at  BIGINT,
+  claimed_by  TEXT,                           -- whose try has not ended
   PRIMARY KEY (id, channel)
 );
 CREATE INDEX events_waiting ON events (channel, at, id) WHERE state = 'waiting';
