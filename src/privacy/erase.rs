@@ -149,7 +149,7 @@ async fn list_line_users(conn: &mut Conn, member_id: &str) -> Result<Vec<String>
 
 /// What must be over first, each with the statement that finds it open. Those who wait for a yes come before the links
 /// are looked at: a yes at this moment is seen as the one or the other. A step left to the person counts as over.
-const OPEN: [(&str, &str); 9] = [
+const OPEN: [(&str, &str); 10] = [
     (
         "a link that waits for a yes",
         "SELECT a.id FROM attempts a JOIN links l ON l.line_user_id = a.line_user_id
@@ -194,6 +194,12 @@ const OPEN: [(&str, &str); 9] = [
         "SELECT e.id FROM events e WHERE e.state = 'waiting' AND e.received_at <= $2 AND e.chat IN (
            SELECT u.user_id FROM links l JOIN line_users u ON u.id = l.line_user_id WHERE l.member_id = $1
              AND NOT EXISTS (SELECT 1 FROM links n WHERE n.line_user_id = u.id AND n.ended_at IS NULL)) LIMIT 1",
+    ),
+    (
+        // Whose it is says only its body. Later ones are of somebody who came back.
+        "an event of a group that waits",
+        "SELECT e.id FROM events e WHERE e.state = 'waiting' AND (e.chat LIKE 'C%' OR e.chat LIKE 'R%')
+           AND e.received_at <= (SELECT deleted_at FROM members WHERE id = $1 AND deleted_at <= $2) LIMIT 1",
     ),
     ("a mail", "SELECT id FROM mails WHERE member_id = $1 AND state = 'waiting' AND drop_at > $2 LIMIT 1"),
 ];
