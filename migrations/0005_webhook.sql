@@ -23,6 +23,7 @@ CREATE TABLE events (
   received_at BIGINT NOT NULL,
   handled_at  BIGINT,
   claimed_by  TEXT,                           -- whose try has not ended
+  erased_at   BIGINT,                         -- once its content was taken out of the bodies
   PRIMARY KEY (id, channel)
 );
 CREATE INDEX events_waiting ON events (channel, at, id) WHERE state = 'waiting';
@@ -30,9 +31,10 @@ CREATE INDEX events_parked ON events (body_id) WHERE state = 'parked';
 
 -- Bodies that brought a known event once more: what a person takes back is erased there too.
 CREATE TABLE event_copies (
-  event_id TEXT NOT NULL,
-  channel  TEXT NOT NULL,
-  body_id  TEXT NOT NULL,
+  event_id  TEXT NOT NULL,
+  channel   TEXT NOT NULL,
+  body_id   TEXT NOT NULL,
+  erased_at BIGINT,                           -- as the event's; null in one that came later
   PRIMARY KEY (event_id, channel, body_id)
 );
 CREATE INDEX event_copies_by_body ON event_copies (body_id);

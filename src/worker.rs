@@ -224,6 +224,7 @@ pub async fn prune(app: &App, holder: &str) -> Result<u64> {
     deleted += or_none("chats", chat::prune(&mut conn, now, days(kept.chat_days)).await);
     deleted += or_none("media", chat::media::prune(&mut conn, now, days(kept.media_days)).await);
     drop(conn);
+    deleted += or_none("copies", webhook::erase::copies(app).await);
     deleted += or_none("strangers", privacy::erase::prune(app).await);
     Ok(deleted)
 }

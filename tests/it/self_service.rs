@@ -14,6 +14,7 @@ use crate::{
         browser::{Browser, Screen},
         parameter, title,
     },
+    webhook::{envelope, signed, text_event},
 };
 
 const HANAKO: &str = "hanako@example.jp";
@@ -534,6 +535,30 @@ both_engines! {
         assert_eq!(rows!(app, "line_users WHERE user_id LIKE 'erased:%'"), 1);
         assert_eq!(rows!(app, "line_users WHERE user_id NOT LIKE 'erased:%'"), 0, "and nobody came back");
         assert_eq!(rows!(app, "chat_messages WHERE text <> ''"), 0);
+    }
+
+    /// LINE brings an event once more whose person is erased by now.
+    async fn an_erased_persons_event_that_comes_again_is_erased_there_too(app) {
+        let (mut hanako, user) = app.linked(HANAKO).await;
+        let event = text_event(app, &user, "my secret is 4711");
+        assert_eq!(signed(app, envelope(&[event.clone()])).await.status, StatusCode::OK);
+        app.drain().await;
+        assert_eq!(delete(&mut hanako).await.status, StatusCode::OK);
+        for _ in 0..3 {
+            later(app).await;
+        }
+        assert_eq!(rows!(app, "line_users WHERE user_id LIKE 'erased:%'"), 1);
+        assert_eq!(signed(app, envelope(&[event])).await.status, StatusCode::OK);
+        app.drain().await;
+        let bodies = async || {
+            let bodies: Vec<Vec<u8>> = sqlx::query_scalar("SELECT body FROM webhook_bodies")
+                .fetch_all(&mut *app.app.db.conn().await.unwrap()).await.unwrap();
+            bodies.into_iter().map(|body| String::from_utf8(body).unwrap()).collect::<String>()
+        };
+        assert!(bodies().await.contains(&user));
+        assert!(musubi::worker::prune(&app.app, "test").await.unwrap() > 0);
+        assert!(!bodies().await.contains(&user) && !bodies().await.contains("4711"));
+        assert_eq!(rows!(app, "line_users WHERE user_id NOT LIKE 'erased:%'"), 0);
     }
 
     async fn a_permission_left_to_the_person_does_not_hold_the_erasing_up(app) {

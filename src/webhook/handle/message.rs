@@ -27,7 +27,7 @@ pub async fn said(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect> {
     let person = person::meet(conn, app, event).await?;
     let Some(said) = as_said(event, person.as_deref()) else { return Ok(Effect::Ignored("no_chat")) };
     if !chat::keep(conn, app, said).await? {
-        erase::event(conn, &app.db, &event.channel, &event.id).await?;
+        erase::event(conn, app, &event.channel, &event.id).await?;
         return Ok(Effect::Ignored("unsent"));
     }
     let Some(person) = person.filter(|_| event.group().is_none() && !event.is_standby()) else {
@@ -70,7 +70,7 @@ pub async fn edited(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect>
     let person = person::meet(conn, app, event).await?;
     let Some(said) = as_said(event, person.as_deref()) else { return Ok(Effect::Ignored("no_chat")) };
     if !chat::edit(conn, app, said).await? {
-        erase::event(conn, &app.db, &event.channel, &event.id).await?;
+        erase::event(conn, app, &event.channel, &event.id).await?;
         return Ok(Effect::Ignored("unsent"));
     }
     Ok(Effect::Done)
@@ -81,7 +81,7 @@ pub async fn unsent(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect>
     let id = event.text("/unsend/messageId").filter(|id| is_message_id(id));
     let (Some(id), Some(chat)) = (id, event.chat()) else { return Ok(Effect::Ignored("no_message")) };
     for event_id in chat::unsend(conn, app.now(), &event.channel, chat, id).await? {
-        erase::event(conn, &app.db, &event.channel, &event_id).await?;
+        erase::event(conn, app, &event.channel, &event_id).await?;
     }
     Ok(Effect::Done)
 }
