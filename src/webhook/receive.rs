@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Extension,
     body::{Body, Bytes, HttpBody},
-    extract::{Path, State},
+    extract::{Path, Request, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
@@ -23,6 +23,7 @@ use crate::{
         is_chat_id,
         webhook::{Envelope, Head, Signature, Source},
     },
+    member::guard,
 };
 
 /// Longest body; LINE names no limit, and real ones are a few KB.
@@ -55,16 +56,20 @@ pub async fn receive(
     State(app): State<App>,
     Extension(intake): Extension<Intake>,
     Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
+    let (head, body) = request.into_parts();
     let answer = match app.config.channel.get(&name) {
-        Some(channel) => take(&app, &intake, &name, channel, &headers, body).await.unwrap_or_else(|error| {
+        Some(channel) => take(&app, &intake, &name, channel, &head.headers, body).await.unwrap_or_else(|error| {
             tracing::error!(%error, channel = name, "a webhook could not be taken");
             Answer::Unstored
         }),
         None => Answer::NoChannel,
     };
+    if answer.status() != StatusCode::OK {
+        let address = guard::address(&app, &head.extensions, &head.headers);
+        tracing::info!(channel = name, address, status = answer.status().as_u16(), answer = answer.word(), "webhook");
+    }
     let label = if answer == Answer::NoChannel { "" } else { &name };
     app.metrics.webhook(label, answer.word());
     (answer.status(), answer.word()).into_response()
