@@ -541,7 +541,7 @@ both_engines! {
     async fn an_erased_persons_event_that_comes_again_is_erased_there_too(app) {
         let (mut hanako, user) = app.linked(HANAKO).await;
         let event = text_event(app, &user, "my secret is 4711");
-        assert_eq!(signed(app, envelope(&[event.clone()])).await.status, StatusCode::OK);
+        assert_eq!(signed(app, envelope(std::slice::from_ref(&event))).await.status, StatusCode::OK);
         app.drain().await;
         assert_eq!(delete(&mut hanako).await.status, StatusCode::OK);
         for _ in 0..3 {
