@@ -130,11 +130,6 @@ pub(super) fn after(result: &Result<Accepted, Error>, tried: Tried) -> After {
     }
 }
 
-/// Whether LINE did not take the channel's token.
-pub(super) fn is_unauthorized(result: &Result<Accepted, Error>) -> bool {
-    end(result) == End::Unauthorized
-}
-
 fn end(result: &Result<Accepted, Error>) -> End {
     match result {
         Ok(_) => End::Accepted,
