@@ -131,25 +131,24 @@ fn line_hosts(app: &App) -> Result<String, String> {
 
 async fn login(app: &App, name: &str) -> Result<String, String> {
     let section = format!("provider.{name}.login");
-    channel::token(app, Kind::Login(name)).await.map_err(|error| refused(&error, &section))?;
+    let next = format!("compare {section}.channel_id and channel_secret with LINE's console");
+    channel::token(app, Kind::Login(name)).await.map_err(|error| refused(&error, &next))?;
     Ok("LINE took its id and secret".into())
 }
 
 /// The bot's own name and ID, which also prove its credentials.
 async fn bot(app: &App, name: &str) -> Result<String, String> {
-    let section = format!("channel.{name}");
-    channel::token(app, Kind::Bot(name)).await.map_err(|error| refused(&error, &section))?;
+    let kind = app.config.channel.get(name).map(|channel| channel.token).unwrap_or_default();
+    channel::token(app, Kind::Bot(name)).await.map_err(|error| refused(&error, &token::mend(name, kind)))?;
     let info = channel::call(app, Kind::Bot(name), |token| async move { app.line.bot_info(&token).await }).await;
     let info = info.map_err(|error| error.to_string())?;
     Ok(format!("{} ({})", info.display_name, info.basic_id))
 }
 
 /// Why there is no token, with the next step where LINE refused the credentials.
-fn refused(error: &line::Error, section: &str) -> String {
+fn refused(error: &line::Error, next: &str) -> String {
     match error {
-        line::Error::Refused { status: 400..=403, .. } => {
-            format!("{error}; compare {section}.channel_id and channel_secret with LINE's console")
-        }
+        line::Error::Refused { status: 400..=404, .. } => format!("{error}; {next}"),
         other => other.to_string(),
     }
 }

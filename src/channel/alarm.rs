@@ -95,7 +95,11 @@ pub(super) async fn note(app: &App, own: &Own<'_>, known: Option<&Alarm>, error:
 pub(super) async fn raise(app: &App, own: &Own<'_>, what: What, error: &Error) {
     let told = async {
         let mut conn = app.db.conn().await?;
-        if extend(&mut conn, app.now(), own, what).await? { Ok(false) } else { insert(&mut conn, app, own, what, error).await }
+        if extend(&mut conn, app.now(), own, what).await? {
+            Ok(false)
+        } else {
+            insert(&mut conn, app, own, what, error).await
+        }
     };
     let is_new = told.await.unwrap_or_else(|failure: crate::error::Error| {
         tracing::warn!(channel = own.name(), error = %failure, "an alarm could not be kept");
@@ -124,22 +128,21 @@ pub(super) async fn clear(app: &App, own: &Own<'_>) {
 
 /// Deletes what nobody said more about.
 pub(super) async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
-    let deleted = sqlx::query("DELETE FROM channel_alarms WHERE until < $1")
-        .bind(now.minus(FORGOTTEN))
-        .execute(conn)
-        .await?;
+    let deleted =
+        sqlx::query("DELETE FROM channel_alarms WHERE until < $1").bind(now.minus(FORGOTTEN)).execute(conn).await?;
     Ok(deleted.rows_affected())
 }
 
 /// The same trouble goes on; false where it is not known yet.
 async fn extend(conn: &mut Conn, now: Millis, own: &Own<'_>, what: What) -> Result<bool> {
-    let updated = sqlx::query("UPDATE channel_alarms SET until = $1, what = $2 WHERE channel_id = $3 AND credentials = $4")
-        .bind(now.plus(HOLD))
-        .bind(what.word())
-        .bind(own.id)
-        .bind(own.fingerprint())
-        .execute(conn)
-        .await?;
+    let updated =
+        sqlx::query("UPDATE channel_alarms SET until = $1, what = $2 WHERE channel_id = $3 AND credentials = $4")
+            .bind(now.plus(HOLD))
+            .bind(what.word())
+            .bind(own.id)
+            .bind(own.fingerprint())
+            .execute(conn)
+            .await?;
     Ok(updated.rows_affected() == 1)
 }
 

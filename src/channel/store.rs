@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::Own;
 use crate::{
     app::App,
-    db::{Conn, Millis},
+    db::{Conn, Locking, Millis, with_lock},
     error::Result,
     line::token::{Issued, Kept},
 };
@@ -58,16 +58,23 @@ impl Row {
 }
 
 pub(super) async fn find_used(conn: &mut Conn, own: &Own<'_>) -> Result<Option<Row>> {
-    let found = sqlx::query_as(
-        "SELECT id, sealed, asked_at, expires_at, refused_at FROM channel_tokens
-         WHERE channel_id = $1 AND kind = $2 AND sealed IS NOT NULL AND idle_at IS NULL",
-    )
-    .bind(own.id)
-    .bind(own.kind().word())
-    .fetch_optional(conn)
-    .await?;
+    let found = sqlx::query_as(FIND_USED.plain).bind(own.id).bind(own.kind().word()).fetch_optional(conn).await?;
     Ok(found)
 }
+
+/// [`find_used`], and nobody else may change it until the transaction ends: of two nodes the later one sees what the
+/// earlier one did.
+pub(super) async fn hold_used(conn: &mut Conn, app: &App, own: &Own<'_>) -> Result<Option<Row>> {
+    let statement = app.db.locking(FIND_USED);
+    let found = sqlx::query_as(statement).bind(own.id).bind(own.kind().word()).fetch_optional(conn).await?;
+    Ok(found)
+}
+
+const FIND_USED: Locking = with_lock!(
+    "SELECT id, sealed, asked_at, expires_at, refused_at FROM channel_tokens
+     WHERE channel_id = $1 AND kind = $2 AND sealed IS NOT NULL AND idle_at IS NULL",
+    "FOR UPDATE"
+);
 
 /// How many tokens were lost or refused within a day, and when the newest of all was asked for.
 pub(super) async fn count_wasted(conn: &mut Conn, own: &Own<'_>, now: Millis) -> Result<(i64, Millis)> {
@@ -134,16 +141,10 @@ pub(super) async fn set_idle(conn: &mut Conn, now: Millis, channel_id: &str, kin
     Ok(())
 }
 
-/// LINE answered with 401. False where that is known, or a newer token is used.
-pub(super) async fn set_refused(conn: &mut Conn, now: Millis, id: &str) -> Result<bool> {
-    let updated = sqlx::query(
-        "UPDATE channel_tokens SET refused_at = $1 WHERE id = $2 AND refused_at IS NULL AND idle_at IS NULL",
-    )
-    .bind(now)
-    .bind(id)
-    .execute(conn)
-    .await?;
-    Ok(updated.rows_affected() == 1)
+/// LINE answered with 401.
+pub(super) async fn set_refused(conn: &mut Conn, now: Millis, id: &str) -> Result<()> {
+    sqlx::query("UPDATE channel_tokens SET refused_at = $1 WHERE id = $2").bind(now).bind(id).execute(conn).await?;
+    Ok(())
 }
 
 /// Some of those that may be revoked.

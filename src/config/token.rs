@@ -73,7 +73,9 @@ impl Channel {
     /// The key of assertions; else what is wrong with it, after the name of what is wrong.
     pub fn assertion_key(&self) -> Result<AssertionKey, String> {
         let Some(text) = &self.assertion_key else {
-            return Err("assertion_key: is missing; token = \"v2.1\" needs the private key, or assertion_key_file".into());
+            return Err(
+                "assertion_key: is missing; token = \"v2.1\" needs the private key, or assertion_key_file".into()
+            );
         };
         let text = text.expose_secret().trim();
         let (pair, kid) = if text.starts_with('{') { of_jwk(text)? } else { (of_pem(text)?, None) };

@@ -16,7 +16,7 @@ pub(super) async fn of_bot(app: &App, name: &str) -> Result<String, String> {
     let status = channel::status(app, Kind::Bot(name)).await.map_err(|error| error.to_string())?;
     let Some(status) = status else { return Err("it is not in the configuration".to_owned()) };
     if let Some((since, error)) = &status.alarm {
-        return Err(format!("refused since {}: {error}; {}", moment(*since), mend(name, &status)));
+        return Err(format!("refused since {}: {error}; {}", moment(*since), mend(name, status.kind)));
     }
     let kind = status.kind.word();
     match status.kind {
@@ -34,10 +34,10 @@ fn v21(name: &str, status: &Status) -> Result<String, String> {
             "{text}; LINE counts {all} valid ones of {MOST} at most, {foreign} of them not of this database: revoke what \
              others of channel.{name} issued, or set a shorter channel.{name}.token_lifetime"
         )),
-        Some(Ok((all, foreign))) => {
-            Ok(format!("{text}; LINE counts {all} valid ones of {MOST} at most, {foreign} of them not of this database"))
-        }
-        Some(Err(error)) => Err(format!("{text}; LINE does not list them: {error}; {}", mend(name, status))),
+        Some(Ok((all, foreign))) => Ok(format!(
+            "{text}; LINE counts {all} valid ones of {MOST} at most, {foreign} of them not of this database"
+        )),
+        Some(Err(error)) => Err(format!("{text}; LINE does not list them: {error}; {}", mend(name, status.kind))),
         None => Ok(text),
     }
 }
@@ -54,7 +54,7 @@ fn long_lived(app: &App, name: &str, status: &Status) -> Result<String, String> 
             "channel.{name}.channel_access_token is one of channel {}; copy the one of this channel",
             verified.client_id
         )),
-        Some(Err(error @ line::Error::Refused { .. })) => Err(format!("{error}; {}", mend(name, status))),
+        Some(Err(error @ line::Error::Refused { .. })) => Err(format!("{error}; {}", mend(name, status.kind))),
         Some(Err(error)) => Err(error.to_string()),
         None => Err("channel_access_token is missing".to_owned()),
     }
@@ -67,8 +67,9 @@ fn end(status: &Status) -> String {
     }
 }
 
-fn mend(name: &str, status: &Status) -> String {
-    match status.kind {
+/// The next step where LINE refuses the channel.
+pub(super) fn mend(name: &str, kind: TokenKind) -> String {
+    match kind {
         TokenKind::Stateless | TokenKind::ShortLived => {
             format!("compare channel.{name}.channel_id and channel_secret with LINE's console")
         }

@@ -92,9 +92,9 @@ async fn link_token(app: &App, waiting: &Waiting) -> Result<SecretString, line::
     let user_id = waiting.user_id.as_str();
     let kind = Kind::Bot(&waiting.channel);
     // It says that something is coming; nothing depends on it.
-    if let Err(error) = channel::call(app, kind, |token| async move {
-        app.line.start_loading(&token, user_id, LOADING).await
-    }).await {
+    if let Err(error) =
+        channel::call(app, kind, |token| async move { app.line.start_loading(&token, user_id, LOADING).await }).await
+    {
         tracing::debug!(%error, "no loading indicator");
     }
     channel::call(app, kind, |token| async move { app.line.link_token(&token, user_id).await }).await

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-
 use super::{
     New,
     rule::{self, After, Step, Tried},
