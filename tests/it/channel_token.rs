@@ -512,3 +512,78 @@ both_engines! {
         assert_eq!(asked(app, V21).await, 1);
     }
 }
+
+/// A configuration with these lines about its channel; gives the mistakes.
+fn mistakes(lines: &str) -> Vec<String> {
+    let text = format!(
+        "public_url = 'https://members.example.jp'\ndatabase_url = 'sqlite://x.db'\ncompany = 'x'\n[security]\n\
+         sealing_key = 'k'\nsealing_keys = {{ k = 'yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=' }}\n[provider.main]\n\
+         [channel.main]\nprovider = 'main'\nchannel_id = '1'\nchannel_secret = '0a9b8c7d6e5f40312233445566778899'\n{lines}"
+    );
+    Config::parse("test", &text, []).map_or_else(|error| error.mistakes, |_| Vec::new())
+}
+
+#[test]
+fn a_wrong_token_configuration_does_not_start() {
+    let good = format!("token = 'v2.1'\nassertion_key_id = '{KID}'\nassertion_key = '''{}'''\n", pem(&KEY));
+    assert_eq!(mistakes(&good), [""; 0]);
+    assert_eq!(mistakes(&format!("{good}token_lifetime = '12h'")), [""; 0]);
+    assert_eq!(mistakes("token = 'short-lived'"), [""; 0]);
+    let long = "token = 'long-lived'\nchannel_access_token = '0123456789abcdef0123456789abcdef+/='";
+    assert_eq!(mistakes(long), [""; 0]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = |text: &str| {
+        let path = folder.path().join("key.pem");
+        std::fs::write(&path, text).unwrap();
+        format!("token = 'v2.1'\nassertion_key_id = 'k'\nassertion_key_file = '{}'", path.display())
+    };
+    assert_eq!(mistakes(&file(&pem(&KEY))), [""; 0]);
+    let cut = pem(&KEY).replace("-----END PRIVATE KEY-----\n", "");
+    let elliptic = "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----";
+    let public = format!("'{}'", public(&KEY));
+    for (lines, words) in [
+        (file("not a key"), "channel.main.assertion_key: is neither a private RSA key in PEM nor one as JWK"),
+        (file(&cut), "channel.main.assertion_key: is neither"),
+        (file(elliptic), "channel.main.assertion_key: is neither"),
+        (file("{}"), "channel.main.assertion_key: is neither"),
+        (format!("token = 'v2.1'\nassertion_key = {public}"), "channel.main.assertion_key: is neither"),
+        ("token = 'v2.1'".to_owned(), "channel.main.assertion_key: is missing"),
+        (good.replace(KID, ""), "channel.main.assertion_key_id: is missing"),
+        (format!("{good}token_lifetime = '31d'"), "channel.main.token_lifetime: must be 15 minutes to 30 days"),
+        (format!("{good}token_lifetime = '14m'"), "channel.main.token_lifetime: must be 15 minutes to 30 days"),
+        (format!("{good}token_lifetime = 'soon'"), "channel.main.token_lifetime: not a time such as 30d or 12h"),
+        (good.replace("v2.1", "v3"), "channel.main.token: expected one of `stateless`, `v2.1`, `short-lived`"),
+        (good.replace("v2.1", "stateless"), "channel.main.assertion_key: is for token = \"v2.1\" only"),
+        ("token = 'long-lived'".to_owned(), "channel.main.channel_access_token: is missing"),
+        (long.replace("abc", "a c"), "channel.main.channel_access_token: is not a channel access token"),
+        (long.replace("long-lived", "short-lived"), "channel.main.channel_access_token: is for token = \"long-lived\""),
+    ] {
+        let found = mistakes(&lines);
+        assert!(found.iter().any(|mistake| mistake.starts_with(words)), "{words}: {found:?}");
+        assert!(!found.concat().contains("MII") && !found.concat().contains("0123456789"), "{found:?}");
+    }
+    let missing = mistakes("token = 'v2.1'\nassertion_key_file = '/no/such/file'");
+    assert!(missing[0].contains("assertion_key_file: /no/such/file cannot be read"), "{missing:?}");
+}
+
+/// The key as LINE's documents let people make it: a JWK of RFC 7515's example A.2, with the console's `kid`.
+#[test]
+fn a_private_jwk_is_taken() {
+    let jwk = json!({
+        "kty": "RSA", "kid": KID, "alg": "RS256", "use": "sig",
+        "n": "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ",
+        "e": "AQAB",
+        "d": "Eq5xpGnNCivDflJsRQBXHx1hdR1k6Ulwe2JZD50LpXyWPEAeP88vLNO97IjlA7_GQ5sLKMgvfTeXZx9SE-7YwVol2NXOoAJe46sui395IW_GO-pWJ1O0BkTGoVEn2bKVRUCgu-GjBVaYLU6f3l9kJfFNS3E0QbVdxzubSu3Mkqzjkn439X0M_V51gfpRLI9JYanrC4D4qAdGcopV_0ZHHzQlBjudU2QvXt4ehNYTCBr6XCLQUShb1juUO1ZdiYoFaFQT5Tw8bGUl_x_jTj3ccPDVZFD9pIuhLhBOneufuBiB4cS98l2SR_RQyGWSeWjnczT0QU91p1DhOVRuOopznQ",
+        "p": "4BzEEOtIpmVdVEZNCqS7baC4crd0pqnRH_5IB3jw3bcxGn6QLvnEtfdUdiYrqBdss1l58BQ3KhooKeQTa9AB0Hw_Py5PJdTJNPY8cQn7ouZ2KKDcmnPGBY5t7yLc1QlQ5xHdwW1VhvKn-nXqhJTBgIPgtldC-KDV5z-y2XDwGUc",
+        "q": "uQPEfgmVtjL0Uyyx88GZFF1fOunH3-7cepKmtH4pxhtCoHqpWmT8YAmZxaewHgHAjLYsp1ZSe7zFYHj7C6ul7TjeLQeZD_YwD66t62wDmpe_HlB-TnBA-njbglfIsRLtXlnDzQkv5dTltRJ11BKBBypeeF6689rjcJIDEz9RWdc",
+        "dp": "BwKfV3Akq5_MFZDFZCnW-wzl-CCo83WoZvnLQwCTeDv8uzluRSnm71I3QCLdhrqE2e9YkxvuxdBfpT_PI7Yz-FOKnu1R6HsJeDCjn12Sk3vmAktV2zb34MCdy7cpdTh_YVr7tss2u6vneTwrA86rZtu5Mbr1C1XsmvkxHQAdYo0",
+        "dq": "h_96-mK1R_7glhsum81dZxjTnYynPbZpHziZjeeHcXYsXaaMwkOlODsWa7I9xXDoRwbKgB719rrmI2oKr6N3Do9U0ajaHF-NKJnwgjMd2w9cjz3_-kyNlxAr2v4IKhGNpmM5iIgOS1VZnOZ68m6_pbLBSp3nssTdlqvd0tIiTHU",
+        "qi": "IYd7DHOhrWvxkwPQsRM2tOgrjbcrfvtQJipd-DlcxyVuuM9sQLdgjVk2oy26F0EmpScGLq2MowX7fhd_QJQ3ydy5cY7YIBi87w93IKLEdfnbJtoOPLUW0ITrJReOgo1cq9SbsxYawBgfp_gh6A5603k2-ZQwVK0JKSHuLFkuQ3U",
+    });
+    let found = mistakes(&format!("token = 'v2.1'\nassertion_key = '{jwk}'"));
+    assert_eq!(found, [""; 0]);
+    let unnamed = jwk.to_string().replace("kid", "name");
+    let found = mistakes(&format!("token = 'v2.1'\nassertion_key = '{unnamed}'"));
+    assert!(found[0].starts_with("channel.main.assertion_key_id: is missing"), "{found:?}");
+}
