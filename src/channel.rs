@@ -84,12 +84,10 @@ pub async fn after_call<T>(app: &App, kind: Kind<'_>, token: &SecretString, resu
     match result {
         Err(Error::Refused { status: 401, .. }) => forget(app, kind, token).await,
         Ok(_) => {
-            if let Ok(own) = Own::find(app, kind) {
-                let slot = app.tokens.slot(own.id);
-                if slot.is_troubled() {
-                    slot.set_troubled(false);
-                    alarm::clear(app, &own).await;
-                }
+            if let Ok(own) = Own::find(app, kind)
+                && !app.tokens.slot(own.id).note_taken(true)
+            {
+                alarm::clear(app, &own, alarm::What::Token).await;
             }
             false
         }
@@ -104,11 +102,17 @@ pub async fn forget(app: &App, kind: Kind<'_>, token: &SecretString) -> bool {
     let slot = app.tokens.slot(own.id);
     let is_dropped = match own.kind() {
         TokenKind::Stateless => forget_stateless(app, &slot, token).await,
-        TokenKind::V21 | TokenKind::ShortLived => shared::forget(app, &own, &slot, token).await,
+        TokenKind::V21 | TokenKind::ShortLived => match shared::forget(app, &own, &slot, token).await {
+            Ok(is_dropped) => is_dropped,
+            Err(error) => {
+                tracing::warn!(channel = own.name(), %error, "that LINE refused a token could not be kept");
+                return false;
+            }
+        },
         TokenKind::LongLived => false,
     };
     if !is_dropped {
-        slot.set_troubled(true);
+        slot.note_taken(false);
         let message = "LINE does not take the token that it gave".to_owned();
         let refusal = Error::Refused { status: 401, message, request_id: String::new() };
         alarm::raise(app, &own, alarm::What::Token, &refusal).await;

@@ -85,7 +85,9 @@ pub(super) async fn find_on(conn: &mut Conn, own: &Own<'_>) -> Result<Option<Ala
 /// Notes how a question for a token ended; `known` is the alarm there was before.
 pub(super) async fn note(app: &App, own: &Own<'_>, known: Option<&Alarm>, error: Option<&Error>) {
     match error {
-        None if known.is_some_and(|alarm| alarm.what == What::Credentials.word()) => clear(app, own).await,
+        None if known.is_some_and(|alarm| alarm.what == What::Credentials.word()) => {
+            clear(app, own, What::Credentials).await;
+        }
         Some(error) if !error.is_passing() => raise(app, own, What::Credentials, error).await,
         None | Some(_) => {}
     }
@@ -112,11 +114,14 @@ pub(super) async fn raise(app: &App, own: &Own<'_>, what: What, error: &Error) {
 }
 
 /// The trouble is over.
-pub(super) async fn clear(app: &App, own: &Own<'_>) {
+pub(super) async fn clear(app: &App, own: &Own<'_>, what: What) {
     let cleared = async {
         let mut conn = app.db.conn().await?;
-        let deleted =
-            sqlx::query("DELETE FROM channel_alarms WHERE channel_id = $1").bind(own.id).execute(&mut *conn).await?;
+        let deleted = sqlx::query("DELETE FROM channel_alarms WHERE channel_id = $1 AND what = $2")
+            .bind(own.id)
+            .bind(what.word())
+            .execute(&mut *conn)
+            .await?;
         Ok::<_, sqlx::Error>(deleted.rows_affected() == 1)
     };
     match cleared.await {

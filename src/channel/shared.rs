@@ -53,20 +53,13 @@ pub(super) async fn obtain(app: &App, own: &Own<'_>) -> Result<Kept, Error> {
 }
 
 /// After a 401: true where the next call gets another token.
-pub(super) async fn forget(app: &App, own: &Own<'_>, slot: &Slot, token: &SecretString) -> bool {
-    let Some(id) = slot.find(token).and_then(|kept| kept.id) else { return true };
-    match refuse(app, own, &id).await {
-        Ok(is_refused) => {
-            if is_refused {
-                slot.drop_token(token);
-            }
-            is_refused
-        }
-        Err(error) => {
-            tracing::warn!(channel = own.name(), %error, "that LINE refused a token could not be kept");
-            false
-        }
+pub(super) async fn forget(app: &App, own: &Own<'_>, slot: &Slot, token: &SecretString) -> error::Result<bool> {
+    let Some(id) = slot.find(token).and_then(|kept| kept.id) else { return Ok(true) };
+    let is_refused = refuse(app, own, &id).await?;
+    if is_refused {
+        slot.drop_token(token);
     }
+    Ok(is_refused)
 }
 
 /// Keeps that LINE refused the token, for every node, unless a new one may not be asked for yet.

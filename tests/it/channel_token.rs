@@ -270,8 +270,9 @@ both_engines! {
         assert!(living(app).await <= 2, "the refused ones are revoked");
         let times = asked(app, V21).await;
 
-        // LINE was at fault itself: the newest token works again, at once.
+        // LINE was at fault itself: the newest token works again, at once, and whoever sees that ends the alarm.
         app.clear_faults().await;
+        call(&self::node(app, use_v21).await).await.unwrap();
         call(&node).await.unwrap();
         assert_eq!(asked(app, V21).await, times);
         assert!(told(&node, "access token of main").await.starts_with("✓ access token of main: v2.1, until "));

@@ -32,8 +32,8 @@ pub struct Slot {
     pub fetching: tokio::sync::Mutex<Fetching>,
     /// Until then an ageing token is used as a fresh one is.
     rests_until: AtomicI64,
-    /// LINE did not take a token that it just issued: the next success is worth a word.
-    troubled: AtomicBool,
+    /// LINE took a token since this process began, and since it last refused a new one: no alarm about that is left.
+    is_taken: AtomicBool,
 }
 
 /// What came of the last fetches.
@@ -112,12 +112,10 @@ impl Slot {
         kept.take_if(|kept| kept.token.expose_secret() == token.expose_secret());
     }
 
-    pub fn set_troubled(&self, is_troubled: bool) {
-        self.troubled.store(is_troubled, Ordering::Relaxed);
-    }
-
-    pub fn is_troubled(&self) -> bool {
-        self.troubled.load(Ordering::Relaxed)
+    /// Notes whether LINE took a token; true where that was known.
+    pub fn note_taken(&self, is_taken: bool) -> bool {
+        // Read first: it hardly ever changes, and every call comes by here.
+        self.is_taken.load(Ordering::Relaxed) == is_taken || self.is_taken.swap(is_taken, Ordering::Relaxed) == is_taken
     }
 }
 
