@@ -181,6 +181,9 @@ pub async fn ask(app: &App, holder: &str) -> Result<usize> {
     if !queue::lease(app, "ask", holder, ROUTINE_EVERY).await? {
         return Ok(0);
     }
+    if let Err(error) = channel::tidy(app).await {
+        tracing::error!(%error, "former channel access tokens are not looked after");
+    }
     let found = link::permission::want_checks(app).await? + line_user::profile::want_old(app).await?;
     if found > 0 {
         app.wake();

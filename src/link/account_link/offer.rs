@@ -87,22 +87,15 @@ fn page_url(app: &App, link_token: &str) -> String {
 }
 
 async fn link_token(app: &App, waiting: &Waiting) -> Result<SecretString, line::Error> {
+    let user_id = waiting.user_id.as_str();
     let kind = Kind::Bot(&waiting.channel);
-    let token = channel::token(app, kind).await?;
     // It says that something is coming; nothing depends on it.
-    if let Err(error) = app.line.start_loading(&token, &waiting.user_id, LOADING).await {
+    if let Err(error) =
+        channel::call(app, kind, |token| async move { app.line.start_loading(&token, user_id, LOADING).await }).await
+    {
         tracing::debug!(%error, "no loading indicator");
     }
-    let refusal = match app.line.link_token(&token, &waiting.user_id).await {
-        Err(error @ line::Error::Refused { status: 401, .. }) => error,
-        answer => return answer,
-    };
-    // A token that LINE took back before its time: another one, once.
-    if !channel::forget(app, kind, &token).await {
-        return Err(refusal);
-    }
-    let token = channel::token(app, kind).await?;
-    app.line.link_token(&token, &waiting.user_id).await
+    channel::call(app, kind, |token| async move { app.line.link_token(&token, user_id).await }).await
 }
 
 async fn find_waiting(conn: &mut Conn, answer_id: &str) -> Result<Option<Waiting>> {
