@@ -170,8 +170,8 @@ fn content(template: &Value, data: &flex::Data<'_>) -> Result<String, Unsendable
 
 async fn insert_message(conn: &mut Conn, now: Millis, id: &str, new: &New<'_>) -> Result<()> {
     sqlx::query(
-        "INSERT INTO messages (id, channel, lane, cause, topic, template, locale, accepted, created_at)
-         VALUES ($1, $2, 'transactional', $3, $4, $5, $6, 1, $7)",
+        "INSERT INTO messages (id, channel, lane, cause, topic, template, locale, accepted, expanded_at, created_at)
+         VALUES ($1, $2, 'transactional', $3, $4, $5, $6, 1, $7, $7)",
     )
     .bind(id)
     .bind(new.channel)
@@ -194,9 +194,9 @@ async fn insert_delivery(
     content: &str,
 ) -> Result<()> {
     sqlx::query(
-        "INSERT INTO deliveries (message_id, seq, channel, member_id, line_user_id, link_id, content, state,
-           attempts, due_at, created_at, updated_at)
-         VALUES ($1, 0, $2, $3, $4, $5, $6, 'waiting', 0, $7, $7, $7)",
+        "INSERT INTO deliveries (message_id, seq, channel, lane, member_id, line_user_id, link_id, content, state,
+           attempts, order_at, due_at, created_at, updated_at)
+         VALUES ($1, 0, $2, 'transactional', $3, $4, $5, $6, 'waiting', 0, $7, $7, $7, $7)",
     )
     .bind(message_id)
     .bind(channel)
