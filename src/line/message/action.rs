@@ -44,10 +44,16 @@ pub enum Action {
         max: Option<String>,
     },
     /// Quick replies only, as the two that follow.
-    Camera { label: String },
+    Camera {
+        label: String,
+    },
     #[serde(rename = "cameraRoll")]
-    CameraRoll { label: String },
-    Location { label: String },
+    CameraRoll {
+        label: String,
+    },
+    Location {
+        label: String,
+    },
     Clipboard {
         #[serde(skip_serializing_if = "Option::is_none")]
         label: Option<String>,
@@ -106,14 +112,7 @@ impl Action {
     }
 
     pub fn pick(label: impl Into<String>, data: impl Into<String>, mode: Picker) -> Self {
-        Self::Datetimepicker {
-            label: Some(label.into()),
-            data: data.into(),
-            mode,
-            initial: None,
-            min: None,
-            max: None,
-        }
+        Self::Datetimepicker { label: Some(label.into()), data: data.into(), mode, initial: None, min: None, max: None }
     }
 
     pub fn copy(label: impl Into<String>, text: impl Into<String>) -> Self {

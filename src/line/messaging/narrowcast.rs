@@ -33,11 +33,7 @@ pub enum Phase {
 
 impl Line {
     /// How far the narrowcast of this request id is; none where LINE does not know it, or no more.
-    pub async fn narrowcast_progress(
-        &self,
-        token: &SecretString,
-        request_id: &str,
-    ) -> Result<Option<Progress>, Error> {
+    pub async fn narrowcast_progress(&self, token: &SecretString, request_id: &str) -> Result<Option<Progress>, Error> {
         let request = self.bot_get(token, "/v2/bot/message/progress/narrowcast").query(&[("requestId", request_id)]);
         let answer = http::send(request, http::SMALL).await?;
         match answer.status {

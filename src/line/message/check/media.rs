@@ -63,7 +63,8 @@ fn area(found: &mut Found, holder: &Value, at: &str) {
     for (name, least) in [("x", 0), ("y", 0), ("width", 1), ("height", 1)] {
         found.whole(area, &at, name, least..=MOST);
     }
-    let reaches = |from: &str, size: &str| Some(value(area, from)?.as_i64()?.saturating_add(value(area, size)?.as_i64()?));
+    let reaches =
+        |from: &str, size: &str| Some(value(area, from)?.as_i64()?.saturating_add(value(area, size)?.as_i64()?));
     if reaches("x", "width").is_some_and(|edge| edge > 1040) {
         found.add(at, "reaches beyond the picture's width of 1040");
     }

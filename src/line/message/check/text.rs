@@ -49,7 +49,8 @@ pub(super) fn with_places(found: &mut Found, message: &Value, at: &str) {
     let Some(places) = places(text) else {
         return found.add(format!("{at}.text"), "has a brace that is neither doubled nor part of a {place}");
     };
-    let kind_of = |place: &str| fillings.clone().find(|(name, _)| *name == place).map(|(_, filling)| filling.get("type"));
+    let kind_of =
+        |place: &str| fillings.clone().find(|(name, _)| *name == place).map(|(_, filling)| filling.get("type"));
     let mut used = (0, 0);
     for place in &places {
         match kind_of(place) {

@@ -185,8 +185,7 @@ fn ratio(found: &mut Found, part: &Value, at: &str) {
     let sides = ratio.as_str().and_then(|text| text.split_once(':'));
     let sides = sides.and_then(|(width, height)| Some((width.parse::<f64>().ok()?, height.parse::<f64>().ok()?)));
     let range = 1.0..=100_000.0;
-    let fits =
-        |(width, height)| range.contains(&width) && range.contains(&height) && height <= width * 3.0;
+    let fits = |(width, height)| range.contains(&width) && range.contains(&height) && height <= width * 3.0;
     if !sides.is_some_and(fits) {
         found.add(format!("{at}.aspectRatio"), "must be written as 20:13, and at most three times as high as wide");
     }
