@@ -77,7 +77,7 @@ enum Body {
     Imagemap(Imagemap),
     Template {
         alt_text: String,
-        template: Template,
+        template: Box<Template>,
     },
     Flex {
         alt_text: String,
@@ -161,7 +161,7 @@ impl Message {
     }
 
     pub fn template(alt_text: impl Into<String>, template: Template) -> Self {
-        Self::of(Body::Template { alt_text: alt_text.into(), template })
+        Self::of(Body::Template { alt_text: alt_text.into(), template: Box::new(template) })
     }
 
     /// `contents`: a bubble or a carousel, as LINE's Flex Message Simulator writes it.

@@ -36,7 +36,7 @@ async fn play_out(sim: Simulator, request: Request, next: Next) -> Response {
     let id = uuid::Uuid::new_v4().to_string();
     let (mut parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, MAX_BODY).await;
-    let seen = body.as_ref().cloned().unwrap_or_default();
+    let seen = body.as_deref().unwrap_or_default();
     let mut call = Call::of(&parts, seen, sim.now(), &id);
     parts.extensions.insert(RequestId(id.clone()));
     let (fault, latency) = {

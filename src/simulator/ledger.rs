@@ -100,7 +100,7 @@ impl Ledger {
 
 impl Call {
     /// The part of an entry that is known before the answer.
-    pub fn of(parts: &Parts, body: Bytes, at: i64, request_id: &str) -> Self {
+    pub fn of(parts: &Parts, body: &[u8], at: i64, request_id: &str) -> Self {
         let kind = text(&parts.headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
         Self {
             at,
@@ -113,7 +113,8 @@ impl Call {
             retry_key: parts.headers.get("x-line-retry-key").cloned(),
             query: parts.uri.query().map(str::to_owned),
             is_form: kind.starts_with("application/x-www-form-urlencoded"),
-            body,
+            // A copy: the body as it came holds on to the whole buffer it was read into.
+            body: Bytes::copy_from_slice(body),
         }
     }
 

@@ -235,7 +235,7 @@ async fn what_is_wrong_with_pictures_sounds_and_places() {
         ),
         (
             json!({ "type": "imagemap", "baseUrl": PICTURE, "altText": "a".repeat(1501),
-                "baseSize": { "width": 1041, "height": 1 }, "actions": [{ "type": "uri", "linkUri": "app.test" }] }),
+                "baseSize": { "width": 1041, "height": 1 }, "actions": [{ "type": "uri", "linkUri": "app.test", "area": {} }] }),
             &[
                 "altText",
                 "baseSize.width",

@@ -1,6 +1,9 @@
 //! The Messaging client against the simulator: each call, its answers, and how it fails.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{Router, http::StatusCode, response::IntoResponse, routing::any};
 use musubi::{
@@ -16,7 +19,7 @@ use musubi::{
     },
     simulator::Host,
 };
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt, net::TcpListener};
 
@@ -402,8 +405,7 @@ async fn the_account_its_webhook_and_its_chats() {
     assert_eq!(talk.bench.chat(&user).await["loading"], false);
     assert_eq!(status_of(talk.line.start_loading(&talk.token, &user, 7).await).0, 400);
     let said = talk.bench.post(&format!("/_sim/users/{user}/message"), "", json!({ "text": "hi" })).await.json();
-    let read = said["events"][0]["event"]["message"]["markAsReadToken"].as_str();
-    let read = read.or(said["event"]["message"]["markAsReadToken"].as_str()).unwrap_or_else(|| panic!("{said}"));
+    let read = said["mark_as_read_token"].as_str().unwrap();
     talk.line.mark_as_read(&talk.token, read).await.unwrap();
     assert_eq!(talk.bench.chat(&user).await["messages"][1]["read"], true);
     assert_eq!(status_of(talk.line.mark_as_read(&talk.token, "nonsense").await).0, 400);
@@ -498,5 +500,76 @@ async fn x23_a_silent_line_is_given_up_after_ten_seconds() {
     let started = tokio::time::Instant::now();
     let result = call.await.unwrap();
     assert!(matches!(&result, Err(Error::Lost(text)) if text.contains("time limit")), "{result:?}");
-    assert!(started.elapsed() <= Duration::from_secs(10));
+    assert!(started.elapsed() <= Duration::from_millis(10_100));
+}
+
+/// What is written while the guard lives, by a filter as in `RUST_LOG`.
+fn written(filter: &str) -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_ansi(false)
+        .with_writer(move || Lines(writer.clone()))
+        .finish();
+    (lines, tracing::subscriber::set_default(subscriber))
+}
+
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn each_call_is_logged_and_names_nobody() {
+    let talk = Talk::begin().await;
+    let user = talk.friends(1).await.remove(0);
+    let (lines, guard) = written("info");
+    let accepted = talk.send(Endpoint::Push, &key(), &to(user.as_str(), "a secret word")).await.unwrap();
+    talk.line.profile_of(&talk.token, &user).await.unwrap();
+    talk.line.narrowcast_progress(&talk.token, "a-request").await.unwrap();
+    let gone = client("http://127.0.0.1:1").quota(&talk.token).await;
+    drop(guard);
+    assert!(gone.is_err());
+    let text = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains(" line: ")).collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    assert!(lines[0].contains("method=POST path=\"/v2/bot/message/push\" status=200"), "{text}");
+    assert!(lines[0].contains(&accepted.request_id) && lines[0].contains("ms="), "{text}");
+    assert!(lines[1].contains("path=\"/v2/bot/profile/U*\" status=200"), "{text}");
+    assert!(lines[2].contains("path=\"/v2/bot/message/progress/narrowcast\" status=404"), "{text}");
+    assert!(lines[3].contains("could not be reached"), "{text}");
+    for secret in [talk.token.expose_secret(), &user, "a secret word", "a-request"] {
+        assert!(!text.contains(secret), "{secret} is in {text}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_are_logged_where_asked_for_without_tokens() {
+    let talk = Talk::begin().await;
+    let user = talk.friends(1).await.remove(0);
+    let said = talk.bench.post(&format!("/_sim/users/{user}/message"), "", json!({ "text": "hi" })).await.json();
+    let reply_token = said["reply_token"].as_str().unwrap().to_owned();
+    let (lines, guard) = written("info,line::body=trace");
+    let mut body = text("an answer");
+    body["replyToken"] = reply_token.as_str().into();
+    // Never sent by webhook, the token is not good yet.
+    assert!(talk.line.reply(&talk.token, &body.to_string()).await.is_err());
+    talk.send(Endpoint::Push, &key(), &to(user.as_str(), "a push")).await.unwrap();
+    talk.line.link_token(&talk.token, &user).await.unwrap();
+    drop(guard);
+    let text = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("an answer") && text.contains("sentMessages"), "{text}");
+    for secret in [talk.token.expose_secret(), &reply_token] {
+        assert!(!text.contains(secret), "{secret} is in {text}");
+    }
+    assert!(text.contains(r#"\"linkToken\":\"***\""#), "{text}");
 }

@@ -59,7 +59,7 @@ impl Found {
         self.text(holder, at, name, 1000, units);
         let text = holder.get(name).and_then(Value::as_str).unwrap_or_default();
         let known = url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https" | "line" | "tel"));
-        if !text.is_empty() && !(known && is_encoded(text)) {
+        if !text.is_empty() && (!known || !is_encoded(text)) {
             self.add(join(at, name), "invalid uri");
         }
     }

@@ -59,12 +59,7 @@ pub(super) fn send(
     kind: Kind,
     plan: impl FnOnce(&mut Memory, &Ask<'_>) -> Result<Plan, Response>,
 ) -> Response {
-    let read = || {
-        let (provider, bot) = bot::sender(sim, headers)?;
-        let retry_key = retry_key(headers)?;
-        Ok((provider, bot, retry_key, answer::read_json::<Value>(headers, body)?))
-    };
-    let (provider, bot, retry_key, body) = match read() {
+    let (provider, bot, retry_key, body) = match read(sim, headers, body) {
         Ok(read) => read,
         Err(answer) => return answer,
     };
@@ -74,6 +69,17 @@ pub(super) fn send(
         Some(to) => answer::about(answer, to),
         None => answer,
     }
+}
+
+#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
+fn read<'s>(
+    sim: &'s Simulator,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<(&'s Provider, &'s Bot, Option<String>, Value), Response> {
+    let (provider, bot) = bot::sender(sim, headers)?;
+    let retry_key = retry_key(headers)?;
+    Ok((provider, bot, retry_key, answer::read_json(headers, body)?))
 }
 
 #[expect(clippy::result_large_err, reason = "the error is the answer itself")]

@@ -108,7 +108,7 @@ fn moment_of(mode: &str, text: &str) -> Option<DateTime> {
     let moment = match mode {
         "date" => Date::strptime("%Y-%m-%d", text).ok()?.to_datetime(Time::midnight()),
         "time" => Date::new(2000, 1, 1).ok()?.to_datetime(Time::strptime("%H:%M", text).ok()?),
-        _ => DateTime::strptime("%Y-%m-%dT%H:%M", &text.replace('t', "T")).ok()?,
+        _ => DateTime::strptime("%Y-%m-%dT%H:%M", text.replace('t', "T")).ok()?,
     };
     let length = match mode {
         "date" => 10,
