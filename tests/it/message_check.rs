@@ -72,9 +72,9 @@ fn body(parts: &Value) -> Value {
     flex(&json!({ "type": "bubble", "body": { "type": "box", "layout": "vertical", "contents": parts } }))
 }
 
-/// One of each, with everything on it.
-fn one_of_each() -> Vec<Message> {
-    let all_actions = [
+/// One of each; the first five stand anywhere.
+fn all_actions() -> [Action; 9] {
+    [
         Action::uri("Open", url::in_external_browser("https://app.test/a?b=c").unwrap()),
         Action::message("Say", "hello"),
         Action::postback_saying("Book", "a=b", "Booked"),
@@ -90,7 +90,28 @@ fn one_of_each() -> Vec<Message> {
         Action::Camera { label: "Photo".to_owned() },
         Action::CameraRoll { label: "Album".to_owned() },
         Action::Location { label: "Here".to_owned() },
-    ];
+    ]
+}
+
+fn a_bubble() -> Value {
+    json!({
+        "type": "bubble", "size": "giga", "direction": "ltr",
+        "hero": { "type": "image", "url": PICTURE, "size": "full", "aspectRatio": "20:13", "aspectMode": "cover" },
+        "body": { "type": "box", "layout": "vertical", "spacing": "md", "paddingAll": "10%", "contents": [
+            { "type": "text", "text": "a", "size": "15px", "color": "#112233", "wrap": true, "flex": 0 },
+            { "type": "text", "contents": [{ "type": "span", "text": "b", "weight": "bold" }] },
+            { "type": "separator", "margin": "10px", "color": "#11223344" },
+            { "type": "box", "layout": "baseline", "contents": [{ "type": "icon", "url": PICTURE }] },
+        ] },
+        "footer": { "type": "box", "layout": "horizontal", "contents": [
+            { "type": "button", "style": "primary", "action": Action::uri("Open", "https://app.test") },
+        ] },
+    })
+}
+
+/// One of each, with everything on it.
+fn one_of_each() -> Vec<Message> {
+    let all_actions = all_actions();
     let quick = all_actions.clone().map(|action| QuickReplyItem::from(action).with_picture(PICTURE));
     let sender = Sender { name: Some("Desk".to_owned()), icon_url: Some(PICTURE.to_owned()) };
     let card = || Card {
@@ -107,19 +128,7 @@ fn one_of_each() -> Vec<Message> {
         Spot::Clipboard { clipboard_text: "1".to_owned(), area },
     ];
     let picture = Picture { image_url: PICTURE.to_owned(), action: Action::postback("Yes", "y") };
-    let bubble = json!({
-        "type": "bubble", "size": "giga", "direction": "ltr",
-        "hero": { "type": "image", "url": PICTURE, "size": "full", "aspectRatio": "20:13", "aspectMode": "cover" },
-        "body": { "type": "box", "layout": "vertical", "spacing": "md", "paddingAll": "10%", "contents": [
-            { "type": "text", "text": "a", "size": "15px", "color": "#112233", "wrap": true, "flex": 0 },
-            { "type": "text", "contents": [{ "type": "span", "text": "b", "weight": "bold" }] },
-            { "type": "separator", "margin": "10px", "color": "#11223344" },
-            { "type": "box", "layout": "baseline", "contents": [{ "type": "icon", "url": PICTURE }] },
-        ] },
-        "footer": { "type": "box", "layout": "horizontal", "contents": [
-            { "type": "button", "style": "primary", "action": Action::uri("Open", "https://app.test") },
-        ] },
-    });
+    let bubble = a_bubble();
     let text = "😀 $ and $";
     vec![
         Message::text("花子さん").quick_replies(quick).sent_by(sender),

@@ -1,4 +1,5 @@
 //! The Messaging client against the simulator: each call, its answers, and how it fails.
+#![expect(clippy::panic, reason = "a test that cannot go on fails, and says why")]
 
 use std::{
     sync::{Arc, Mutex},
