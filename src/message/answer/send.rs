@@ -16,7 +16,8 @@ use crate::{
     channel::{self, Kind},
     db::{Conn, Millis},
     error::Result,
-    line_user, message,
+    line_user,
+    message::{self, after},
     queue::Outcome,
 };
 
@@ -73,7 +74,7 @@ async fn reply(app: &App, answer: &Answer, in_doubt: bool) -> Result<Outcome> {
         in_doubt,
         left: left(app, answer),
         attempt,
-        fresh_token: rule::is_unauthorized(&result) && forget(app, answer, &token).await,
+        fresh_token: after::is_unauthorized(&result) && forget(app, answer, &token).await,
         jitter: app.jitter(),
     };
     let words = result.as_ref().err().map(ToString::to_string);
