@@ -2,7 +2,8 @@
 //!
 //! - [`login`]: LINE Login v2.1 (authorize, token, profile, friendship, revoke, deauthorize)
 //! - [`id_token`]: the verification of an ID token
-//! - [`token`]: channel access tokens; [`messaging`]: push and reply; [`content`]: what came with a message
+//! - [`token`]: channel access tokens; [`messaging`]: sending, and the account; [`message`]: message objects, checked
+//! - [`content`]: what came with a message
 //! - [`profile`]: profiles; [`link_token`]: account link; [`rich_menu`]: rich menus
 //! - [`webhook`]: what LINE sends to us
 //!
@@ -13,6 +14,7 @@ pub mod http;
 pub mod id_token;
 pub mod link_token;
 pub mod login;
+pub mod message;
 pub mod messaging;
 pub mod profile;
 pub mod rich_menu;

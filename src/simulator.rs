@@ -42,9 +42,9 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{Router, middleware};
@@ -55,8 +55,10 @@ use self::{login::SigningKey, state::State};
 /// Tells the time in epoch milliseconds.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// How long changes gather before they are written.
+/// How long changes gather before they are written, at least.
 const WRITE_DELAY: Duration = Duration::from_millis(200);
+/// All calls wait while the state becomes text: a large one is written less often, so that they wait little of the time.
+const REST_PER_WRITE: u32 = 30;
 
 /// What a simulator is opened with.
 pub struct Options {
@@ -106,6 +108,8 @@ struct Inner {
     state: Mutex<State>,
     /// A write is due and will come.
     write_due: AtomicBool,
+    /// How many milliseconds all calls waited for the last write.
+    write_took: AtomicU64,
     /// One writer at a time, so that an older snapshot never replaces a newer one.
     writer: Mutex<()>,
 }
@@ -129,6 +133,7 @@ impl Simulator {
                 client: webhook::client()?,
                 state: Mutex::new(state),
                 write_due: AtomicBool::new(false),
+                write_took: AtomicU64::new(0),
                 writer: Mutex::new(()),
             }),
         };
@@ -228,7 +233,8 @@ impl Simulator {
         }
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
-            tokio::time::sleep(WRITE_DELAY).await;
+            let last = Duration::from_millis(inner.write_took.load(Ordering::Relaxed));
+            tokio::time::sleep(WRITE_DELAY.max(last * REST_PER_WRITE)).await;
             let written = tokio::task::spawn_blocking(move || inner.save()).await;
             if let Ok(Err(error)) = written {
                 tracing::error!(%error, "the simulator's snapshot could not be written");
@@ -249,7 +255,9 @@ impl Inner {
         };
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.write_due.store(false, Ordering::Release);
+        let started = Instant::now();
         let text = serde_json::to_vec(&*self.lock())?;
+        self.write_took.store(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         snapshot::write(folder, &text)
     }
 }

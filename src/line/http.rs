@@ -1,9 +1,13 @@
-//! One bounded HTTP client: no redirects, time limits, and an answer of limited size.
+//! One bounded HTTP client: TLS 1.2 or newer, no redirects, time limits, and an answer of limited size. Every call
+//! leaves a line in the log, as LINE's guidelines ask.
+
+mod record;
 
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder, header::HeaderMap, redirect};
+use reqwest::{Client, Request, RequestBuilder, header::HeaderMap, redirect, tls};
 
+use self::record::Record;
 use super::Error;
 
 /// Longest answer read where nothing larger is expected.
@@ -30,6 +34,7 @@ impl Http {
         #[expect(clippy::disallowed_methods, reason = "this is the one bounded client")]
         let client = Client::builder()
             .redirect(redirect::Policy::none())
+            .min_tls_version(tls::Version::TLS_1_2)
             .timeout(WHOLE)
             .connect_timeout(CONNECT)
             .pool_idle_timeout(Duration::from_secs(30))
@@ -45,6 +50,10 @@ impl Http {
 
     pub fn post(&self, url: &str) -> RequestBuilder {
         self.0.post(url)
+    }
+
+    pub fn put(&self, url: &str) -> RequestBuilder {
+        self.0.put(url)
     }
 
     pub fn delete(&self, url: &str) -> RequestBuilder {
@@ -64,9 +73,18 @@ pub async fn send(request: RequestBuilder, limit: usize) -> Result<Answer, Error
 
 /// Sends, and reads the answer; none where it is a success of more than `limit` bytes.
 pub async fn send_up_to(request: RequestBuilder, limit: usize) -> Result<Option<Answer>, Error> {
-    let mut response = request.send().await.map_err(|error| {
+    let (client, request) = request.build_split();
+    let request = request.map_err(|error| Error::Client(describe(&error)))?;
+    let record = Record::of(&request);
+    let result = exchange(&client, request, limit).await;
+    record.write(&result);
+    result
+}
+
+async fn exchange(client: &Client, request: Request, limit: usize) -> Result<Option<Answer>, Error> {
+    let mut response = client.execute(request).await.map_err(|error| {
         let text = describe(&error);
-        if error.is_connect() || error.is_builder() { Error::Unreached(text) } else { Error::Lost(text) }
+        if error.is_connect() { Error::Unreached(text) } else { Error::Lost(text) }
     })?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     // A refusal is words, however little is wanted of a success.
@@ -80,13 +98,10 @@ pub async fn send_up_to(request: RequestBuilder, limit: usize) -> Result<Option<
         body.extend_from_slice(&chunk);
     }
     match (is_too_long, is_success) {
-        (false, _) => {}
-        (true, true) => return Ok(None),
-        (true, false) => return Err(Error::Malformed(format!("a refusal ({status}) of more than {limit} bytes"))),
+        (false, _) => Ok(Some(Answer { status, headers, body })),
+        (true, true) => Ok(None),
+        (true, false) => Err(Error::Malformed(format!("a refusal ({status}) of more than {limit} bytes"))),
     }
-    let answer = Answer { status, headers, body };
-    tracing::debug!(status, request_id = answer.request_id(), "LINE answered");
-    Ok(Some(answer))
 }
 
 /// Sends; anything but 2xx is an error with LINE's own words.

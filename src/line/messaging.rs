@@ -1,11 +1,25 @@
-//! Sending through the Messaging API: push and reply to one person.
+//! The Messaging API: sending, and what belongs to it. All calls answer with LINE's request id or words in their
+//! result, and leave a line in the log (`http/record.rs`).
 //!
-//! The caller freezes the body of a push and makes the retry key before the first try; see LINE's "Retry an API
+//! - here: push, multicast, narrowcast, broadcast and reply
+//! - [`validate`]: what LINE thinks of messages without sending them; [`narrowcast`]: how far one is
+//! - [`quota`]: how much may be sent, and was; [`bot`]: the account itself, its followers, its webhook
+//! - [`chat`]: the loading animation, and marking as read
+//!
+//! Whoever sends under a retry key freezes the body and makes the key before the first try; see LINE's "Retry an API
 //! request". LINE keeps a key for 24 hours. A reply has no key: LINE takes its token once.
 
+pub mod bot;
+pub mod chat;
+pub mod narrowcast;
+pub mod quota;
+pub mod validate;
+
+use reqwest::RequestBuilder;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+pub use self::bot::BotInfo;
 use super::{Error, Line, endpoint, http};
 
 /// LINE has the messages. That is not a delivery: a person who blocked the account gets nothing.
@@ -14,17 +28,21 @@ pub struct Accepted {
     pub request_id: String,
     /// The earlier request that was accepted under this key; set where this one came too late.
     pub accepted_request_id: Option<String>,
+    /// Of a push or reply, in the order of the messages. The others have none.
     pub sent_message_ids: Vec<String>,
 }
 
-/// `GET /v2/bot/info`, as far as it is used.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BotInfo {
-    /// The `destination` of the channel's webhooks.
-    pub user_id: String,
-    pub basic_id: String,
-    pub display_name: String,
+/// The ways of sending that take a retry key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// To one person, group or room.
+    Push,
+    /// To up to 500 people. One malformed id, and nobody gets it.
+    Multicast,
+    /// To friends chosen by LINE; takes place later, see [`narrowcast`].
+    Narrowcast,
+    /// To all friends.
+    Broadcast,
 }
 
 #[derive(Default, Deserialize)]
@@ -39,16 +57,27 @@ struct SentMessage {
     id: String,
 }
 
+impl Endpoint {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Push => "/v2/bot/message/push",
+            Self::Multicast => "/v2/bot/message/multicast",
+            Self::Narrowcast => "/v2/bot/message/narrowcast",
+            Self::Broadcast => "/v2/bot/message/broadcast",
+        }
+    }
+}
+
 impl Line {
-    /// Pushes `body`, LINE's push request as JSON text, under `retry_key`. A repeated key is success too.
-    pub async fn push(&self, token: &SecretString, retry_key: &str, body: &str) -> Result<Accepted, Error> {
-        let request = self
-            .http
-            .post(&endpoint(&self.hosts.api, "/v2/bot/message/push"))
-            .bearer_auth(token.expose_secret())
-            .header("content-type", "application/json")
-            .header("x-line-retry-key", retry_key)
-            .body(body.to_owned());
+    /// Sends `body`, the endpoint's request as JSON text, under `retry_key`. A repeated key is success too.
+    pub async fn send(
+        &self,
+        token: &SecretString,
+        endpoint: Endpoint,
+        retry_key: &str,
+        body: &str,
+    ) -> Result<Accepted, Error> {
+        let request = json(self.bot_post(token, endpoint.path()), body).header("x-line-retry-key", retry_key);
         let answer = http::send(request, http::SMALL).await?;
         match answer.status {
             200..300 | 409 => Ok(accepted(&answer)),
@@ -56,33 +85,29 @@ impl Line {
         }
     }
 
+    /// [`Endpoint::Push`] of [`Line::send`].
+    pub async fn push(&self, token: &SecretString, retry_key: &str, body: &str) -> Result<Accepted, Error> {
+        self.send(token, Endpoint::Push, retry_key, body).await
+    }
+
     /// Answers an event with `body`, LINE's reply request as JSON text. Never with a retry key: LINE refuses that.
     pub async fn reply(&self, token: &SecretString, body: &str) -> Result<Accepted, Error> {
-        let request = self
-            .http
-            .post(&endpoint(&self.hosts.api, "/v2/bot/message/reply"))
-            .bearer_auth(token.expose_secret())
-            .header("content-type", "application/json")
-            .body(body.to_owned());
+        let request = json(self.bot_post(token, "/v2/bot/message/reply"), body);
         Ok(accepted(&http::send_ok(request, http::SMALL).await?))
     }
 
-    /// Shows in a person's chat that an answer is being made, for `seconds` (5 to 60, in fives) or until it comes.
-    pub async fn start_loading(&self, token: &SecretString, user_id: &str, seconds: u8) -> Result<(), Error> {
-        let request = self
-            .http
-            .post(&endpoint(&self.hosts.api, "/v2/bot/chat/loading/start"))
-            .bearer_auth(token.expose_secret())
-            .json(&serde_json::json!({ "chatId": user_id, "loadingSeconds": seconds }));
-        http::send_ok(request, http::SMALL).await?;
-        Ok(())
+    fn bot_get(&self, token: &SecretString, path: &str) -> RequestBuilder {
+        self.http.get(&endpoint(&self.hosts.api, path)).bearer_auth(token.expose_secret())
     }
 
-    /// The official account behind a channel token.
-    pub async fn bot_info(&self, token: &SecretString) -> Result<BotInfo, Error> {
-        let request = self.http.get(&endpoint(&self.hosts.api, "/v2/bot/info")).bearer_auth(token.expose_secret());
-        http::send_ok(request, http::SMALL).await?.json()
+    fn bot_post(&self, token: &SecretString, path: &str) -> RequestBuilder {
+        self.http.post(&endpoint(&self.hosts.api, path)).bearer_auth(token.expose_secret())
     }
+}
+
+/// A body that is JSON text already.
+fn json(request: RequestBuilder, body: &str) -> RequestBuilder {
+    request.header("content-type", "application/json").body(body.to_owned())
 }
 
 /// The status decides alone: a body that cannot be read does not undo that LINE took the messages.

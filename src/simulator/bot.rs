@@ -1,22 +1,26 @@
-//! Who calls the Messaging API, and the two small answers about people and about the bot itself.
+//! Who calls the Messaging API, and the small answers about people and about the bot itself.
 
 use axum::{
     Router,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
     response::Response,
     routing::get,
 };
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
     Simulator, answer,
-    state::{Tie, is_user_id},
+    state::{Tie, is_user_id, user_id},
     world::{Bot, Provider},
 };
 
 pub(super) fn routes() -> Router<Simulator> {
-    Router::new().route("/v2/bot/profile/{user_id}", get(profile)).route("/v2/bot/info", get(info))
+    Router::new()
+        .route("/v2/bot/profile/{user_id}", get(profile))
+        .route("/v2/bot/info", get(info))
+        .route("/v2/bot/followers/ids", get(followers))
 }
 
 /// The bot whose channel access token this is. Refuses a retry key, which only sends may carry.
@@ -86,4 +90,52 @@ async fn info(State(sim): State<Simulator>, headers: HeaderMap) -> Response {
         })),
         Err(answer) => answer,
     }
+}
+
+const PAGE: usize = 300;
+const LONGEST_PAGE: usize = 1000;
+const START_LIFE: i64 = 24 * 3600 * 1000;
+
+#[derive(Deserialize)]
+struct Page {
+    limit: Option<String>,
+    start: Option<String>,
+}
+
+/// The friends, page by page. Where the next page begins is good for a day.
+async fn followers(State(sim): State<Simulator>, headers: HeaderMap, Query(page): Query<Page>) -> Response {
+    let (provider, bot) = match caller(&sim, &headers) {
+        Ok(caller) => caller,
+        Err(answer) => return answer,
+    };
+    let bad = |text: &str| answer::message(StatusCode::BAD_REQUEST, text);
+    let limit = page.limit.map_or(Ok(PAGE), |limit| limit.parse());
+    let Some(limit) = limit.ok().filter(|limit| (1..=LONGEST_PAGE).contains(limit)) else {
+        return bad("The value for the 'limit' parameter is invalid");
+    };
+    let now = sim.now();
+    let after = match page.start.as_deref().map(|start| start_of(start, now)) {
+        Some(None) => return bad("Invalid start param"),
+        after => after.flatten().unwrap_or_default(),
+    };
+    let mut state = sim.state();
+    let account = state.account(&bot.channel_id);
+    if account.is_unverified {
+        let text = "Access to this API is not available for your account";
+        return answer::message(StatusCode::FORBIDDEN, text);
+    }
+    let mut friends = account.ties.range(after..).filter(|(_, tie)| **tie == Tie::Friend).map(|(person, _)| person);
+    let ids: Vec<String> = friends.by_ref().take(limit).map(|person| user_id(person, &provider.name)).collect();
+    let mut body = json!({ "userIds": ids });
+    if let Some(next) = friends.next() {
+        body["next"] = format!("{now:x}.{next}").into();
+    }
+    answer::ok(body)
+}
+
+/// The person with whom a page begins, if `start` was given out within a day.
+fn start_of(start: &str, now: i64) -> Option<String> {
+    let (at, person) = start.split_once('.')?;
+    let age = now - i64::from_str_radix(at, 16).ok()?;
+    (0..START_LIFE).contains(&age).then(|| person.to_owned())
 }

@@ -36,10 +36,13 @@ async fn play_out(sim: Simulator, request: Request, next: Next) -> Response {
     let id = uuid::Uuid::new_v4().to_string();
     let (mut parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, MAX_BODY).await;
-    let seen = body.as_ref().cloned().unwrap_or_default();
-    let mut call = Call::of(&parts, &seen, sim.now(), &id);
+    let seen = body.as_deref().unwrap_or_default();
+    let mut call = Call::of(&parts, seen, sim.now(), &id);
     parts.extensions.insert(RequestId(id.clone()));
-    let fault = fault::take(&mut sim.state().faults, &parts.method, parts.uri.path());
+    let (fault, latency) = {
+        let mut state = sim.state();
+        (fault::take(&mut state.faults, &parts.method, parts.uri.path()), state.latency_ms)
+    };
     let mut response = match body {
         Ok(body) => handle(&sim, parts, body, next, &mut call, fault.as_ref()).await,
         Err(_) => answer::message(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large"),
@@ -50,7 +53,8 @@ async fn play_out(sim: Simulator, request: Request, next: Next) -> Response {
     }
     sim.state().ledger.add(call);
     sim.changed();
-    if let Some(delay) = fault.and_then(|fault| fault.delay_ms) {
+    let delay = latency + fault.and_then(|fault| fault.delay_ms).unwrap_or_default();
+    if delay > 0 {
         tokio::time::sleep(Duration::from_millis(delay)).await;
     }
     response

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Simulator, answer,
     fault::Fault,
-    rich_menu,
+    ledger, rich_menu,
     state::{Outcome, Person, PersonId, QueuedLogin, State as Memory, user_id},
     world::{Bot, Provider, World},
 };
@@ -28,7 +28,12 @@ pub(super) fn routes() -> Router<Simulator> {
         .route("/_sim/users/{user_id}/chat", get(chat))
         .route("/_sim/logins", post(queue_login))
         .route("/_sim/faults", post(add_fault).delete(clear_faults))
+        .route("/_sim/latency", post(set_latency))
         .route("/_sim/ledger", get(ledger))
+        .route("/_sim/ledger/summary", get(summary))
+        .route("/_sim/bots/{channel_id}/quota", post(set_quota))
+        .route("/_sim/bots/{channel_id}/verified", post(set_verified))
+        .route("/_sim/bots/{channel_id}/rate", post(set_rate))
         .route("/_sim/reset", post(reset))
 }
 
@@ -172,7 +177,7 @@ async fn add_fault(State(sim): State<Simulator>, Json(fault): Json<Fault>) -> Re
     if fault.count == 0 {
         return refuse(StatusCode::BAD_REQUEST, "count must be at least 1");
     }
-    sim.state().faults.push(fault);
+    sim.state().faults.push_back(fault);
     sim.changed();
     answer::json(StatusCode::CREATED, json!({}))
 }
@@ -183,13 +188,90 @@ async fn clear_faults(State(sim): State<Simulator>) -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Latency {
+    ms: u64,
+}
+
+/// How long every answer of LINE is held back, beside what faults do.
+async fn set_latency(State(sim): State<Simulator>, Json(Latency { ms }): Json<Latency>) -> Response {
+    sim.state().latency_ms = ms;
+    answer::ok(json!({}))
+}
+
 async fn ledger(State(sim): State<Simulator>) -> Response {
     let state = sim.state();
     answer::ok(json!({
-        "calls": state.ledger.calls,
-        "forgotten": state.ledger.forgotten,
-        "deliveries": state.deliveries.values().collect::<Vec<_>>(),
+        "calls": state.ledger.calls(),
+        "forgotten": state.ledger.forgotten(),
+        "deliveries": ledger::deliveries(&state.arrivals),
     }))
+}
+
+async fn summary(State(sim): State<Simulator>) -> Response {
+    answer::ok(ledger::summary(&sim.state().arrivals))
+}
+
+fn no_bot() -> Response {
+    refuse(StatusCode::NOT_FOUND, "no such channel")
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewQuota {
+    limit: Option<u64>,
+}
+
+/// How many messages the account may send in a month; `null`: any number.
+async fn set_quota(State(sim): State<Simulator>, Path(channel): Path<String>, Json(new): Json<NewQuota>) -> Response {
+    let Some((_, bot)) = sim.world().bot(&channel) else { return no_bot() };
+    sim.state().account(&bot.channel_id).quota.limit = new.limit;
+    sim.changed();
+    answer::ok(json!({}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Verified {
+    verified: bool,
+}
+
+async fn set_verified(
+    State(sim): State<Simulator>,
+    Path(channel): Path<String>,
+    Json(new): Json<Verified>,
+) -> Response {
+    let Some((_, bot)) = sim.world().bot(&channel) else { return no_bot() };
+    sim.state().account(&bot.channel_id).is_unverified = !new.verified;
+    sim.changed();
+    answer::ok(json!({}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rate {
+    /// `POST /v2/bot/message/push`
+    endpoint: String,
+    /// None: as many as one likes.
+    calls: Option<u32>,
+    #[serde(default = "second")]
+    per_ms: u32,
+}
+
+fn second() -> u32 {
+    1000
+}
+
+/// How often the bot may call an endpoint, in place of LINE's own limit.
+async fn set_rate(State(sim): State<Simulator>, Path(channel): Path<String>, Json(new): Json<Rate>) -> Response {
+    let Some((_, bot)) = sim.world().bot(&channel) else { return no_bot() };
+    if new.per_ms == 0 {
+        return refuse(StatusCode::BAD_REQUEST, "per_ms must be at least 1");
+    }
+    let Rate { endpoint, calls, per_ms } = new;
+    sim.state().buckets.set(&bot.channel_id, &endpoint, calls, per_ms);
+    answer::ok(json!({}))
 }
 
 /// Empties all but the world, the published and registered keys, and what is set about webhooks.

@@ -3,6 +3,8 @@
 //! A fault is used up by `count` calls to the endpoint it names. Faults before handling change nothing at LINE; faults
 //! after it are the cruel ones: the message is out, and the caller does not know.
 
+use std::collections::VecDeque;
+
 use axum::{
     body::{Body, Bytes},
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
@@ -51,7 +53,7 @@ fn once() -> u32 {
 }
 
 /// Takes one use of the first fault that fits the call.
-pub(super) fn take(faults: &mut Vec<Fault>, method: &Method, path: &str) -> Option<Fault> {
+pub(super) fn take(faults: &mut VecDeque<Fault>, method: &Method, path: &str) -> Option<Fault> {
     let place = faults.iter().position(|fault| fault.fits(method, path))?;
     let fault = faults.get_mut(place)?;
     fault.count = fault.count.saturating_sub(1);

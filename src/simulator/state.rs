@@ -14,10 +14,10 @@ use super::{
     content::Content,
     fault::Fault,
     group::Group,
-    ledger::{Delivery, Ledger},
+    ledger::{Arrival, Ledger},
     limit::Buckets,
     mailbox::Mail,
-    message::ReplyToken,
+    message::{AcceptedRequest, Narrowcast, Quota, ReplyToken},
     webhook::{Sent, Webhook},
     world::{Provider, World},
 };
@@ -47,10 +47,10 @@ pub(super) struct State {
     /// Public halves of assertion signing keys, as JWK, by their key id.
     pub assertion_keys: BTreeMap<ChannelId, BTreeMap<String, Value>>,
     pub accounts: BTreeMap<ChannelId, Account>,
-    /// By channel, user id and retry key.
-    pub deliveries: BTreeMap<String, Delivery>,
+    /// Every request whose messages reached somebody, oldest first.
+    pub arrivals: Vec<Arrival>,
     pub logins: VecDeque<QueuedLogin>,
-    pub faults: Vec<Fault>,
+    pub faults: VecDeque<Fault>,
     pub last_message_id: u64,
     pub groups: BTreeMap<GroupId, Group>,
     /// Oldest first.
@@ -65,6 +65,9 @@ pub(super) struct State {
     pub last_event_id: u128,
     #[serde(skip)]
     pub buckets: Buckets,
+    /// How long every answer of LINE's faces is held back.
+    #[serde(skip)]
+    pub latency_ms: u64,
     #[serde(skip)]
     index: HashMap<String, (PersonId, String)>,
 }
@@ -162,6 +165,11 @@ pub(super) struct Account {
     /// Per-user menus.
     pub linked_menus: BTreeMap<PersonId, String>,
     pub retry_keys: BTreeMap<String, AcceptedRequest>,
+    /// By request id.
+    pub narrowcasts: BTreeMap<String, Narrowcast>,
+    pub quota: Quota,
+    /// LINE tells the followers' ids to verified and premium accounts only.
+    pub is_unverified: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -184,14 +192,6 @@ pub(super) struct Menu {
 pub(super) struct MenuImage {
     pub content_type: String,
     pub base64: String,
-}
-
-/// A request whose retry key is taken.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct AcceptedRequest {
-    pub request_id: String,
-    pub sent_messages: Value,
-    pub at: i64,
 }
 
 /// What the next authorize request does without showing its page.
@@ -247,7 +247,7 @@ impl State {
     /// Adds a person, who is nobody's friend yet.
     pub fn add_person(&mut self, world: &World, mut person: Person) -> PersonId {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        person.number = self.people.values().map(|p| p.number + 1).max().unwrap_or(1);
+        person.number = self.people.len() as u64 + 1;
         self.people.insert(id.clone(), person);
         self.index_person(world, &id);
         id

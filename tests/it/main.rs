@@ -23,6 +23,8 @@ mod login;
 mod mail;
 mod member;
 mod message;
+mod message_check;
+mod messaging;
 mod password;
 mod permission;
 mod process;

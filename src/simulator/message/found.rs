@@ -3,6 +3,7 @@
 //! Lengths are UTF-16 code units, except labels, titles and other short texts, which are grapheme clusters.
 
 use serde_json::Value;
+use unicode_segmentation::UnicodeSegmentation;
 
 use crate::simulator::answer::Detail;
 
@@ -47,6 +48,51 @@ impl Found {
         }
     }
 
+    pub fn optional_media_url(&mut self, holder: &Value, at: &str, name: &str) {
+        if holder.get(name).is_some_and(|url| !url.is_null()) {
+            self.media_url(holder, at, name);
+        }
+    }
+
+    /// Where a tap leads; must be there.
+    pub fn uri(&mut self, holder: &Value, at: &str, name: &str) {
+        self.text(holder, at, name, 1000, units);
+        let text = holder.get(name).and_then(Value::as_str).unwrap_or_default();
+        let known = url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https" | "line" | "tel"));
+        if !text.is_empty() && (!known || !is_encoded(text)) {
+            self.add(join(at, name), "invalid uri");
+        }
+    }
+
+    /// One of some words, where it is there.
+    pub fn word(&mut self, holder: &Value, at: &str, name: &str, words: &[&str]) {
+        let value = holder.get(name).filter(|value| !value.is_null());
+        if value.is_some_and(|value| !value.as_str().is_some_and(|word| words.contains(&word))) {
+            self.add(join(at, name), format!("Must be one of the following values: [{}]", words.join(", ")));
+        }
+    }
+
+    /// A whole number that must be there.
+    pub fn number(&mut self, holder: &Value, at: &str, name: &str, min: i64, max: i64) {
+        match holder.get(name) {
+            None | Some(Value::Null) => self.add(join(at, name), "May not be null"),
+            Some(number) if number.as_i64().is_some_and(|number| (min..=max).contains(&number)) => {}
+            Some(_) => self.add(join(at, name), format!("Must be between {min} and {max}")),
+        }
+    }
+
+    /// `#RRGGBB` or `#RRGGBBAA`, where it is there.
+    pub fn colour(&mut self, holder: &Value, at: &str, name: &str) {
+        let value = holder.get(name).filter(|value| !value.is_null());
+        let fits = |text: &str| {
+            let digits = text.strip_prefix('#').unwrap_or_default();
+            matches!(digits.len(), 6 | 8) && digits.bytes().all(|b| b.is_ascii_hexdigit())
+        };
+        if value.is_some_and(|value| !value.as_str().is_some_and(fits)) {
+            self.add(join(at, name), "invalid color");
+        }
+    }
+
     /// A list with so many entries; gives them.
     pub fn list<'v>(&mut self, holder: &'v Value, at: &str, name: &str, min: usize, max: usize) -> &'v [Value] {
         let list = holder.get(name).and_then(Value::as_array);
@@ -71,32 +117,22 @@ pub(in crate::simulator) fn units(text: &str) -> usize {
     text.encode_utf16().count()
 }
 
-/// Grapheme clusters, near enough for labels: marks, joiners, variation selectors, skin tones and the second half of a
-/// flag belong to what stands before them.
+/// Grapheme clusters.
 pub(in crate::simulator) fn graphemes(text: &str) -> usize {
-    let mut count = 0;
-    let (mut joined, mut half_flag) = (false, false);
-    for letter in text.chars() {
-        let flag = ('\u{1f1e6}'..='\u{1f1ff}').contains(&letter);
-        let extends = matches!(letter,
-            '\u{300}'..='\u{36f}' | '\u{e31}' | '\u{e34}'..='\u{e3a}' | '\u{e47}'..='\u{e4e}'
-            | '\u{200d}' | '\u{20d0}'..='\u{20ff}' | '\u{3099}' | '\u{309a}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}' | '\u{e0020}'..='\u{e007f}');
-        let second_half = flag && half_flag;
-        if !(extends || joined || second_half) {
-            count += 1;
-        }
-        joined = letter == '\u{200d}';
-        half_flag = flag && !half_flag;
-    }
-    count
+    text.graphemes(true).count()
+}
+
+/// Percent-encoded, as LINE's documents ask.
+fn is_encoded(url: &str) -> bool {
+    url.bytes().all(|b| b.is_ascii_graphic())
 }
 
 fn is_secure(url: &str) -> bool {
-    url::Url::parse(url).is_ok_and(|url| {
-        url.scheme() == "https"
-            || (url.scheme() == "http" && matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")))
-    })
+    is_encoded(url)
+        && url::Url::parse(url).is_ok_and(|url| {
+            url.scheme() == "https"
+                || (url.scheme() == "http" && matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")))
+        })
 }
 
 pub(in crate::simulator) fn join(at: &str, name: &str) -> String {

@@ -5,6 +5,7 @@
 //! use the token up.
 
 use axum::{
+    Extension,
     body::Bytes,
     extract::State,
     http::{HeaderMap, StatusCode},
@@ -13,9 +14,15 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Sending, check, found::Found, note_delivery, sent_messages, show};
+use super::{
+    check,
+    deliver::{Kind, Sending, sent_messages},
+    found::Found,
+};
 use crate::simulator::{
-    Simulator, answer, bot,
+    Simulator,
+    answer::{self, RequestId},
+    bot,
     state::{Account, ChatId, Tie, user_id},
 };
 
@@ -31,7 +38,12 @@ pub(in crate::simulator) struct ReplyToken {
     pub used: bool,
 }
 
-pub(super) async fn reply(State(sim): State<Simulator>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn reply(
+    State(sim): State<Simulator>,
+    Extension(RequestId(request_id)): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let (provider, bot) = match bot::caller(&sim, &headers) {
         Ok(caller) => caller,
         Err(answer) => return answer,
@@ -47,15 +59,18 @@ pub(super) async fn reply(State(sim): State<Simulator>, headers: HeaderMap, body
         return answer;
     }
     let mut state = sim.state();
-    let Some(chat) = take(state.account(&bot.channel_id), token, sim.now()) else {
+    let now = sim.now();
+    let Some(chat) = take(state.account(&bot.channel_id), token, now) else {
         return answer::message(StatusCode::BAD_REQUEST, "Invalid reply token");
     };
-    let messages = body.get("messages").and_then(Value::as_array).cloned().unwrap_or_default();
-    let sent = sent_messages(&mut state, &messages);
+    let messages = check::list(&body);
+    let (ids, sent) = sent_messages(&mut state, messages);
     let to = if state.groups.contains_key(&chat) { chat.clone() } else { user_id(&chat, &provider.name) };
     if state.tie(&bot.channel_id, &chat) != Some(Tie::Blocked) {
-        note_delivery(&mut state, bot, &to, Sending::Reply, messages.len() as u64);
-        show(&mut state, bot, &chat, messages);
+        // A reply has no limit to be refused by.
+        let _ = state.account(&bot.channel_id).quota.spend(Kind::Reply, 1, now);
+        let sending = Sending { kind: Kind::Reply, request_id: &request_id, retry_key: None, ids, messages };
+        sending.deliver(&mut state, bot, vec![(chat, to.clone())], now);
     }
     answer::about(answer::ok(json!({ "sentMessages": sent })), &to)
 }

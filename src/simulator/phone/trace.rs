@@ -43,15 +43,15 @@ pub(super) async fn trace(State(sim): State<Simulator>) -> Response {
     let state = sim.state();
     page(&TracePage {
         hooks: state.webhooks.iter().rev().take(SHOWN).map(hook).collect(),
-        rows: state.ledger.calls.iter().rev().take(SHOWN).map(row).collect(),
+        rows: state.ledger.newest(SHOWN).map(row).collect(),
     })
 }
 
 fn row(call: &Call) -> Row {
-    let parts: Vec<&Value> = call.query.iter().chain(&call.body).collect();
+    let parts: Vec<Value> = call.query().into_iter().chain(call.body()).collect();
     Row {
         at: clock_text(call.at),
-        method: call.method.clone(),
+        method: call.method.to_string(),
         path: call.path.clone(),
         status: call.status,
         handled: call.handled,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::simulator::{
     answer,
     message::{
-        action::{Label, action},
+        action::{Label, Place, action},
         found::{Found, graphemes, join},
     },
 };
@@ -69,6 +69,6 @@ fn areas(found: &mut Found, menu: &Value) {
         if matches!(kind.and_then(Value::as_str), Some("camera" | "cameraRoll" | "location")) {
             found.add(join(&at, "type"), "invalid action type");
         }
-        action(found, area.get("action"), &at, Label { max: 20, required: false });
+        action(found, area.get("action"), &at, Label { max: 20, required: false, place: Place::RichMenu });
     }
 }
