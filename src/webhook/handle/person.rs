@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::Effect;
 use crate::{
     app::App,
@@ -43,7 +45,7 @@ pub async fn followed(conn: &mut Conn, app: &App, event: &Event) -> Result<Effec
         let reply = event.reply();
         let new =
             answer::New { channel: &event.channel, line_user_id: &person, cause: "greeting", reply: reply.as_ref() };
-        answer::say(conn, app, new, template, &[("company", app.config.company.as_str())].into()).await?;
+        answer::say(conn, app, new, template, &json!({ "company": app.config.company })).await?;
     }
     Ok(Effect::Done)
 }
