@@ -19,19 +19,19 @@ pub(super) enum Format {
 /// Longer ones are no format of a date.
 const LONGEST: usize = 60;
 
-const THAI_MONTHS: [&str; 12] = [
-    "มกราคม",
-    "กุมภาพันธ์",
-    "มีนาคม",
-    "เมษายน",
-    "พฤษภาคม",
-    "มิถุนายน",
-    "กรกฎาคม",
-    "สิงหาคม",
-    "กันยายน",
-    "ตุลาคม",
-    "พฤศจิกายน",
-    "ธันวาคม",
+const THAI_MONTHS: [(&str, &str); 12] = [
+    ("มกราคม", "ม.ค."),
+    ("กุมภาพันธ์", "ก.พ."),
+    ("มีนาคม", "มี.ค."),
+    ("เมษายน", "เม.ย."),
+    ("พฤษภาคม", "พ.ค."),
+    ("มิถุนายน", "มิ.ย."),
+    ("กรกฎาคม", "ก.ค."),
+    ("สิงหาคม", "ส.ค."),
+    ("กันยายน", "ก.ย."),
+    ("ตุลาคม", "ต.ค."),
+    ("พฤศจิกายน", "พ.ย."),
+    ("ธันวาคม", "ธ.ค."),
 ];
 /// Monday first, as jiff counts.
 const THAI_DAYS: [&str; 7] = ["จ.", "อ.", "พ.", "พฤ.", "ศ.", "ส.", "อา."];
@@ -72,12 +72,15 @@ pub(super) fn write(text: &str, format: &Format, context: &Context<'_>) -> Optio
         Format::DateTime if english => own("%a, %-d %b %Y, %H:%M"),
         Format::Date => day(at, context.locale),
         Format::DateTime => {
-            let (day, time) = (day(at, context.locale)?, own("%H:%M")?);
             let weekday = usize::try_from(at.weekday().to_monday_zero_offset()).ok()?;
+            let time = own("%H:%M")?;
             Some(match context.locale {
-                "ja" => format!("{day}({}) {time}", JAPANESE_DAYS.get(weekday)?),
-                "zh-TW" => format!("{day}（{}）{time}", CHINESE_DAYS.get(weekday)?),
-                _ => format!("{} {day} {time} น.", THAI_DAYS.get(weekday)?),
+                "ja" => format!("{}({}) {time}", own("%Y年%-m月%-d日")?, JAPANESE_DAYS.get(weekday)?),
+                "zh-TW" => format!("{}（{}）{time}", own("%Y/%-m/%-d")?, CHINESE_DAYS.get(weekday)?),
+                _ => {
+                    let (day, (_, month), year) = thai(at)?;
+                    format!("{} {day} {month} {year} {time} น.", THAI_DAYS.get(weekday)?)
+                }
             })
         }
     }
@@ -89,15 +92,17 @@ pub(super) fn is_date(text: &str) -> bool {
 }
 
 fn day(at: DateTime, locale: &str) -> Option<String> {
-    let (year, month, day) = (at.year(), at.month(), at.day());
-    Some(match locale {
-        "ja" => format!("{year}年{month}月{day}日"),
-        "zh-TW" => format!("{year} 年 {month} 月 {day} 日"),
-        _ => {
-            let month = THAI_MONTHS.get(usize::try_from(month).ok()?.checked_sub(1)?)?;
-            format!("{day} {month} {}", i32::from(year) + THAI_ERA)
-        }
-    })
+    match locale {
+        "ja" => strtime::format("%Y年%-m月%-d日", at).ok(),
+        "zh-TW" => strtime::format("%Y 年 %-m 月 %-d 日", at).ok(),
+        _ => thai(at).map(|(day, (month, _), year)| format!("{day} {month} {year}")),
+    }
+}
+
+/// Day, month (long and short) and year of the Thai calendar.
+fn thai(at: DateTime) -> Option<(i8, (&'static str, &'static str), i32)> {
+    let month = THAI_MONTHS.get(usize::try_from(at.month()).ok()?.checked_sub(1)?)?;
+    Some((at.day(), *month, i32::from(at.year()) + THAI_ERA))
 }
 
 fn read(text: &str, zone: &TimeZone) -> Option<DateTime> {

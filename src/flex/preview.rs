@@ -37,7 +37,7 @@ pub enum Tap {
 
 /// Draws the contents of a Flex message: a bubble, or a carousel of them. `tap` says what an action does.
 pub fn draw(contents: &Value, tap: &dyn Fn(&Value) -> Tap) -> String {
-    let mut draw = Draw { out: String::new(), tap, is_rtl: false };
+    let mut draw = Draw { out: String::new(), tap };
     match kind(contents) {
         "carousel" => {
             draw.out.push_str("<div class=\"fx-carousel\" tabindex=\"0\" role=\"group\">");
@@ -63,8 +63,7 @@ pub fn web_url(text: &str) -> Option<String> {
 fn bubble(draw: &mut Draw<'_>, bubble: &Value) {
     let sizes = ["nano", "micro", "deca", "hecto", "kilo", "mega", "giga"];
     let size = sizes.into_iter().find(|size| *size == word(bubble, "size")).unwrap_or("mega");
-    draw.is_rtl = word(bubble, "direction") == "rtl";
-    let direction = if draw.is_rtl { "rtl" } else { "ltr" };
+    let direction = if word(bubble, "direction") == "rtl" { "rtl" } else { "ltr" };
     draw.out.push_str(&format!("<div class=\"fx-bubble fx-{size}\" dir=\"{direction}\">"));
     draw.cover(bubble.get("action"));
     for name in ["header", "hero", "body", "footer"] {

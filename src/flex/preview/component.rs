@@ -31,7 +31,6 @@ pub(super) enum Layout {
 pub(super) struct Draw<'a> {
     pub out: String,
     pub tap: &'a dyn Fn(&Value) -> Tap,
-    pub is_rtl: bool,
 }
 
 impl Draw<'_> {

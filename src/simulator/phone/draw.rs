@@ -70,6 +70,11 @@ pub(super) enum Word {
     /// LINE's own emoji, by name: its picture is LINE's.
     Emoji(String),
     Mention(String),
+    /// A link, as it is written and as it opens.
+    Link {
+        text: String,
+        url: String,
+    },
 }
 
 pub(super) fn text(value: &Value, name: &str) -> String {
@@ -113,7 +118,9 @@ fn drawing(message: &Value) -> Drawing {
     match kind.as_str() {
         "text" => Drawing::Text(words(&text(message, "text"), list(message, "emojis"))),
         "textV2" => Drawing::Text(words_v2(&text(message, "text"), message.get("substitution"))),
-        "image" => Drawing::Image { url: url(message, "previewImageUrl"), original: url(message, "originalContentUrl") },
+        "image" => {
+            Drawing::Image { url: url(message, "previewImageUrl"), original: url(message, "originalContentUrl") }
+        }
         "video" => Drawing::Video { url: url(message, "originalContentUrl"), preview: url(message, "previewImageUrl") },
         "audio" => {
             let millis = message.get("duration").and_then(Value::as_u64).unwrap_or_default();
@@ -159,15 +166,32 @@ fn words(text: &str, emojis: &[Value]) -> Vec<Word> {
     for letter in text.chars() {
         match places.iter().find(|(place, _)| *place == unit) {
             Some((_, name)) => {
-                words.push(Word::Plain(std::mem::take(&mut plain)));
+                linked(&mut words, &plain);
+                plain.clear();
                 words.push(Word::Emoji(name.clone()));
             }
             None => plain.push(letter),
         }
         unit += letter.len_utf16();
     }
-    words.push(Word::Plain(plain));
+    linked(&mut words, &plain);
     words
+}
+
+/// A plain text with its links.
+fn linked(words: &mut Vec<Word>, plain: &str) {
+    let mut rest = plain;
+    while let Some(at) = ["https://", "http://"].iter().filter_map(|scheme| rest.find(scheme)).min() {
+        let end = rest[at..].find(|c: char| !c.is_ascii_graphic()).map_or(rest.len(), |end| at + end);
+        words.push(Word::Plain(rest[..at].to_owned()));
+        let text = rest[at..end].to_owned();
+        words.push(match web_url(&text) {
+            Some(url) => Word::Link { text, url },
+            None => Word::Plain(text),
+        });
+        rest = &rest[end..];
+    }
+    words.push(Word::Plain(rest.to_owned()));
 }
 
 fn emoji_name(emoji: &Value) -> String {
@@ -192,7 +216,8 @@ fn words_v2(whole: &str, substitution: Option<&Value>) -> Vec<Word> {
             rest = &rest[1..];
             continue;
         };
-        words.push(Word::Plain(std::mem::take(&mut plain)));
+        linked(&mut words, &plain);
+        plain.clear();
         words.push(match text(value, "type").as_str() {
             "mention" => Word::Mention(mentioned(value, name)),
             _ => Word::Emoji(emoji_name(value)),
@@ -200,7 +225,7 @@ fn words_v2(whole: &str, substitution: Option<&Value>) -> Vec<Word> {
         rest = after;
     }
     plain.push_str(rest);
-    words.push(Word::Plain(plain));
+    linked(&mut words, &plain);
     words
 }
 

@@ -79,10 +79,7 @@ pub(super) fn menu(object: &Value) -> Option<Menu> {
     let (width, height) = (size.get("width")?.as_f64()?, size.get("height")?.as_f64()?);
     let area = |area: &Value| {
         let action = area.get("action")?;
-        Some(Button {
-            style: place(area.get("bounds")?, width, height)?,
-            ..button("area", action)
-        })
+        Some(Button { style: place(area.get("bounds")?, width, height)?, ..button("area", action) })
     };
     Some(Menu {
         id: text(object, "richMenuId"),
