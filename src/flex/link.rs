@@ -44,10 +44,29 @@ fn fixes_host(fixed: &str) -> bool {
 
 /// Whether a value is a whole link that nothing after it turns into another one.
 pub(super) fn is_whole(value: &str) -> bool {
+    if is_plain(value) {
+        return true;
+    }
     let good = Url::parse(value).is_ok_and(|url| {
         ["http", "https"].contains(&url.scheme()) && url.username().is_empty() && url.password().is_none()
     });
     good && !value.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\')
+}
+
+/// Whether a value is a link of the commonest form, which needs no closer look: a name of letters, digits, dots and
+/// dashes that ends in a letter, and graphic ASCII after it.
+fn is_plain(value: &str) -> bool {
+    let Some(rest) = value.strip_prefix("https://") else { return false };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, after) = rest.split_at(end);
+    let is_name = host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-');
+    is_name
+        && host.starts_with(|c: char| c.is_ascii_lowercase())
+        && host.ends_with(|c: char| c.is_ascii_lowercase())
+        && host.len() < 200
+        && !host.contains("..")
+        && !host.contains("--")
+        && after.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
 }
 
 pub(super) fn percent_encoded(value: &str) -> String {

@@ -33,7 +33,22 @@ const THAI_MONTHS: [(&str, &str); 12] = [
     ("พฤศจิกายน", "พ.ย."),
     ("ธันวาคม", "ธ.ค."),
 ];
-/// Monday first, as jiff counts.
+const ENGLISH_MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+/// Monday first.
+const ENGLISH_DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const THAI_DAYS: [&str; 7] = ["จ.", "อ.", "พ.", "พฤ.", "ศ.", "ส.", "อา."];
 const JAPANESE_DAYS: [&str; 7] = ["月", "火", "水", "木", "金", "土", "日"];
 const CHINESE_DAYS: [&str; 7] = ["一", "二", "三", "四", "五", "六", "日"];
@@ -63,26 +78,12 @@ impl Format {
 /// Writes an RFC 3339 time in the reader's zone, or a date (and time) without a zone as it is.
 pub(super) fn write(text: &str, format: &Format, context: &Context<'_>) -> Option<String> {
     let at = read(text, context.zone)?;
-    let own = |format: &str| strtime::format(format, at).ok();
-    let english = !matches!(context.locale, "ja" | "th" | "zh-TW");
+    let time = || format!("{:02}:{:02}", at.hour(), at.minute());
     match format {
-        Format::Own(format) => own(format),
-        Format::Time => own("%H:%M"),
-        Format::Date if english => own("%-d %B %Y"),
-        Format::DateTime if english => own("%a, %-d %b %Y, %H:%M"),
+        Format::Own(format) => strtime::format(format, at).ok(),
+        Format::Time => Some(time()),
         Format::Date => day(at, context.locale),
-        Format::DateTime => {
-            let weekday = usize::try_from(at.weekday().to_monday_zero_offset()).ok()?;
-            let time = own("%H:%M")?;
-            Some(match context.locale {
-                "ja" => format!("{}({}) {time}", own("%Y年%-m月%-d日")?, JAPANESE_DAYS.get(weekday)?),
-                "zh-TW" => format!("{}（{}）{time}", own("%Y/%-m/%-d")?, CHINESE_DAYS.get(weekday)?),
-                _ => {
-                    let (day, (_, month), year) = thai(at)?;
-                    format!("{} {day} {month} {year} {time} น.", THAI_DAYS.get(weekday)?)
-                }
-            })
-        }
+        Format::DateTime => short_day(at, context.locale, &time()),
     }
 }
 
@@ -92,17 +93,36 @@ pub(super) fn is_date(text: &str) -> bool {
 }
 
 fn day(at: DateTime, locale: &str) -> Option<String> {
-    match locale {
-        "ja" => strtime::format("%Y年%-m月%-d日", at).ok(),
-        "zh-TW" => strtime::format("%Y 年 %-m 月 %-d 日", at).ok(),
-        _ => thai(at).map(|(day, (month, _), year)| format!("{day} {month} {year}")),
-    }
+    let (year, month, day) = (at.year(), at.month(), at.day());
+    Some(match locale {
+        "ja" => format!("{year}年{month}月{day}日"),
+        "zh-TW" => format!("{year} 年 {month} 月 {day} 日"),
+        "th" => format!("{day} {} {}", of(&THAI_MONTHS, month)?.0, i32::from(year) + THAI_ERA),
+        _ => format!("{day} {} {year}", of(&ENGLISH_MONTHS, month)?),
+    })
 }
 
-/// Day, month (long and short) and year of the Thai calendar.
-fn thai(at: DateTime) -> Option<(i8, (&'static str, &'static str), i32)> {
-    let month = THAI_MONTHS.get(usize::try_from(at.month()).ok()?.checked_sub(1)?)?;
-    Some((at.day(), *month, i32::from(at.year()) + THAI_ERA))
+/// Weekday, day and time, no longer than a line of a bubble.
+fn short_day(at: DateTime, locale: &str, time: &str) -> Option<String> {
+    let (year, month, day) = (at.year(), at.month(), at.day());
+    let weekday = at.weekday().to_monday_one_offset();
+    Some(match locale {
+        "ja" => format!("{year}年{month}月{day}日({}) {time}", of(&JAPANESE_DAYS, weekday)?),
+        "zh-TW" => format!("{year}/{month}/{day}（{}）{time}", of(&CHINESE_DAYS, weekday)?),
+        "th" => {
+            let year = i32::from(year) + THAI_ERA;
+            format!("{} {day} {} {year} {time} น.", of(&THAI_DAYS, weekday)?, of(&THAI_MONTHS, month)?.1)
+        }
+        _ => {
+            let (weekday, month) = (of(&ENGLISH_DAYS, weekday)?, of(&ENGLISH_MONTHS, month)?.get(..3)?);
+            format!("{weekday}, {day} {month} {year}, {time}")
+        }
+    })
+}
+
+/// The word of a number that counts from one.
+fn of<T: Copy>(words: &[T], number: i8) -> Option<T> {
+    words.get(usize::try_from(number).ok()?.checked_sub(1)?).copied()
 }
 
 fn read(text: &str, zone: &TimeZone) -> Option<DateTime> {
