@@ -117,24 +117,29 @@ pub fn router(app: &App) -> Router {
 /// An application of these routes.
 pub fn router_of(app: &App, routes: Vec<Route>) -> Router {
     let door = |entry| middleware::from_fn_with_state((app.clone(), entry), guard::door);
-    let mut router = Router::new();
+    let (mut pages, mut webhooks) = (Router::new(), Router::new());
     for route in routes {
-        let handler = route.handler.layer(CatchPanicLayer::custom(panicked)).layer(middleware::from_fn(limit_time));
-        let handler = handler.layer(door(Entry { who: route.who, is_costly: route.is_costly }));
-        router = router.route(route.path, handler);
+        let handler = route.handler.layer(CatchPanicLayer::custom(panicked));
+        if route.who == Who::Line {
+            webhooks = webhooks.route(route.path, handler);
+        } else {
+            let entry = Entry { who: route.who, is_costly: route.is_costly };
+            pages = pages.route(route.path, handler.layer(middleware::from_fn(limit_time)).layer(door(entry)));
+        }
     }
     let request_id = HeaderName::from_static("x-request-id");
     let nowhere = routing::any(|| async { Error::NotFound }).layer(door(Entry { who: Who::Visitor, is_costly: false }));
-    router
+    let pages = pages
         .fallback_service(nowhere.with_state(app.clone()))
-        .with_state(app.clone())
-        .layer(Extension(Intake::start(app)))
         .layer(DefaultBodyLimit::max(body::LONGEST))
-        .layer(middleware::from_fn_with_state(app.clone(), headers::add))
+        .layer(middleware::from_fn_with_state(headers::of(app), headers::add))
         .layer(middleware::from_fn_with_state(app.clone(), log))
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
         .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
-        .layer(middleware::map_request(forget_request_id))
+        .layer(middleware::map_request(forget_request_id));
+    // What LINE sends comes by the thousand in a second, is no page, and keeps its own time. What is stored is its own
+    // record; what is not, the handler logs.
+    pages.merge(webhooks.layer(Extension(Intake::start(app)))).with_state(app.clone())
 }
 
 /// A panic is one request's, and looks like any other failure of ours.
@@ -157,7 +162,7 @@ async fn limit_time(request: Request, next: middleware::Next) -> Response {
 /// One line a request, and the request's id on every line that it causes. The path only: queries hold codes
 /// and states.
 async fn log(State(app): State<App>, request: Request, next: middleware::Next) -> Response {
-    let address = guard::address(&app, &request);
+    let address = guard::address(&app, request.extensions(), request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let request_id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
     let span = tracing::info_span!("http", request_id);

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use musubi::{db::Millis, webhook::receive};
+use musubi::{db::Millis, webhook::unpack};
 
 fuzz_target!(|body: &[u8]| {
-    let _ = receive::read_events(body, "body", Millis(1_760_000_000_000));
+    let _ = unpack::read_events(body, "body", Millis(1_760_000_000_000));
 });

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use axum::{
     body::Body,
     extract::{ConnectInfo, FromRequestParts, Request, State},
-    http::{HeaderMap, Method, header, request::Parts},
+    http::{Extensions, HeaderMap, Method, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
@@ -55,11 +55,11 @@ pub struct MaybeSession(pub Option<Session>);
 
 /// Runs before each handler of a page.
 pub async fn door(State((app, entry)): State<(App, Entry)>, request: Request, next: Next) -> Response {
-    if matches!(entry.who, Who::Anyone | Who::Line) {
+    if entry.who == Who::Anyone {
         return next.run(request).await;
     }
     let request_id = request_id(&request);
-    let address = address(&app, &request);
+    let address = address(&app, request.extensions(), request.headers());
     let found = find_session(&app, request.headers()).await;
     let viewer = found
         .as_ref()
@@ -170,11 +170,11 @@ fn check_rate(app: &App, address: &str) -> Result<()> {
 }
 
 /// Whose request it is: the peer's or, where that is a listed proxy, the last one named by a listed proxy.
-pub fn address(app: &App, request: &Request) -> String {
-    let Some(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>() else { return String::new() };
+pub fn address(app: &App, extensions: &Extensions, headers: &HeaderMap) -> String {
+    let Some(peer) = extensions.get::<ConnectInfo<SocketAddr>>() else { return String::new() };
     let is_proxy = |address: &IpAddr| app.config.trusted_proxies.iter().any(|network| network.contains(address));
     let mut address = peer.0.ip().to_canonical();
-    let headers = request.headers().get_all("x-forwarded-for").iter().rev();
+    let headers = headers.get_all("x-forwarded-for").iter().rev();
     let mut named = headers.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
     while is_proxy(&address) {
         // Some proxies add the port.

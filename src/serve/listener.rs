@@ -3,7 +3,7 @@
 //! A connection is watched from outside: what it reads and which requests are open say what it owes next (a head, an
 //! answer, nothing), and each of these has its time. Whoever sends a byte now and then gains nothing by it.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, extract::ConnectInfo};
 use hyper::{Request, body::Incoming, service::service_fn};
@@ -135,26 +135,33 @@ async fn attend(house: Arc<House>, stream: TcpStream, peer: SocketAddr, _place: 
     let builder = protocol();
     let connection = builder.serve_connection(io, service);
     tokio::pin!(connection);
+    let mut watch = pin!(time::sleep_until(pulse.next_look(&limits)));
+    let mut stopped = pin!(house.stop.cancelled());
+    let mut crowded = pin!(house.crowded.notified());
+    let mut is_ending = false;
     loop {
-        let deadline = pulse.deadline(&limits);
         tokio::select! {
+            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(error, "a connection broke");
                 }
                 return;
             }
-            () = pulse.changed() => {}
-            () = time::sleep_until(deadline) => {
+            () = watch.as_mut() => {
                 if pulse.deadline(&limits) <= time::Instant::now() {
                     return;
                 }
+                watch.as_mut().reset(pulse.next_look(&limits));
             }
-            () = house.stop.cancelled(), if !pulse.is_ending() => {
+            () = stopped.as_mut(), if !is_ending => {
+                is_ending = true;
                 pulse.end();
                 connection.as_mut().graceful_shutdown();
+                watch.as_mut().reset(pulse.next_look(&limits));
             }
-            () = house.crowded.notified() => {
+            () = crowded.as_mut() => {
+                crowded.set(house.crowded.notified());
                 if pulse.is_idle() {
                     connection.as_mut().graceful_shutdown();
                 }

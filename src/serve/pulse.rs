@@ -14,8 +14,7 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::Notify,
-    time::{Instant, Sleep, sleep},
+    time::{Instant, Sleep, sleep_until},
 };
 
 use super::listener::Limits;
@@ -24,10 +23,7 @@ use crate::web::body::TooSlow;
 /// How HTTP/2 begins. Between its requests there is traffic of the protocol, which is no beginning of a head.
 const HTTP2: &[u8] = b"PRI";
 
-pub struct Pulse {
-    state: Mutex<State>,
-    changed: Notify,
-}
+pub struct Pulse(Mutex<State>);
 
 struct State {
     phase: Phase,
@@ -51,7 +47,7 @@ enum Phase {
 impl Pulse {
     pub fn new() -> Self {
         let state = State { phase: Phase::New, since: Instant::now(), open: 0, is_http2: false, is_ending: false };
-        Self { state: Mutex::new(state), changed: Notify::new() }
+        Self(Mutex::new(state))
     }
 
     /// Until when something else must have happened.
@@ -66,16 +62,19 @@ impl Pulse {
         state.since + life
     }
 
-    /// Waits until the deadline may be another.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    /// When to look at the deadline again: at it, or before any phase that begins later could be over. So a request
+    /// need not wake whoever watches.
+    pub fn next_look(&self, limits: &Limits) -> Instant {
+        let shortest = limits.head.min(limits.idle).min(limits.answer);
+        let shortest = if self.state().is_ending { shortest.min(limits.settle) } else { shortest };
+        self.deadline(limits).min(Instant::now() + shortest)
     }
 
     /// A request is open until what is given here is dropped.
     pub fn open(self: &Arc<Self>) -> Open {
         let mut state = self.state();
         state.open += 1;
-        self.turn(state, Phase::Busy);
+        state.turn(Phase::Busy);
         Open(self.clone())
     }
 
@@ -84,11 +83,7 @@ impl Pulse {
         let mut state = self.state();
         state.is_ending = true;
         let phase = state.phase;
-        self.turn(state, phase);
-    }
-
-    pub fn is_ending(&self) -> bool {
-        self.state().is_ending
+        state.turn(phase);
     }
 
     pub fn is_idle(&self) -> bool {
@@ -103,21 +98,21 @@ impl Pulse {
                 // Still within the time that began with the connection.
                 state.phase = Phase::Head;
             }
-            Phase::Idle if !state.is_http2 => self.turn(state, Phase::Head),
+            Phase::Idle if !state.is_http2 => state.turn(Phase::Head),
             Phase::Idle | Phase::Head | Phase::Busy => {}
         }
     }
 
-    fn turn(&self, mut state: MutexGuard<'_, State>, phase: Phase) {
-        state.phase = phase;
-        state.since = Instant::now();
-        drop(state);
-        self.changed.notify_one();
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing is left half done under this lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn turn(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.since = Instant::now();
     }
 }
 
@@ -129,7 +124,7 @@ impl Drop for Open {
         let mut state = self.0.state();
         state.open -= 1;
         if state.open == 0 {
-            self.0.turn(state, Phase::Idle);
+            state.turn(Phase::Idle);
         }
     }
 }
@@ -187,12 +182,14 @@ impl AsyncWrite for Heard {
 /// A request's body, which must be there in time: as a whole, not byte by byte.
 pub struct Timed {
     body: Incoming,
-    ends: Pin<Box<Sleep>>,
+    ends: Instant,
+    /// Made when the body is first waited for; nearly all are there at once.
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timed {
     pub fn new(body: Incoming, life: Duration) -> Self {
-        Self { body, ends: Box::pin(sleep(life)) }
+        Self { body, ends: Instant::now() + life, alarm: None }
     }
 }
 
@@ -204,7 +201,9 @@ impl hyper::body::Body for Timed {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        self.ends.as_mut().poll(cx).map(|()| Some(Err(TooSlow.into())))
+        let ends = self.ends;
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(ends)));
+        alarm.as_mut().poll(cx).map(|()| Some(Err(TooSlow.into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,5 +1,7 @@
 //! Security headers, on every answer.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Request, State},
     http::{HeaderName, HeaderValue, header},
@@ -9,26 +11,34 @@ use axum::{
 
 use crate::app::App;
 
-/// Adds the headers that keep a page from being framed, sniffed, cached or scripted by others.
-pub async fn add(State(app): State<App>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    let mut set = |name: HeaderName, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.entry(name).or_insert(value);
-        }
-    };
-    set(header::CONTENT_SECURITY_POLICY, &policy(&app));
-    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    set(header::X_FRAME_OPTIONS, "DENY");
-    // Not `no-referrer`: with it Chromium sends `Origin: null` on form posts.
-    set(header::REFERRER_POLICY, "same-origin");
-    set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
-    set(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
-    set(HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=()");
-    set(header::CACHE_CONTROL, "no-store");
+/// The headers that keep a page from being framed, sniffed, cached or scripted by others.
+pub type Headers = Arc<[(HeaderName, HeaderValue)]>;
+
+/// The headers of an installation's pages.
+pub fn of(app: &App) -> Headers {
+    let policy = policy(app);
+    let mut headers = vec![
+        (header::CONTENT_SECURITY_POLICY, policy.as_str()),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        // Not `no-referrer`: with it Chromium sends `Origin: null` on form posts.
+        (header::REFERRER_POLICY, "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=()"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
     if !app.config.is_plain_http() {
-        set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+        headers.push((header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"));
+    }
+    headers.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::from_str(value).ok()?))).collect()
+}
+
+/// Adds them where the page has no other.
+pub async fn add(State(ours): State<Headers>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in ours.iter() {
+        response.headers_mut().entry(name).or_insert_with(|| value.clone());
     }
     response
 }

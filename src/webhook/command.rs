@@ -116,7 +116,9 @@ pub async fn retry(app: &App, id: Option<&str>) -> Result<u64> {
 /// What waits in a channel.
 pub async fn backlog(conn: &mut Conn, channel: &str) -> Result<Backlog> {
     let (waiting, oldest) = sqlx::query_as(
-        "SELECT CAST(COUNT(*) AS BIGINT), MIN(received_at) FROM events WHERE channel = $1 AND state = 'waiting'",
+        "SELECT CAST(COALESCE(SUM(events), 0) AS BIGINT), MIN(received_at) FROM (
+           SELECT 1 AS events, received_at FROM events WHERE channel = $1 AND state = 'waiting'
+           UNION ALL SELECT events, received_at FROM intake WHERE channel = $1) w",
     )
     .bind(channel)
     .fetch_one(&mut *conn)

@@ -13,6 +13,7 @@ use tokio::{sync::Semaphore, task::JoinSet, time};
 use super::{
     event::Event,
     handle::{self, Effect},
+    unpack,
 };
 use crate::{
     app::App,
@@ -62,14 +63,14 @@ enum Read {
     Not(&'static str),
 }
 
-/// Handles what is due in a channel, one round; gives the number of events. `holder` names this worker.
+/// Handles what is due in a channel, one round; gives how much was found. `holder` names this worker.
 pub async fn run(app: &App, channel: &str, holder: &str) -> Result<usize> {
     if !is_due(&mut *app.db.conn().await?, channel, app.now()).await? {
         return Ok(0);
     }
-    let claimed = claim(app, channel, holder).await?;
+    let (unpacked, claimed) = claim(app, channel, holder).await?;
     kill::point("inbox.claimed");
-    let found = claimed.len();
+    let found = unpacked + claimed.len();
     let read = read_bodies(app, channel, &claimed).await?;
     let mut chats: BTreeMap<String, Vec<(Claimed, Read)>> = BTreeMap::new();
     for (claimed, read) in claimed.into_iter().zip(read) {
@@ -93,16 +94,17 @@ pub async fn run(app: &App, channel: &str, holder: &str) -> Result<usize> {
 
 /// Whether anything waits, by reading only: most rounds end here.
 async fn is_due(conn: &mut Conn, channel: &str, now: Millis) -> Result<bool> {
-    Ok(!list_due(conn, channel, now, 1).await?.is_empty())
+    Ok(unpack::is_due(conn, channel).await? || !list_due(conn, channel, now, 1).await?.is_empty())
 }
 
-/// Takes the channel and the next events in one transaction, and counts the tries. Several that were never tried, or
+/// Takes the channel, reads its intake and takes the next events in one transaction, and counts the tries. Several that were never tried, or
 /// one that was.
-async fn claim(app: &App, channel: &str, holder: &str) -> Result<Vec<Claimed>> {
+async fn claim(app: &App, channel: &str, holder: &str) -> Result<(usize, Vec<Claimed>)> {
     let mut tx = app.db.begin().await?;
     if !queue::lease_on(&mut tx, &app.db, &format!("inbox:{channel}"), holder, LEASE).await? {
-        return Ok(Vec::new());
+        return Ok((0, Vec::new()));
     }
+    let unpacked = unpack::run(&mut tx, channel).await?;
     let due = choose(list_due(&mut tx, channel, app.now(), LOOK).await?);
     let mut claimed = Vec::new();
     for event in due {
@@ -114,7 +116,7 @@ async fn claim(app: &App, channel: &str, holder: &str) -> Result<Vec<Claimed>> {
         claimed.push(event);
     }
     tx.commit().await?;
-    Ok(claimed)
+    Ok((unpacked, claimed))
 }
 
 /// What a round takes: a few of each chat, or, where one of the first was begun and never ended, what is due in its chat

@@ -5,24 +5,25 @@ use std::time::Duration;
 use axum::{
     Extension,
     body::{Body, Bytes, HttpBody},
-    extract::{Path, State},
+    extract::{Path, Request, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use http_body_util::BodyExt;
 use tokio::{sync::OwnedSemaphorePermit, time};
 
-use super::intake::{Entry, Intake, NewEvent, Unstored};
+use super::{
+    intake::{Entry, Intake, Unstored},
+    pack::Head,
+};
 use crate::{
     app::App,
     audit,
     config::Channel,
     db::{Millis, new_id},
     error::Result,
-    line::{
-        is_chat_id,
-        webhook::{Envelope, Head, Signature, Source},
-    },
+    line::webhook::{Envelope, Signature},
+    member::guard,
 };
 
 /// Longest body; LINE names no limit, and real ones are a few KB.
@@ -31,9 +32,6 @@ const LONGEST: usize = 2 * 1024 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(5);
 /// How long recording a refusal may take.
 const RECORD_TIME: Duration = Duration::from_secs(1);
-/// Events older than this are not acted on: their ids may have been forgotten, so that they would count as new.
-const TOO_OLD: Duration = Duration::from_secs(30 * 24 * 3600);
-
 /// Every answer that this route gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
@@ -55,16 +53,20 @@ pub async fn receive(
     State(app): State<App>,
     Extension(intake): Extension<Intake>,
     Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
+    let (head, body) = request.into_parts();
     let answer = match app.config.channel.get(&name) {
-        Some(channel) => take(&app, &intake, &name, channel, &headers, body).await.unwrap_or_else(|error| {
+        Some(channel) => take(&app, &intake, &name, channel, &head.headers, body).await.unwrap_or_else(|error| {
             tracing::error!(%error, channel = name, "a webhook could not be taken");
             Answer::Unstored
         }),
         None => Answer::NoChannel,
     };
+    if answer.status() != StatusCode::OK {
+        let address = guard::address(&app, &head.extensions, &head.headers);
+        tracing::info!(channel = name, address, status = answer.status().as_u16(), answer = answer.word(), "webhook");
+    }
     let label = if answer == Answer::NoChannel { "" } else { &name };
     app.metrics.webhook(label, answer.word());
     (answer.status(), answer.word()).into_response()
@@ -89,9 +91,8 @@ async fn take(
         return Ok(Answer::Unsigned);
     }
     let now = app.now();
-    let id = new_id(now);
-    let events = match read_events(&bytes, &id, now) {
-        Ok(events) => events,
+    let events = match Envelope::read(&bytes) {
+        Ok(envelope) => envelope.events.len(),
         Err(error) => {
             tracing::error!(channel = name, %error, "a signed webhook is no JSON of LINE's");
             // LINE does not wait for our records.
@@ -99,14 +100,13 @@ async fn take(
             return Ok(Answer::Unreadable);
         }
     };
-    if events.is_empty() {
+    if events == 0 {
         return Ok(Answer::Nothing);
     }
-    let count = events.len();
-    let entry = Entry { id, channel: name.to_owned(), body: bytes, signature: text, received_at: now, events, room };
-    match intake.store(app, entry).await {
+    let head = Head::new(new_id(now), text, now, &bytes);
+    match intake.store(app, Entry { channel: name.to_owned(), head, body: bytes, events, room }).await {
         Ok(()) => {
-            app.metrics.events_received(name, count);
+            app.metrics.events_received(name, events);
             Ok(Answer::Stored)
         }
         Err(Unstored) => Ok(Answer::Unstored),
@@ -147,37 +147,6 @@ async fn read_body(intake: &Intake, mut body: Body) -> Result<(Bytes, Vec<OwnedS
     // Nearly every body is one piece.
     let bytes = if rest.is_empty() { first } else { [first.as_ref(), &rest].concat().into() };
     Ok((bytes, room))
-}
-
-/// The events of a body whose signature was checked, with what is needed to keep and order them. A body that is no
-/// JSON object with a list of events is an error; an event of any shape is not.
-pub fn read_events(body: &[u8], body_id: &str, now: Millis) -> Result<Vec<NewEvent>, serde_json::Error> {
-    let envelope = Envelope::read(body)?;
-    Ok((0_i64..).zip(&envelope.events).map(|(seq, event)| new_event(body_id, seq, &Head::of(event), now)).collect())
-}
-
-/// An event that cannot be told from others, or has no time, is kept under an id of ours and not acted on.
-fn new_event(body_id: &str, seq: i64, head: &Head<'_>, now: Millis) -> NewEvent {
-    let id = head.webhook_event_id.as_deref().filter(|id| is_storable_id(id));
-    let kind = head.kind.as_deref().filter(|kind| is_word(kind)).unwrap_or("unknown").to_owned();
-    let chat = head.source.as_ref().and_then(Source::chat).filter(|chat| is_chat_id(chat)).map(str::to_owned);
-    let (Some(id), Some(at)) = (id, head.timestamp) else {
-        let note = Some("no_id_or_time");
-        let id = format!("~{body_id}-{seq}");
-        return NewEvent { chat: chat.unwrap_or_else(|| id.clone()), id, seq, at: now, kind, state: "ignored", note };
-    };
-    let is_old = Millis(at) < now.minus(TOO_OLD);
-    let (state, note) = if is_old { ("parked", Some("too_old")) } else { ("waiting", None) };
-    let chat = chat.unwrap_or_else(|| id.to_owned());
-    NewEvent { id: id.to_owned(), seq, chat, at: Millis(at), kind, state, note }
-}
-
-fn is_storable_id(id: &str) -> bool {
-    (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-}
-
-fn is_word(kind: &str) -> bool {
-    (1..=40).contains(&kind.len()) && kind.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 async fn record_unreadable(app: &App, channel: &str, now: Millis) -> Result<()> {

@@ -304,6 +304,15 @@ impl TestApp {
         sqlx::query_scalar(statement).fetch_one(&mut *conn).await.unwrap()
     }
 
+    /// Splits what the webhooks brought into bodies and events, as the inbox does before it handles them.
+    pub async fn unpack(&self) {
+        let mut tx = self.app.db.begin().await.unwrap();
+        for channel in self.app.config.channel.keys() {
+            while musubi::webhook::unpack::run(&mut tx, channel).await.unwrap() > 0 {}
+        }
+        tx.commit().await.unwrap();
+    }
+
     /// The audit's rows as `action/reason`, oldest first.
     pub async fn audit(&self) -> Vec<String> {
         let mut conn = self.app.db.conn().await.unwrap();
@@ -342,7 +351,8 @@ pub async fn dump_of(db: &Db, but: &[&str]) -> Vec<String> {
 }
 
 /// All tables; a test compares them with the migrations.
-pub const TABLES: [&str; 34] = [
+pub const TABLES: [&str; 35] = [
+    "intake",
     "webhook_bodies",
     "events",
     "event_copies",

@@ -39,7 +39,14 @@ fn follow(app: &TestApp, user: &str) -> Value {
     event
 }
 
+/// Stored, whether split already or not; and of these what waits.
+const STORED: &str = "SELECT CAST((SELECT COUNT(*) FROM events)
+  + (SELECT COALESCE(SUM(events), 0) FROM intake) AS BIGINT)";
+const WAITING: &str = "SELECT CAST((SELECT COUNT(*) FROM events WHERE state = 'waiting')
+  + (SELECT COUNT(*) FROM intake) AS BIGINT)";
+
 async fn stored(app: &TestApp) -> i64 {
+    app.unpack().await;
     app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events").await
 }
 
@@ -119,7 +126,7 @@ async fn x12_a_full_disk_refuses_and_tears_nothing() {
         }
     }
     assert!(taken > 5 && refused > 5, "{taken} {refused}");
-    assert_eq!(stored(&app).await, taken, "whole or not at all");
+    assert_eq!(app.count(STORED).await, taken, "whole or not at all");
     assert!(app.visitor().get("/sign-in").await.status.is_success(), "pages are read all the same");
     assert!(run(&["mount", "-o", "remount,size=64M", &disk]).unwrap().success());
     assert_eq!(signed(&app, envelope(&[text_event(&app, &user(1), &filler)])).await.status, StatusCode::OK);
@@ -137,17 +144,19 @@ async fn x12_a_full_disk_refuses_and_tears_nothing() {
 async fn x14_a_commit_of_unknown_outcome_is_not_guessed() {
     let (app, failing, proxy) = behind_a_proxy().await;
     for number in 1..=8 {
-        proxy.plan(Plan::CutAfterCommit(1));
+        // The connection is made and the statement prepared: its next call is the one that commits.
+        assert_eq!(signed(&app, envelope(&[follow(&app, &user(100 + number))])).await.status, StatusCode::OK);
+        proxy.plan(Plan::CutAfter(1));
         let body = envelope(&[follow(&app, &user(number))]);
         let first = signed(&app, body.clone()).await.status.as_u16();
         assert!(first == 200 || first == 503, "{first}");
         assert!(proxy.has_struck(), "the commit was cut");
         proxy.plan(Plan::Pass);
         until(async || signed(&app, body.clone()).await.status == StatusCode::OK).await;
-        assert_eq!(stored(&app).await, i64::try_from(number).unwrap(), "once");
+        assert_eq!(stored(&app).await, i64::try_from(2 * number).unwrap(), "once");
     }
     app.drain().await;
-    assert_eq!(events(&app).await, ["done"; 8]);
+    assert_eq!(events(&app).await, ["done"; 16]);
     failing.db.close().await;
     app.end().await;
 }
@@ -257,7 +266,7 @@ both_engines! {
         app.clock.turn_back(Duration::from_secs(2400));
         assert_eq!(webhook::inbox::run(&app.app, "main", "b").await.unwrap(), 0);
         app.execute("UPDATE leases SET expires_at = 0").await;
-        assert_eq!(webhook::inbox::run(&app.app, "main", "b").await.unwrap(), 1);
+        assert!(webhook::inbox::run(&app.app, "main", "b").await.unwrap() > 0);
     }
 
     /// While rows go past their time, the inbox works on.
@@ -348,7 +357,7 @@ async fn x17_two_nodes_handle_each_event_once_and_in_order() {
         twice.extend_from_slice(group);
         assert!(many_at_once(&app, twice).await.iter().all(|status| *status == 200));
     }
-    until(async || app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events WHERE state = 'waiting'").await == 0).await;
+    until(async || app.count(WAITING).await == 0).await;
     stop.cancel();
     for node in nodes {
         node.await.unwrap();
@@ -379,7 +388,7 @@ async fn x48_x49_a_flood_of_redeliveries_is_taken_while_the_inbox_works() {
         let statuses = many_at_once(&app, flood).await;
         assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     }
-    until(async || app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events WHERE state = 'waiting'").await == 0).await;
+    until(async || app.count(WAITING).await == 0).await;
     stop.cancel();
     node.await.unwrap();
     assert_eq!(stored(&app).await, 200);
@@ -463,6 +472,7 @@ impl World {
                 "SELECT CAST((SELECT COUNT(*) FROM jobs WHERE ended_at IS NULL AND parked_at IS NULL)
                    + (SELECT COUNT(*) FROM requests WHERE state = 'open')
                    + (SELECT COUNT(*) FROM deliveries WHERE state IN ('waiting', 'sending'))
+                   + (SELECT COUNT(*) FROM intake)
                    + (SELECT COUNT(*) FROM events WHERE state = 'waiting') AS BIGINT)",
             )
             .await
@@ -489,7 +499,7 @@ impl World {
 async fn kill_at(world: &World, point: &str) {
     let (server, base) = start_server(&world.config, &[("MUSUBI_KILL_AT", point)]);
     let (user, id) = (world.friend().await, event_id());
-    let before = world.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events").await;
+    let before = world.count(STORED).await;
     let status = world.send(&base, World::follow(&user, false, &id)).await;
     if point.starts_with("intake.") {
         assert_eq!(status, None, "{point}: no answer");
@@ -497,7 +507,7 @@ async fn kill_at(world: &World, point: &str) {
         assert!(matches!(status, None | Some(200)), "{point}: {status:?}");
     }
     server.end_by_abort();
-    let is_stored = world.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events").await > before;
+    let is_stored = world.count(STORED).await > before;
     assert_eq!(is_stored, point == "intake.committed" || point.starts_with("inbox."), "{point}");
 
     world.let_time_pass().await;
@@ -518,7 +528,7 @@ async fn x01_a_webhook_that_is_killed_is_stored_or_not_answered() {
     for engine in ENGINES {
         let world = World::new(engine).await;
         for _ in 0..rounds(1, 50) {
-            for point in ["intake.verified", "intake.half", "intake.inserted", "intake.committed"] {
+            for point in ["intake.verified", "intake.committed"] {
                 kill_at(&world, point).await;
             }
         }
@@ -531,7 +541,7 @@ async fn x03_an_event_that_is_killed_is_handled_once() {
     for engine in ENGINES {
         let world = World::new(engine).await;
         for _ in 0..rounds(1, 50) {
-            for point in ["inbox.claimed", "inbox.effected", "inbox.done"] {
+            for point in ["inbox.unpacked", "inbox.claimed", "inbox.effected", "inbox.done"] {
                 kill_at(&world, point).await;
             }
         }
@@ -671,7 +681,7 @@ async fn x38_a_rolling_restart_loses_no_event() {
         server.stop();
         nodes.push(start_server(&world.config, &[]));
     }
-    until(async || world.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events WHERE state = 'waiting'").await == 0).await;
+    until(async || world.count(WAITING).await == 0).await;
     assert_eq!(
         world.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events WHERE state IN ('done', 'ignored')").await,
         total

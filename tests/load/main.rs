@@ -24,6 +24,15 @@ struct Options {
     rounds: usize,
     connections: usize,
     stored: u64,
+    /// The name of the one target that is measured, where not all are.
+    only: Option<String>,
+}
+
+impl Options {
+    fn targets(&self) -> Vec<Target> {
+        let wanted = |target: &Target| self.only.as_ref().is_none_or(|only| only == target.name());
+        Target::ALL.into_iter().filter(wanted).collect()
+    }
 }
 
 fn main() {
@@ -36,22 +45,26 @@ fn main() {
     let disk = fdatasync(&folder);
     println!("fdatasync p50 {:.2} ms; {} connections; bodies of about 1 KB\n", ms(disk), options.connections);
     compare(&options, &folder);
-    steady(&options, &folder, disk);
+    if options.only.is_none() {
+        steady(&options, &folder, disk);
+    }
     if options.stored > 0 {
         fill(&options, &folder);
     }
 }
 
 fn read_options(arguments: &[String]) -> Options {
-    let number = |name: &str, usual: u64| {
+    let text = |name: &str| {
         let place = arguments.iter().position(|argument| argument == name);
-        place.and_then(|place| arguments.get(place + 1)?.parse().ok()).unwrap_or(usual)
+        place.and_then(|place| arguments.get(place + 1))
     };
+    let number = |name: &str, usual: u64| text(name).map_or(usual, |number| number.parse().expect("a number"));
     Options {
         seconds: number("--seconds", 4),
         rounds: usize::try_from(number("--rounds", 3)).unwrap(),
         connections: usize::try_from(number("--connections", 64)).unwrap(),
         stored: number("--stored", 0),
+        only: text("--only").cloned(),
     }
 }
 
@@ -64,7 +77,7 @@ fn compare(options: &Options, folder: &Path) {
     );
     let mut found: BTreeMap<usize, Vec<(Measured, f64, f64, f64)>> = BTreeMap::new();
     for round in 0..options.rounds {
-        for (place, target) in Target::ALL.into_iter().enumerate() {
+        for (place, target) in options.targets().into_iter().enumerate() {
             let server = Server::start(target, folder, round);
             let load = Load { connections: options.connections, rate: None, is_empty: target == Target::Unstored };
             drive::run(&server, load, Duration::from_secs(1));
@@ -77,7 +90,7 @@ fn compare(options: &Options, folder: &Path) {
         }
     }
     let mut noop = 0.0;
-    for (place, target) in Target::ALL.into_iter().enumerate() {
+    for (place, target) in options.targets().into_iter().enumerate() {
         let mut rounds = found.remove(&place).unwrap();
         rounds.sort_by(|a, b| a.0.rate().total_cmp(&b.0.rate()));
         let (measured, commits, cpu, peak) = &rounds[rounds.len() / 2];

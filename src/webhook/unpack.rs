@@ -1,0 +1,169 @@
+//! From the intake to bodies and events: each event once, whatever LINE sends again.
+
+use std::time::Duration;
+
+use super::pack::{self, Head};
+use crate::{
+    db::{Conn, Millis},
+    error::Result,
+    kill,
+    line::{
+        is_chat_id,
+        webhook::{Envelope, Head as EventHead, Source},
+    },
+};
+
+/// Rows of the intake that are read at one time.
+const AT_ONCE: i64 = 16;
+/// Events older than this are not acted on: their ids may have been forgotten, so that they would count as new.
+const TOO_OLD: Duration = Duration::from_secs(30 * 24 * 3600);
+/// An event of a request.
+#[derive(Debug)]
+pub struct NewEvent {
+    /// LINE's, or one of ours where it has none.
+    id: String,
+    seq: i64,
+    /// Its own id where it keeps no order.
+    chat: String,
+    at: Millis,
+    kind: String,
+    state: &'static str,
+    note: Option<&'static str>,
+}
+
+/// Whether the intake holds something of a channel.
+pub async fn is_due(conn: &mut Conn, channel: &str) -> Result<bool> {
+    let first: Option<String> = sqlx::query_scalar("SELECT id FROM intake WHERE channel = $1 LIMIT 1")
+        .bind(channel)
+        .fetch_optional(conn)
+        .await?;
+    Ok(first.is_some())
+}
+
+/// Splits what came first into bodies and events, in the transaction of whoever holds the channel. What cannot be read
+/// was signed, so that it is kept as a body. Gives the number of rows that it took.
+pub async fn run(conn: &mut Conn, channel: &str) -> Result<usize> {
+    let rows: Vec<(String, Vec<u8>)> =
+        sqlx::query_as("SELECT id, requests FROM intake WHERE channel = $1 ORDER BY id LIMIT $2")
+            .bind(channel)
+            .bind(AT_ONCE)
+            .fetch_all(&mut *conn)
+            .await?;
+    let found = rows.len();
+    for (id, requests) in rows {
+        for request in pack::unpack(&requests) {
+            match request {
+                Ok((head, body)) => insert(conn, channel, &head, body).await?,
+                Err(error) => tracing::error!(channel, intake = id, %error, "the intake cannot be read"),
+            }
+        }
+        sqlx::query("DELETE FROM intake WHERE id = $1").bind(&id).execute(&mut *conn).await?;
+        kill::point("inbox.unpacked");
+    }
+    Ok(found)
+}
+
+async fn insert(conn: &mut Conn, channel: &str, head: &Head, body: &[u8]) -> Result<()> {
+    insert_body(conn, channel, head, body).await?;
+    let events = read_events(body, &head.id, head.received_at).unwrap_or_else(|error| {
+        tracing::error!(channel, body = head.id, %error, "a stored webhook cannot be read");
+        Vec::new()
+    });
+    for event in events {
+        if !insert_event(conn, channel, head, &event).await? {
+            insert_copy(conn, channel, &head.id, &event.id).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The events of a body, with what is needed to keep and order them. A body that is no JSON object with a list of events
+/// is an error; an event of any shape is not.
+pub fn read_events(body: &[u8], body_id: &str, received_at: Millis) -> Result<Vec<NewEvent>, serde_json::Error> {
+    let envelope = Envelope::read(body)?;
+    let events = (0_i64..).zip(&envelope.events);
+    Ok(events.map(|(seq, event)| new_event(body_id, seq, &EventHead::of(event), received_at)).collect())
+}
+
+/// An event that cannot be told from others, or has no time, is kept under an id of ours and not acted on.
+fn new_event(body_id: &str, seq: i64, head: &EventHead<'_>, received_at: Millis) -> NewEvent {
+    let id = head.webhook_event_id.as_deref().filter(|id| is_storable_id(id));
+    let kind = head.kind.as_deref().filter(|kind| is_word(kind)).unwrap_or("unknown").to_owned();
+    let chat = head.source.as_ref().and_then(Source::chat).filter(|chat| is_chat_id(chat)).map(str::to_owned);
+    let (Some(id), Some(at)) = (id, head.timestamp) else {
+        let note = Some("no_id_or_time");
+        let id = format!("~{body_id}-{seq}");
+        return NewEvent {
+            chat: chat.unwrap_or_else(|| id.clone()),
+            id,
+            seq,
+            at: received_at,
+            kind,
+            state: "ignored",
+            note,
+        };
+    };
+    let is_old = Millis(at) < received_at.minus(TOO_OLD);
+    let (state, note) = if is_old { ("parked", Some("too_old")) } else { ("waiting", None) };
+    let chat = chat.unwrap_or_else(|| id.to_owned());
+    NewEvent { id: id.to_owned(), seq, chat, at: Millis(at), kind, state, note }
+}
+
+fn is_storable_id(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
+fn is_word(kind: &str) -> bool {
+    (1..=40).contains(&kind.len()) && kind.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+async fn insert_body(conn: &mut Conn, channel: &str, head: &Head, body: &[u8]) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO webhook_bodies (id, channel, body, signature, received_at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(&head.id)
+    .bind(channel)
+    .bind(body)
+    .bind(&head.signature)
+    .bind(head.received_at)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// False where the event is known.
+async fn insert_event(conn: &mut Conn, channel: &str, head: &Head, event: &NewEvent) -> Result<bool> {
+    let inserted = sqlx::query(
+        "INSERT INTO events (id, channel, body_id, seq, chat, at, kind, state, note, received_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
+    )
+    .bind(&event.id)
+    .bind(channel)
+    .bind(&head.id)
+    .bind(event.seq)
+    .bind(&event.chat)
+    .bind(event.at)
+    .bind(&event.kind)
+    .bind(event.state)
+    .bind(event.note)
+    .bind(head.received_at)
+    .execute(conn)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+/// Remembers which bodies hold an event that was known already: what a person takes back is erased there too.
+async fn insert_copy(conn: &mut Conn, channel: &str, body_id: &str, event_id: &str) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO event_copies (event_id, channel, body_id)
+         SELECT id, channel, $1 FROM events WHERE id = $2 AND channel = $3 AND body_id <> $1
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(body_id)
+    .bind(event_id)
+    .bind(channel)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
