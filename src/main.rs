@@ -237,7 +237,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
             check_templates(&templates, name.as_deref())
         }
         Command::Template { command: TemplateCommand::Render { templates, name, data, locale } } => {
-            render_template(&templates, &name, &data, locale)
+            render_template(&templates, &name, &data, locale.as_deref())
         }
         Command::Key { command: KeyCommand::New } => new_key(),
         Command::Key { command: KeyCommand::Rotate { config } } => rotate_keys(config).await,
@@ -316,18 +316,13 @@ fn check_templates(templates: &Templates, name: Option<&str>) -> Result<ExitCode
     Ok(if report.is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn render_template(
-    templates: &Templates,
-    name: &str,
-    data: &Path,
-    locale: Option<String>,
-) -> Result<ExitCode, Failure> {
+fn render_template(templates: &Templates, name: &str, data: &Path, locale: Option<&str>) -> Result<ExitCode, Failure> {
     let text = if data == Path::new("-") {
         std::io::read_to_string(std::io::stdin())?
     } else {
         std::fs::read_to_string(data).map_err(|error| format!("{}: {error}", data.display()))?
     };
-    say(&template::show(&templates.place()?, name, &text, locale.as_deref())?);
+    say(&template::show(&templates.place()?, name, &text, locale)?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -197,6 +197,7 @@ fn repeats_and_chooses() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_mistake_has_its_path() {
     let bubble = |inner: Value| json!({ "type": "flex", "altText": "a", "contents": { "body": inner } });
     for (file, expected) in [

@@ -74,7 +74,7 @@ fn tree(value: &Value, data: &Value) -> String {
         Value::Array(list) => format!("[{}]", items(list.iter().map(|item| (String::new(), item)), data)),
         Value::Object(object) if object.contains_key("$if") => choice(object, "", data),
         Value::Object(object) => {
-            format!("{{{}}}", items(object.iter().map(|(name, item)| (format!("{}:", json!(name)), item)), data))
+            format!("{{ {}}}", items(object.iter().map(|(name, item)| (format!("{}:", json!(name)), item)), data))
         }
         other => other.to_string(),
     }
