@@ -6,13 +6,15 @@
 mod check;
 mod load;
 mod shape;
+mod token;
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 pub use load::ConfigError;
 use secrecy::SecretString;
 use serde::Deserialize;
+pub use token::{AssertionKey, TokenKind};
 use url::Url;
 
 /// Everything an installation is told from outside.
@@ -194,6 +196,18 @@ pub struct Channel {
     pub former_channel_secret: Option<SecretString>,
     /// The official account's id, such as `@example`, for "add friend" links.
     pub basic_id: Option<String>,
+    /// Which kind of channel access token LINE is called with.
+    #[serde(default)]
+    pub token: TokenKind,
+    /// How long a token v2.1 lives, such as `12h`; 30 days where nothing is said.
+    #[serde(default, deserialize_with = "token::lifetime")]
+    pub token_lifetime: Option<Duration>,
+    /// For tokens v2.1: the private key, in PEM or as JWK, whose public half is registered in LINE's console.
+    pub assertion_key: Option<SecretString>,
+    /// The id (`kid`) that LINE's console gave to that key; may stand in the JWK.
+    pub assertion_key_id: Option<String>,
+    /// The long-lived token made in LINE's console.
+    pub channel_access_token: Option<SecretString>,
 }
 
 /// Where the rich menu files are; the shipped ones are used where no folder is named.

@@ -1,5 +1,7 @@
 //! `musubi doctor`: what going live needs, checked one by one, with the next step where something is missing.
 
+mod token;
+
 use std::fmt;
 
 use crate::{
@@ -63,6 +65,7 @@ pub async fn examine(app: &App) -> Vec<Finding> {
     for name in app.config.channel.keys() {
         findings.push(Finding::new(format!("Messaging channel {name}"), bot(app, name).await));
         if readable {
+            findings.push(Finding::new(format!("access token of {name}"), token::of_bot(app, name).await));
             findings.push(Finding::new(format!("provider of {name}"), same_provider(app, name).await));
         }
     }
@@ -128,24 +131,24 @@ fn line_hosts(app: &App) -> Result<String, String> {
 
 async fn login(app: &App, name: &str) -> Result<String, String> {
     let section = format!("provider.{name}.login");
-    channel::token(app, Kind::Login(name)).await.map_err(|error| refused(&error, &section))?;
+    let next = format!("compare {section}.channel_id and channel_secret with LINE's console");
+    channel::token(app, Kind::Login(name)).await.map_err(|error| refused(&error, &next))?;
     Ok("LINE took its id and secret".into())
 }
 
 /// The bot's own name and ID, which also prove its credentials.
 async fn bot(app: &App, name: &str) -> Result<String, String> {
-    let section = format!("channel.{name}");
-    let token = channel::token(app, Kind::Bot(name)).await.map_err(|error| refused(&error, &section))?;
-    let info = app.line.bot_info(&token).await.map_err(|error| error.to_string())?;
+    let kind = app.config.channel.get(name).map(|channel| channel.token).unwrap_or_default();
+    channel::token(app, Kind::Bot(name)).await.map_err(|error| refused(&error, &token::mend(name, kind)))?;
+    let info = channel::call(app, Kind::Bot(name), |token| async move { app.line.bot_info(&token).await }).await;
+    let info = info.map_err(|error| error.to_string())?;
     Ok(format!("{} ({})", info.display_name, info.basic_id))
 }
 
 /// Why there is no token, with the next step where LINE refused the credentials.
-fn refused(error: &line::Error, section: &str) -> String {
+fn refused(error: &line::Error, next: &str) -> String {
     match error {
-        line::Error::Refused { status: 400..=403, .. } => {
-            format!("{error}; compare {section}.channel_id and channel_secret with LINE's console")
-        }
+        line::Error::Refused { status: 400..=404, .. } => format!("{error}; {next}"),
         other => other.to_string(),
     }
 }
@@ -166,8 +169,8 @@ async fn same_provider(app: &App, name: &str) -> Result<String, String> {
     .await
     .map_err(|error| text(&error))?;
     let Some(user_id) = friend else { return Ok("not to be seen before the first friend signed in".into()) };
-    let token = channel::token(app, Kind::Bot(name)).await.map_err(|error| text(&error))?;
-    match app.line.profile_of(&token, &user_id).await {
+    let user = user_id.as_str();
+    match channel::call(app, Kind::Bot(name), |token| async move { app.line.profile_of(&token, user).await }).await {
         Ok(Some(_)) => Ok(format!("the bot knows a LINE user of {provider}")),
         Ok(None) | Err(line::Error::Refused { status: 400, .. }) => Err(format!(
             "the bot does not know a friend who signed in through {provider}: are both channels of one provider?"

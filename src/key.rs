@@ -1,5 +1,5 @@
 //! `musubi key`: makes sealing keys, and seals anew what older keys sealed (`grants.sealed`,
-//! `attempts.sealed_verifier`).
+//! `attempts.sealed_verifier`, `channel_tokens.sealed`).
 //!
 //! Safe beside a running `serve`, and resumable: a value is replaced only where it is still the one that was opened,
 //! so that tokens refreshed meanwhile are never overwritten, and what is done already is passed over.
@@ -11,6 +11,7 @@ use secrecy::SecretString;
 
 use crate::{
     app::App,
+    channel,
     db::Millis,
     error::Result,
     line,
@@ -55,7 +56,7 @@ pub async fn rotate(app: &App) -> Result<Report> {
     let mut resealed = 0;
     for _ in 0..PASSES {
         found = Found::default();
-        for table in [&GRANTS, &ATTEMPTS] {
+        for table in [&GRANTS, &ATTEMPTS, &CHANNEL_TOKENS] {
             table.pass(app, &mut found).await?;
         }
         resealed += found.resealed;
@@ -178,6 +179,14 @@ const ATTEMPTS: Sealed = Sealed {
     count: "SELECT CAST(COUNT(*) AS BIGINT) FROM attempts",
     list: "SELECT id, sealed_verifier FROM attempts WHERE id > $1 ORDER BY id LIMIT $2",
     replace: "UPDATE attempts SET sealed_verifier = $1 WHERE id = $2 AND sealed_verifier = $3",
+};
+
+const CHANNEL_TOKENS: Sealed = Sealed {
+    table: "channel_tokens",
+    context: channel::context,
+    count: "SELECT CAST(COUNT(*) AS BIGINT) FROM channel_tokens WHERE sealed IS NOT NULL",
+    list: "SELECT id, sealed FROM channel_tokens WHERE id > $1 AND sealed IS NOT NULL ORDER BY id LIMIT $2",
+    replace: "UPDATE channel_tokens SET sealed = $1 WHERE id = $2 AND sealed = $3",
 };
 
 impl Sealed {

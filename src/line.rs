@@ -59,7 +59,39 @@ pub enum Error {
     Client(String),
 }
 
+/// What a failed call says about its effect, and about what to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No answer, or one that does not say whether the call was taken.
+    Ambiguous,
+    /// It never left, or reached nobody.
+    Unreached,
+    /// LINE does not take the token.
+    Unauthorized,
+    TooFast,
+    MonthlyLimit,
+    Refused,
+}
+
 impl Error {
+    /// What this means for the call.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Unreached(_) | Self::Client(_) => Failure::Unreached,
+            Self::Lost(_) | Self::Malformed(_) => Failure::Ambiguous,
+            Self::Refused { status, message, .. } => match status {
+                401 => Failure::Unauthorized,
+                // Two meanings, told apart by LINE's words alone.
+                429 if message.to_lowercase().contains("monthly limit") => Failure::MonthlyLimit,
+                429 => Failure::TooFast,
+                // A time limit of something in between, which may have passed the call on.
+                408 => Failure::Ambiguous,
+                400..500 => Failure::Refused,
+                _ => Failure::Ambiguous,
+            },
+        }
+    }
+
     /// Whether the same call may succeed later: the network, 429 and 5xx.
     pub fn is_passing(&self) -> bool {
         match self {

@@ -31,6 +31,7 @@ pub mod undo;
 pub mod unlink;
 mod yes;
 
+pub use self::say::Chat;
 use crate::{
     db::{Conn, Db, Locking, Millis, with_lock},
     error::Result,

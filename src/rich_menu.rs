@@ -37,30 +37,36 @@ struct Stop(Outcome);
 struct Remote<'a> {
     app: &'a App,
     channel: &'a str,
-    token: SecretString,
 }
 
 impl<'a> Remote<'a> {
+    /// With a token at hand, so that a refusal of the credentials is told from one of a call.
     async fn new(app: &'a App, channel: &'a str) -> Result<Self, Stop> {
-        let token = channel::token(app, Kind::Bot(channel)).await.map_err(|error| match error {
-            line::Error::Client(why) => Stop(Outcome::Park { why }),
+        match channel::token(app, Kind::Bot(channel)).await {
+            Ok(_) => Ok(Self { app, channel }),
+            Err(line::Error::Client(why)) => Err(Stop(Outcome::Park { why })),
             // Also where LINE refuses the credentials: an unlink's reset waits until they are mended.
-            error => Stop(Outcome::retry(&error)),
-        })?;
-        Ok(Self { app, channel, token })
-    }
-
-    fn line(&self) -> &Line {
-        &self.app.line
-    }
-
-    /// What a failed call means for the job.
-    async fn stop(&self, error: line::Error) -> Stop {
-        if matches!(error, line::Error::Refused { status: 401, .. }) {
-            channel::forget(self.app, Kind::Bot(self.channel), &self.token).await;
-            return Stop(Outcome::retry(&error));
+            Err(error) => Err(Stop(Outcome::retry(&error))),
         }
-        if error.is_passing() { Stop(Outcome::retry(&error)) } else { Stop(Outcome::Park { why: error.to_string() }) }
+    }
+
+    /// Calls LINE; every call of this room may be made twice.
+    async fn call<T, F>(&self, call: impl Fn(&'a Line, SecretString) -> F) -> Result<T, line::Error>
+    where
+        F: Future<Output = Result<T, line::Error>>,
+    {
+        channel::call(self.app, Kind::Bot(self.channel), |token| call(&self.app.line, token)).await
+    }
+}
+
+impl From<line::Error> for Stop {
+    /// What a failed call means for the job.
+    fn from(error: line::Error) -> Self {
+        let is_unauthorized = matches!(error, line::Error::Refused { status: 401, .. });
+        if is_unauthorized || error.is_passing() {
+            return Self(Outcome::retry(&error));
+        }
+        Self(Outcome::Park { why: error.to_string() })
     }
 }
 

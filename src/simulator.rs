@@ -183,6 +183,7 @@ impl Simulator {
                 .merge(login::page_routes())
                 .merge(account_link::page_routes())
                 .merge(control::routes())
+                .merge(channel_token::control_routes())
                 .merge(webhook::control_routes())
                 .merge(deed::routes())
                 .merge(group::routes())

@@ -6,7 +6,7 @@
 //! - [`inbox`]: events are handled afterwards, in order within a chat, side by side across chats; an effect and its
 //!   `done` are one transaction. What fails is tried again, its chat waits with it, and after five tries it is parked.
 //! - [`handle`]: one function for each type of event. They change our own tables and enqueue; they never call LINE.
-//! - [`erase`] takes out of the stored bodies what a person took back.
+//! - [`erase`] takes out of the stored bodies what a person took back; [`prune`] deletes what is past its time.
 
 pub mod command;
 pub mod erase;
@@ -15,6 +15,7 @@ mod handle;
 pub mod inbox;
 pub mod intake;
 mod pack;
+pub mod prune;
 pub mod receive;
 pub mod unpack;
 pub mod word;

@@ -181,6 +181,9 @@ pub async fn ask(app: &App, holder: &str) -> Result<usize> {
     if !queue::lease(app, "ask", holder, ROUTINE_EVERY).await? {
         return Ok(0);
     }
+    if let Err(error) = channel::tidy(app).await {
+        tracing::error!(%error, "former channel access tokens are not looked after");
+    }
     let found = link::permission::want_checks(app).await? + line_user::profile::want_old(app).await?;
     if found > 0 {
         app.wake();
@@ -220,10 +223,11 @@ pub async fn prune(app: &App, holder: &str) -> Result<u64> {
     deleted += or_none("mails", mail::prune(&mut conn, now).await);
     deleted += or_none("answers", message::answer::prune(&mut conn, now).await);
     deleted += or_none("jobs", queue::prune(&mut conn, now).await);
-    deleted += or_none("webhooks", webhook::inbox::prune(&mut conn, now, events, bodies).await);
+    deleted += or_none("webhooks", webhook::prune::run(&mut conn, now, events, bodies).await);
     deleted += or_none("chats", chat::prune(&mut conn, now, days(kept.chat_days)).await);
     deleted += or_none("media", chat::media::prune(&mut conn, now, days(kept.media_days)).await);
     drop(conn);
+    deleted += or_none("copies", webhook::erase::copies(app).await);
     deleted += or_none("strangers", privacy::erase::prune(app).await);
     Ok(deleted)
 }

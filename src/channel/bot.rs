@@ -1,31 +1,22 @@
 //! The official account of a channel (table `bots`): who it is at LINE, and whether LINE suspended it.
 
-use super::{Kind, forget, token};
+use super::Kind;
 use crate::{
     app::App,
     db::{Conn, Millis},
     error::Result,
-    line::{Error, messaging::BotInfo},
+    line::messaging::BotInfo,
     queue::Outcome,
 };
 
 /// [`Job::LearnBot`](crate::queue::Job::LearnBot)
 pub async fn learn(app: &App, channel: &str) -> Result<Outcome> {
-    let token = match token(app, Kind::Bot(channel)).await {
-        Ok(token) => token,
-        Err(error) => return Ok(Outcome::retry(&error)),
-    };
-    match app.line.bot_info(&token).await {
+    match super::call(app, Kind::Bot(channel), |token| async move { app.line.bot_info(&token).await }).await {
         Ok(info) => {
             set(&mut *app.db.conn().await?, app.now(), channel, &info).await?;
             Ok(Outcome::Done)
         }
-        Err(error) => {
-            if matches!(error, Error::Refused { status: 401, .. }) {
-                forget(app, Kind::Bot(channel), &token).await;
-            }
-            Ok(Outcome::retry(&error))
-        }
+        Err(error) => Ok(Outcome::retry(&error)),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     channel::{self, Kind},
     db::{Conn, Millis},
     error::Result,
-    line::{Error, content::Content},
+    line::content::Content,
     queue::{self, Job, Outcome},
 };
 
@@ -39,11 +39,8 @@ pub async fn fetch(app: &App, channel: &str, message_id: &str) -> Result<Outcome
     if most == 0 {
         return set(app, channel, message_id, End { state: too_long, content_type: None, bytes: None }).await;
     }
-    let token = match channel::token(app, Kind::Bot(channel)).await {
-        Ok(token) => token,
-        Err(error) => return Ok(Outcome::retry(&error)),
-    };
-    let end = match app.line.content(&token, message_id, most).await {
+    let content = |token| async move { app.line.content(&token, message_id, most).await };
+    let end = match channel::call(app, Kind::Bot(channel), content).await {
         Ok(Content::Ready { content_type, bytes }) => {
             let end = End { state: "kept", content_type: Some(&content_type), bytes: Some(&bytes) };
             return set(app, channel, message_id, end).await;
@@ -54,12 +51,7 @@ pub async fn fetch(app: &App, channel: &str, message_id: &str) -> Result<Outcome
             let why = "LINE still prepares it".to_owned();
             return Ok(Outcome::Retry { why, after: Some(patience(app.now(), since)) });
         }
-        Err(error) => {
-            if matches!(error, Error::Refused { status: 401, .. }) {
-                channel::forget(app, Kind::Bot(channel), &token).await;
-            }
-            return Ok(Outcome::retry(&error));
-        }
+        Err(error) => return Ok(Outcome::retry(&error)),
     };
     set(app, channel, message_id, End { state: end, content_type: None, bytes: None }).await
 }

@@ -134,6 +134,7 @@ impl Config {
             check_name(&path, name, mistakes);
             check_channel_id(&path, &channel.channel_id, mistakes);
             check_secrets(&path, &channel.channel_secret, channel.former_channel_secret.as_ref(), mistakes);
+            channel.check_token(&path, mistakes);
             if !self.provider.contains_key(&channel.provider) {
                 mistakes.push(format!("{path}.provider: there is no [provider.{}]", channel.provider));
             }

@@ -1,190 +1,163 @@
-//! Channel access tokens of the stateless kind, and a cache of them in this process.
+//! Channel access tokens: issued, counted, verified, revoked.
 //!
-//! Stateless tokens live 15 minutes, there is no limit on how many are out, and none can be revoked. So they
-//! need no storing: each node asks for its own, keeps it in memory, and a restart simply asks again. LINE
-//! Login channels need this kind too, for deauthorize.
+//! | kind | life | how many at one time |
+//! |---|---|---|
+//! | stateless | 15 minutes, cannot be revoked | any number |
+//! | v2.1 | up to 30 days | 30; LINE refuses the next |
+//! | short-lived | 30 days | 30; the next silently ends the oldest |
+//! | long-lived | without end; made in LINE's console only | 1 |
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod cache;
 
+use std::time::Duration;
+
+use aws_lc_rs::{rand::SystemRandom, rsa::KeyPair, signature::RSA_PKCS1_SHA256};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use serde_json::json;
 
+pub use self::cache::{Cache, Kept, Look, Slot};
 use super::{Error, Line, endpoint, http};
 
-/// How long a refusal of the channel's credentials is believed: wrong credentials must not hammer LINE.
-const REFUSAL_HOLDS: i64 = 60_000;
-/// How long a token fetched in place of a refused one is kept, even where it is refused as well.
-const REPLACEMENT_HOLDS: i64 = 60_000;
+/// How many tokens v2.1, or short-lived ones, a channel may have at one time.
+pub const MOST: usize = 30;
 
-/// The tokens of this process, one per channel. Times are given by the caller, in epoch milliseconds.
-#[derive(Debug, Default)]
-pub struct Cache {
-    slots: Mutex<BTreeMap<String, Arc<Mutex<Slot>>>>,
-}
+/// The audience of every assertion, whatever host it is sent to.
+const AUDIENCE: &str = "https://api.line.me/";
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// LINE takes 30 minutes at most; half of them, so that clocks may differ either way.
+const ASSERTION_LIFE: i64 = 15 * 60;
 
-/// Locked while LINE is asked, so that callers of one channel wait for one answer.
-#[derive(Debug, Default)]
-struct Slot {
-    token: Option<Kept>,
-    refused: Option<(i64, Error)>,
-    replaced_at: Option<i64>,
-}
-
+/// A token just issued.
 #[derive(Debug, Clone)]
-struct Kept {
-    token: SecretString,
-    fetched_at: i64,
-    life: i64,
+pub struct Issued {
+    pub token: SecretString,
+    pub life: Duration,
+    /// LINE's name of a token v2.1.
+    pub key_id: Option<String>,
 }
 
-/// What a kept token is good for at a moment.
-#[derive(Debug, PartialEq, Eq)]
-enum Age {
-    Fresh,
-    /// Past 80 % of its life: replaced if LINE can be asked, still good if not.
-    Ageing,
-    Over,
+/// What signs for a channel.
+pub struct Assertion<'a> {
+    pub channel_id: &'a str,
+    /// The id that LINE gave to the public key.
+    pub key_id: &'a str,
+    pub key: &'a KeyPair,
+    /// Epoch seconds.
+    pub now: i64,
+}
+
+/// What LINE knows of a token.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Verified {
+    /// The channel it was issued for.
+    pub client_id: String,
+    /// Seconds; a long-lived token's are more than 32 bits hold.
+    pub expires_in: i64,
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    access_token: SecretString,
+    expires_in: u64,
+    key_id: Option<String>,
 }
 
 impl Line {
     /// A stateless channel access token and its life.
-    pub async fn stateless_token(
-        &self,
-        channel_id: &str,
-        secret: &SecretString,
-    ) -> Result<(SecretString, Duration), Error> {
-        #[derive(Deserialize)]
-        struct Reply {
-            access_token: SecretString,
-            expires_in: u64,
-        }
+    pub async fn stateless_token(&self, channel_id: &str, secret: &SecretString) -> Result<Issued, Error> {
+        self.issue("/oauth2/v3/token", &by_secret(channel_id, secret)).await
+    }
+
+    pub async fn short_lived_token(&self, channel_id: &str, secret: &SecretString) -> Result<Issued, Error> {
+        self.issue("/v2/oauth/accessToken", &by_secret(channel_id, secret)).await
+    }
+
+    /// A token v2.1 that lives for `life`, 30 days at most.
+    pub async fn token_v21(&self, assertion: &Assertion<'_>, life: Duration) -> Result<Issued, Error> {
+        let jwt = assertion.sign(Some(life))?;
         let form = [
             ("grant_type", "client_credentials"),
+            ("client_assertion_type", ASSERTION_TYPE),
+            ("client_assertion", jwt.expose_secret()),
+        ];
+        self.issue("/oauth2/v2.1/token", &form).await
+    }
+
+    /// The key ids of the channel's valid tokens v2.1.
+    pub async fn token_key_ids(&self, assertion: &Assertion<'_>) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct KeyIds {
+            kids: Vec<String>,
+        }
+        let jwt = assertion.sign(None)?;
+        let query = [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", jwt.expose_secret())];
+        let request = self.http.get(&endpoint(&self.hosts.api, "/oauth2/v2.1/tokens/kid")).query(&query);
+        let reply: KeyIds = http::send_ok(request, http::SMALL).await?.json()?;
+        Ok(reply.kids)
+    }
+
+    /// Revokes a token v2.1. LINE says nothing of one that it does not know.
+    pub async fn revoke_token_v21(
+        &self,
+        channel_id: &str,
+        secret: &SecretString,
+        token: &SecretString,
+    ) -> Result<(), Error> {
+        let form = [
             ("client_id", channel_id),
             ("client_secret", secret.expose_secret()),
+            ("access_token", token.expose_secret()),
         ];
-        let request = self.http.post(&endpoint(&self.hosts.api, "/oauth2/v3/token")).form(&form);
+        let request = self.http.post(&endpoint(&self.hosts.api, "/oauth2/v2.1/revoke")).form(&form);
+        http::send_ok(request, http::SMALL).await.map(|_| ())
+    }
+
+    /// Revokes a short-lived token.
+    pub async fn revoke_short_lived_token(&self, token: &SecretString) -> Result<(), Error> {
+        let form = [("access_token", token.expose_secret())];
+        let request = self.http.post(&endpoint(&self.hosts.api, "/v2/oauth/revoke")).form(&form);
+        http::send_ok(request, http::SMALL).await.map(|_| ())
+    }
+
+    /// What LINE knows of a short-lived or long-lived token.
+    pub async fn verify_token(&self, token: &SecretString) -> Result<Verified, Error> {
+        let form = [("access_token", token.expose_secret())];
+        let request = self.http.post(&endpoint(&self.hosts.api, "/v2/oauth/verify")).form(&form);
+        http::send_ok(request, http::SMALL).await?.json()
+    }
+
+    async fn issue(&self, path: &str, form: &[(&str, &str)]) -> Result<Issued, Error> {
+        let request = self.http.post(&endpoint(&self.hosts.api, path)).form(form);
         let reply: Reply = http::send_ok(request, http::SMALL).await?.json()?;
-        Ok((reply.access_token, Duration::from_secs(reply.expires_in)))
+        let life = Duration::from_secs(reply.expires_in);
+        Ok(Issued { token: reply.access_token, life, key_id: reply.key_id })
     }
 }
 
-impl Cache {
-    /// The channel's token, fetched where none is kept or the kept one ages.
-    pub async fn get(
-        &self,
-        line: &Line,
-        channel_id: &str,
-        secret: &SecretString,
-        now: i64,
-    ) -> Result<SecretString, Error> {
-        let slot = self.slot(channel_id).await;
-        let mut slot = slot.lock().await;
-        let ageing = match slot.token.clone().map(|kept| (kept.age(now), kept.token)) {
-            Some((Age::Fresh, token)) => return Ok(token),
-            Some((Age::Ageing, token)) => Some(token),
-            Some((Age::Over, _)) | None => None,
-        };
-        let fetched = match &slot.refused {
-            Some((until, error)) if now < *until => Err(error.clone()),
-            Some(_) | None => slot.fetch(line, channel_id, secret, now).await,
-        };
-        fetched.or_else(|error| ageing.ok_or(error))
-    }
-
-    /// Drops a token that LINE refused. False where it is itself a replacement, fetched a moment ago: then
-    /// another one would be refused as well, and it is kept.
-    pub async fn forget(&self, channel_id: &str, token: &SecretString, now: i64) -> bool {
-        let slot = self.slot(channel_id).await;
-        let mut slot = slot.lock().await;
-        let is_kept = slot.token.as_ref().is_some_and(|kept| kept.token.expose_secret() == token.expose_secret());
-        if !is_kept {
-            return true;
-        }
-        if slot.replaced_at.is_some_and(|at| (at..at.saturating_add(REPLACEMENT_HOLDS)).contains(&now)) {
-            return false;
-        }
-        slot.token = None;
-        slot.replaced_at = Some(now);
-        true
-    }
-
-    async fn slot(&self, channel_id: &str) -> Arc<Mutex<Slot>> {
-        let mut slots = self.slots.lock().await;
-        slots.entry(channel_id.to_owned()).or_default().clone()
-    }
+fn by_secret<'a>(channel_id: &'a str, secret: &'a SecretString) -> [(&'a str, &'a str); 3] {
+    [("grant_type", "client_credentials"), ("client_id", channel_id), ("client_secret", secret.expose_secret())]
 }
 
-impl Slot {
-    async fn fetch(
-        &mut self,
-        line: &Line,
-        channel_id: &str,
-        secret: &SecretString,
-        now: i64,
-    ) -> Result<SecretString, Error> {
-        match line.stateless_token(channel_id, secret).await {
-            Ok((token, life)) => {
-                let life = i64::try_from(life.as_millis()).unwrap_or(i64::MAX);
-                self.token = Some(Kept { token: token.clone(), fetched_at: now, life });
-                self.refused = None;
-                Ok(token)
-            }
-            Err(error) => {
-                self.refused = (!error.is_passing()).then(|| (now.saturating_add(REFUSAL_HOLDS), error.clone()));
-                Err(error)
-            }
+impl Assertion<'_> {
+    /// The signed claims; with the life of the token where one is asked for.
+    fn sign(&self, life: Option<Duration>) -> Result<SecretString, Error> {
+        let header = json!({ "alg": "RS256", "typ": "JWT", "kid": self.key_id });
+        let mut claims = json!({
+            "iss": self.channel_id,
+            "sub": self.channel_id,
+            "aud": AUDIENCE,
+            "exp": self.now + ASSERTION_LIFE,
+        });
+        if let (Some(life), Some(claims)) = (life, claims.as_object_mut()) {
+            claims.insert("token_exp".to_owned(), life.as_secs().into());
         }
-    }
-}
-
-impl Kept {
-    /// A clock that was turned back makes a token old: its true age is unknown.
-    fn age(&self, now: i64) -> Age {
-        let age = now.saturating_sub(self.fetched_at);
-        if age < 0 || age >= self.life {
-            Age::Over
-        } else if age >= self.life / 5 * 4 {
-            Age::Ageing
-        } else {
-            Age::Fresh
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn kept(fetched_at: i64) -> Kept {
-        Kept { token: "token".into(), fetched_at, life: 900_000 }
-    }
-
-    #[test]
-    fn ages_at_four_fifths_of_its_life() {
-        for (now, age) in [
-            (1_000, Age::Fresh),
-            (720_999, Age::Fresh),
-            (721_000, Age::Ageing),
-            (900_999, Age::Ageing),
-            (901_000, Age::Over),
-            (999, Age::Over),
-        ] {
-            assert_eq!(kept(1_000).age(now), age, "at {now}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_replacement_is_not_forgotten_at_once() {
-        let cache = Cache::default();
-        let token = SecretString::from("token");
-        let put = async |at| cache.slot("1").await.lock().await.token = Some(kept(at));
-        put(0).await;
-        assert!(cache.forget("1", &"another".into(), 10).await, "already replaced");
-        assert!(cache.forget("1", &token, 10).await);
-        put(10).await;
-        assert!(!cache.forget("1", &token, 20).await, "the replacement is refused too");
-        assert!(cache.forget("1", &token, 60_010).await, "a minute later it may be tried again");
+        let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(&header), part(&claims));
+        let mut signature = vec![0; self.key.public_modulus_len()];
+        let made = self.key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature);
+        made.map_err(|_| Error::Client("the assertion key does not sign".to_owned()))?;
+        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)).into())
     }
 }

@@ -59,19 +59,12 @@ pub async fn sync(app: &App, line_user_id: &str, channel: &str) -> Result<Outcom
     let Some(user_id) = find_user_id(&mut *app.db.conn().await?, line_user_id).await? else {
         return Ok(Outcome::Done);
     };
-    let token = match channel::token(app, Kind::Bot(channel)).await {
-        Ok(token) => token,
-        Err(error) => return Ok(outcome_of(&error)),
-    };
-    let profile = match app.line.profile_of(&token, &user_id).await {
+    let user = user_id.as_str();
+    let profile_of = |token| async move { app.line.profile_of(&token, user).await };
+    let profile = match channel::call(app, Kind::Bot(channel), profile_of).await {
         // Somebody else's would be a fault of LINE's, and is not kept.
         Ok(profile) => profile.filter(|profile| profile.user_id == user_id),
-        Err(error) => {
-            if matches!(error, line::Error::Refused { status: 401, .. }) {
-                channel::forget(app, Kind::Bot(channel), &token).await;
-            }
-            return Ok(outcome_of(&error));
-        }
+        Err(error) => return Ok(outcome_of(&error)),
     };
     let mut tx = app.db.begin().await?;
     match profile {

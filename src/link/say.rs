@@ -16,10 +16,17 @@ use crate::{
 
 /// Where somebody wrote, and how they can be answered for free.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Chat<'a> {
+pub struct Chat<'a> {
     pub channel: &'a str,
     pub line_user_id: &'a str,
     pub reply: Option<&'a Reply>,
+}
+
+impl<'a> Chat<'a> {
+    /// An answer to be given there.
+    pub fn answer(&self, cause: &'a str) -> answer::New<'a> {
+        answer::New { channel: self.channel, line_user_id: self.line_user_id, cause, reply: self.reply }
+    }
 }
 
 /// Answers with a template; false where this person was answered too often lately.
@@ -37,8 +44,7 @@ pub(super) async fn say(
 
 /// [`say`] with message objects that are rendered already.
 pub(super) async fn answer(conn: &mut Conn, app: &App, chat: &Chat<'_>, cause: &str, content: &str) -> Result<bool> {
-    let new = answer::New { channel: chat.channel, line_user_id: chat.line_user_id, cause, reply: chat.reply };
-    Ok(answer::queue(conn, app, new, Some(content)).await?.is_some())
+    Ok(answer::queue(conn, app, chat.answer(cause), Some(content)).await?.is_some())
 }
 
 /// [`say`] with a template that names the member account. The chat is the LINE user's alone, and the address is masked.

@@ -4,7 +4,6 @@
 use askama::Template;
 use axum::{
     extract::{Query, State},
-    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -17,13 +16,13 @@ use crate::{
     app::App,
     audit,
     db::Conn,
-    error::{Error, NextStep, Refusal, Result},
+    error::Result,
     mail,
     member::{
         self, device,
         guard::MaybeSession,
         session,
-        token::{self, Purpose, Token},
+        token::{self, Gone, Purpose, Token},
     },
     web::{
         cookie,
@@ -32,6 +31,8 @@ use crate::{
         visit::Visit,
     },
 };
+
+const GONE: Gone = Gone { purpose: Purpose::UndoLink, key: "undo_gone", next: "/account" };
 
 #[derive(Template)]
 #[template(path = "link/undo.html")]
@@ -62,8 +63,9 @@ struct About {
 /// `GET /link/undo`: shows what would be undone. Mail programs open links too, so that it changes nothing.
 pub async fn show(State(app): State<App>, visit: Visit, Query(fields): Query<Fields>) -> Result<Response> {
     let mut conn = app.db.conn().await?;
-    let token = token::find(&mut conn, app.now(), Purpose::UndoLink, &fields.token).await?.ok_or_else(gone)?;
-    let about = find_about(&mut conn, &token).await?.ok_or_else(gone)?;
+    let token =
+        token::find(&mut conn, app.now(), Purpose::UndoLink, &fields.token).await?.ok_or_else(|| GONE.error())?;
+    let about = find_about(&mut conn, &token).await?.ok_or_else(|| GONE.error())?;
     html(&page(&app, &visit, about, fields.token, false))
 }
 
@@ -75,8 +77,7 @@ pub async fn submit(
     Form(fields): Form<Fields>,
 ) -> Result<Response> {
     let Some((member_id, about)) = undo(&app, &visit, &fields.token).await? else {
-        token::record_refusal(&app, &visit, Purpose::UndoLink).await?;
-        return Err(gone());
+        return Err(GONE.refuse(&app, &visit).await?);
     };
     app.wake();
     let is_own = session.is_some_and(|session| session.member_id == member_id);
@@ -139,12 +140,6 @@ async fn find_about(conn: &mut Conn, token: &Token) -> Result<Option<About>> {
     .fetch_optional(conn)
     .await?;
     Ok(about)
-}
-
-fn gone() -> Error {
-    let next = NextStep::Link("/account".into());
-    let refusal = Refusal { status: StatusCode::BAD_REQUEST, key: "undo_gone", reason: "undo_gone", next };
-    Error::Refused(Box::new(refusal))
 }
 
 fn page(app: &App, visit: &Visit, about: About, token: String, is_done: bool) -> Undo {

@@ -97,7 +97,7 @@ pub async fn submit(
         return Err(last_method());
     }
     drop(conn);
-    let proof = step_up::prove(&app, &visit, &session, &fields.password, &here(&fields.provider)).await?;
+    let proof = step_up::prove(&app, &session, &fields.password, &here(&fields.provider)).await?;
     if proof != Proof::Given {
         record_refusal(&mut *app.db.conn().await?, &app, &visit, &active, "credentials").await?;
         let page = html(&form(&app, &visit, active, true, Some("problem.wrong_password")))?;

@@ -69,7 +69,7 @@ pub async fn submit(
     headers: HeaderMap,
     Form(fields): Form<Fields>,
 ) -> Result<Response> {
-    if step_up::prove(&app, &visit, &session, &fields.current, HERE).await? == Proof::Wrong {
+    if step_up::prove(&app, &session, &fields.current, HERE).await? == Proof::Wrong {
         record_refusal(&app, &visit, &session).await?;
         let mut page = form(&app, &visit, &session).await?;
         (page.problem, page.problem_field) = (Some(page.page.t("problem.wrong_password").to_owned()), "current");

@@ -15,13 +15,13 @@ use super::{
     session::{self, Session},
     sign_up::check_mail,
     step_up::{self, Proof},
-    token::{self, Purpose},
+    token::{self, Gone, Purpose},
 };
 use crate::{
     app::App,
     audit,
     db::{Conn, Millis},
-    error::{Error, NextStep, Refusal, Result},
+    error::{Error, Result},
     mail::{self, Mail, To},
     web::{
         cookie,
@@ -32,6 +32,7 @@ use crate::{
 };
 
 const HERE: &str = "/account/email";
+const GONE: Gone = Gone { purpose: Purpose::ChangeEmail, key: "email_gone", next: HERE };
 
 #[derive(Template)]
 #[template(path = "member/email.html")]
@@ -88,7 +89,7 @@ pub async fn submit(
         (page.problem, page.problem_field) = (Some(page.page.t("problem.email_shape").to_owned()), "email");
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, html(&page)?).into_response());
     }
-    if step_up::prove(&app, &visit, &session, &fields.password, HERE).await? == Proof::Wrong {
+    if step_up::prove(&app, &session, &fields.password, HERE).await? == Proof::Wrong {
         let entry = entry(&visit, "email_change_refused", &session.member_id);
         audit::insert(&mut *app.db.conn().await?, app.now(), entry).await?;
         let mut page = form(&app, &visit, &session, fields.email).await?;
@@ -113,7 +114,7 @@ pub async fn submit(
 /// `GET /account/email/confirm`: changes nothing, since programs open links in mails.
 pub async fn show_confirm(State(app): State<App>, visit: Visit, Query(asked): Query<OfToken>) -> Result<Response> {
     let found = token::find(&mut *app.db.conn().await?, app.now(), Purpose::ChangeEmail, &asked.token).await?;
-    let email = found.ok_or_else(gone)?.subject;
+    let email = found.ok_or_else(|| GONE.error())?.subject;
     html(&Confirm { page: Page::new(&app, &visit), token: asked.token, email })
 }
 
@@ -127,8 +128,7 @@ pub async fn confirm(
     let mut tx = app.db.begin().await?;
     let Some(member_id) = change(&mut tx, &app, &visit, &fields.token).await? else {
         tx.rollback().await?;
-        token::record_refusal(&app, &visit, Purpose::ChangeEmail).await?;
-        return Err(gone());
+        return Err(GONE.refuse(&app, &visit).await?);
     };
     tx.commit().await?;
     app.wake();
@@ -192,13 +192,4 @@ async fn form(app: &App, visit: &Visit, session: &Session, email: String) -> Res
         problem: None,
         problem_field: "",
     })
-}
-
-fn gone() -> Error {
-    Error::Refused(Box::new(Refusal {
-        status: StatusCode::BAD_REQUEST,
-        key: "email_gone",
-        reason: "token",
-        next: NextStep::Link(HERE.into()),
-    }))
 }

@@ -15,14 +15,14 @@ use super::{
     Member, device, email_key, find, hold, needs_mail, password, session, set_password,
     sign_up::check_mail,
     throttle::{self, Guesser},
-    token::{self, Purpose},
+    token::{self, Gone, Purpose},
     verify_email,
 };
 use crate::{
     app::App,
     audit,
     db::{Conn, Millis},
-    error::{Error, NextStep, Refusal, Result},
+    error::Result,
     mail::{self, Mail, To},
     queue::{self, Job},
     web::{
@@ -32,6 +32,8 @@ use crate::{
         visit::Visit,
     },
 };
+
+const GONE: Gone = Gone { purpose: Purpose::Reset, key: "reset_gone", next: "/password/forgot" };
 
 #[derive(Template)]
 #[template(path = "member/forgot.html")]
@@ -96,7 +98,7 @@ pub async fn forgot(State(app): State<App>, visit: Visit, Form(fields): Form<Add
 /// `GET /password/reset`
 pub async fn show(State(app): State<App>, visit: Visit, Query(asked): Query<Asked>) -> Result<Response> {
     needs_mail(&app)?;
-    let member = find_member(&mut *app.db.conn().await?, app.now(), &asked.token).await?.ok_or_else(gone)?;
+    let member = find_member(&mut *app.db.conn().await?, app.now(), &asked.token).await?.ok_or_else(|| GONE.error())?;
     html(&form(&app, &visit, asked.token, member.email))
 }
 
@@ -109,7 +111,7 @@ pub async fn submit(
 ) -> Result<Response> {
     needs_mail(&app)?;
     let found = find_member(&mut *app.db.conn().await?, app.now(), &fields.token).await?;
-    let Some(member) = found else { return Err(refuse(&app, &visit).await?) };
+    let Some(member) = found else { return Err(GONE.refuse(&app, &visit).await?) };
     let hash = match password::hash_new(&app, &fields.password, &[&member.email, &member.name]).await? {
         Ok(hash) => hash,
         Err(problem) => {
@@ -122,7 +124,7 @@ pub async fn submit(
     let mut tx = app.db.begin().await?;
     let Some(known) = reset(&mut tx, &app, &visit, &headers, &fields.token, &hash).await? else {
         tx.rollback().await?;
-        return Err(refuse(&app, &visit).await?);
+        return Err(GONE.refuse(&app, &visit).await?);
     };
     tx.commit().await?;
     app.wake();
@@ -210,18 +212,4 @@ async fn find_member(conn: &mut Conn, now: Millis, token: &str) -> Result<Option
 fn form(app: &App, visit: &Visit, token: String, email: String) -> Reset {
     let shortest = app.config.security.password_length.to_string();
     Reset { page: Page::new(app, visit), token, email, shortest, problem: None, problem_field: "" }
-}
-
-async fn refuse(app: &App, visit: &Visit) -> Result<Error> {
-    token::record_refusal(app, visit, Purpose::Reset).await?;
-    Ok(gone())
-}
-
-fn gone() -> Error {
-    Error::Refused(Box::new(Refusal {
-        status: StatusCode::BAD_REQUEST,
-        key: "reset_gone",
-        reason: "token",
-        next: NextStep::Link("/password/forgot".into()),
-    }))
 }

@@ -11,7 +11,6 @@ use crate::{
     app::App,
     db::Conn,
     error::{Error, Result},
-    web::visit::Visit,
 };
 
 /// What came of asking.
@@ -24,7 +23,7 @@ pub enum Proof {
 
 /// Whether `session`'s member just proved to be there. Without a password to ask for, and without a fresh code,
 /// the answer is [`Error::Reauth`] with `return_to`; after too many tries it is [`Error::TooMany`].
-pub async fn prove(app: &App, _visit: &Visit, session: &Session, password: &str, return_to: &str) -> Result<Proof> {
+pub async fn prove(app: &App, session: &Session, password: &str, return_to: &str) -> Result<Proof> {
     let member = find(&mut *app.db.conn().await?, &session.member_id).await?.ok_or(Error::NotFound)?;
     let Some(stored) = &member.password_hash else {
         return if session.is_fresh(app.now()) {

@@ -4,11 +4,13 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
+
 use crate::{
     app::App,
     audit,
     db::{Conn, Millis},
-    error::Result,
+    error::{Error, NextStep, Refusal, Result},
     seal,
     web::visit::Visit,
 };
@@ -150,15 +152,33 @@ pub async fn count_try(conn: &mut Conn, now: Millis, member_id: &str, lineage_id
     Ok(hash.flatten())
 }
 
-/// Records that a token was shown which is wrong, used, void or late; nothing tells the person which.
-pub async fn record_refusal(app: &App, visit: &Visit, purpose: Purpose) -> Result<()> {
-    let entry = audit::Entry {
-        action: "token_refused",
-        reason: Some(purpose.word()),
-        address: Some(&visit.address),
-        ..Default::default()
-    };
-    audit::insert(&mut *app.db.conn().await?, app.now(), entry).await
+/// How a page answers a token that is wrong, used, void or late; nothing tells the person which.
+#[derive(Debug, Clone, Copy)]
+pub struct Gone {
+    pub purpose: Purpose,
+    /// The refusal's key in the catalogue.
+    pub key: &'static str,
+    /// Where the person goes on.
+    pub next: &'static str,
+}
+
+impl Gone {
+    pub fn error(self) -> Error {
+        let next = NextStep::Link(self.next.to_owned());
+        Error::Refused(Box::new(Refusal { status: StatusCode::BAD_REQUEST, key: self.key, reason: "token", next }))
+    }
+
+    /// The same, with an audit row.
+    pub async fn refuse(self, app: &App, visit: &Visit) -> Result<Error> {
+        let entry = audit::Entry {
+            action: "token_refused",
+            reason: Some(self.purpose.word()),
+            address: Some(&visit.address),
+            ..Default::default()
+        };
+        audit::insert(&mut *app.db.conn().await?, app.now(), entry).await?;
+        Ok(self.error())
+    }
 }
 
 /// Deletes tokens long past, some at a time.

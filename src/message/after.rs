@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::{
-    line::{Error, messaging::Accepted},
+    line::{Error, Failure, messaging::Accepted},
     queue::backoff,
 };
 
@@ -45,68 +45,37 @@ pub(super) struct Tried {
     pub jitter: f64,
 }
 
-/// How a try ended, as far as it matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Accepted,
-    /// No answer, or one that does not say whether the request was taken.
-    Ambiguous,
-    Unreached,
-    Unauthorized,
-    TooFast,
-    MonthlyLimit,
-    Refused,
-}
-
 /// Decides what becomes of the request.
 pub(super) fn after(result: &Result<Accepted, Error>, tried: Tried) -> After {
     let in_doubt = tried.attempt > 1;
-    let wait = match end(result) {
-        End::Accepted => return After::Sent,
-        End::Refused if in_doubt => return After::Unknown,
-        End::Refused => return After::Failed,
-        End::Ambiguous => return After::Repeat(backoff(tried.count, tried.jitter)),
-        End::Unreached | End::TooFast => backoff(tried.count, tried.jitter),
-        End::Unauthorized if tried.fresh_token => Duration::ZERO,
-        End::Unauthorized => WRONG_CREDENTIALS,
-        End::MonthlyLimit => MONTHLY_LIMIT,
+    let Err(error) = result else { return After::Sent };
+    let wait = match error.failure() {
+        Failure::Refused if in_doubt => return After::Unknown,
+        Failure::Refused => return After::Failed,
+        Failure::Ambiguous => return After::Repeat(backoff(tried.count, tried.jitter)),
+        Failure::Unreached | Failure::TooFast => backoff(tried.count, tried.jitter),
+        Failure::Unauthorized if tried.fresh_token => Duration::ZERO,
+        Failure::Unauthorized => WRONG_CREDENTIALS,
+        Failure::MonthlyLimit => MONTHLY_LIMIT,
     };
     if in_doubt { After::Repeat(wait) } else { After::Thaw(wait) }
 }
 
 /// How long the whole channel rests after a try, where what happened is not this request's own matter.
 pub(super) fn pause(result: &Result<Accepted, Error>, tried: Tried) -> Option<Duration> {
-    match end(result) {
-        End::Accepted | End::Ambiguous | End::Refused => None,
-        End::Unreached => Some(backoff(tried.count, tried.jitter).min(UNREACHED)),
+    match result.as_ref().err()?.failure() {
+        Failure::Ambiguous | Failure::Refused => None,
+        Failure::Unreached => Some(backoff(tried.count, tried.jitter).min(UNREACHED)),
         // LINE limits one person's pushes by the same answer: a long rest would let one hold up all.
-        End::TooFast => Some(backoff(1, tried.jitter)),
-        End::Unauthorized => (!tried.fresh_token).then_some(WRONG_CREDENTIALS),
-        End::MonthlyLimit => Some(MONTHLY_LIMIT),
+        Failure::TooFast => Some(backoff(1, tried.jitter)),
+        Failure::Unauthorized => (!tried.fresh_token).then_some(WRONG_CREDENTIALS),
+        Failure::MonthlyLimit => Some(MONTHLY_LIMIT),
     }
 }
 
 /// Whether LINE did not take the token.
 pub(super) fn is_unauthorized(result: &Result<Accepted, Error>) -> bool {
-    end(result) == End::Unauthorized
-}
-
-fn end(result: &Result<Accepted, Error>) -> End {
-    match result {
-        Ok(_) => End::Accepted,
-        Err(Error::Unreached(_) | Error::Client(_)) => End::Unreached,
-        Err(Error::Lost(_) | Error::Malformed(_)) => End::Ambiguous,
-        Err(Error::Refused { status, message, .. }) => match status {
-            401 => End::Unauthorized,
-            // Two meanings, told apart by LINE's words alone.
-            429 if message.to_lowercase().contains("monthly limit") => End::MonthlyLimit,
-            429 => End::TooFast,
-            // A time limit of something in between, which may have passed the request on.
-            408 => End::Ambiguous,
-            400..500 => End::Refused,
-            _ => End::Ambiguous,
-        },
-    }
+    result.as_ref().is_err_and(|error| error.failure() == Failure::Unauthorized)
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ pub async fn submit(
         let page = html(&form(&app, &visit, &session, has_password, Some("delete.problem_word")))?;
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
-    if step_up::prove(&app, &visit, &session, &fields.password, HERE).await? != Proof::Given {
+    if step_up::prove(&app, &session, &fields.password, HERE).await? != Proof::Given {
         record_refusal(&app, &visit, &session).await?;
         let page = html(&form(&app, &visit, &session, true, Some("problem.wrong_password")))?;
         return Ok((StatusCode::UNAUTHORIZED, page).into_response());

@@ -16,6 +16,7 @@ use crate::{
     line_user,
     member::session,
     queue::Outcome,
+    webhook,
 };
 
 /// How long an open clean-up is left alone before it is looked at again.
@@ -25,6 +26,8 @@ const STRANGERS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Erases, or says what it waits for. Never parks: a clean-up ends some day.
 pub async fn run(app: &App, member_id: &str) -> Result<Outcome> {
+    // What came for the person is found among the events only.
+    webhook::unpack::all(app).await?;
     let now = app.now();
     let mut tx = app.db.begin().await?;
     if !is_deleted(&mut tx, member_id).await? {
@@ -84,6 +87,7 @@ async fn is_deleted(conn: &mut Conn, member_id: &str) -> Result<bool> {
 /// Erases people who proved a LINE account here, or met an official account, and linked nothing, a day later, some at a
 /// time; gives their number. Friends of an official account stay, and whoever wrote, as long as that is kept.
 pub async fn prune(app: &App) -> Result<u64> {
+    webhook::unpack::all(app).await?;
     let now = app.now();
     let ids = list_strangers(&mut *app.db.conn().await?, now).await?;
     for id in &ids {
@@ -149,7 +153,7 @@ async fn list_line_users(conn: &mut Conn, member_id: &str) -> Result<Vec<String>
 
 /// What must be over first, each with the statement that finds it open. Those who wait for a yes come before the links
 /// are looked at: a yes at this moment is seen as the one or the other. A step left to the person counts as over.
-const OPEN: [(&str, &str); 9] = [
+const OPEN: [(&str, &str); 10] = [
     (
         "a link that waits for a yes",
         "SELECT a.id FROM attempts a JOIN links l ON l.line_user_id = a.line_user_id
@@ -194,6 +198,12 @@ const OPEN: [(&str, &str); 9] = [
         "SELECT e.id FROM events e WHERE e.state = 'waiting' AND e.received_at <= $2 AND e.chat IN (
            SELECT u.user_id FROM links l JOIN line_users u ON u.id = l.line_user_id WHERE l.member_id = $1
              AND NOT EXISTS (SELECT 1 FROM links n WHERE n.line_user_id = u.id AND n.ended_at IS NULL)) LIMIT 1",
+    ),
+    (
+        // Whose it is says only its body. Later ones are of somebody who came back.
+        "an event of a group that waits",
+        "SELECT e.id FROM events e WHERE e.state = 'waiting' AND (e.chat LIKE 'C%' OR e.chat LIKE 'R%')
+           AND e.received_at <= (SELECT deleted_at FROM members WHERE id = $1 AND deleted_at <= $2) LIMIT 1",
     ),
     ("a mail", "SELECT id FROM mails WHERE member_id = $1 AND state = 'waiting' AND drop_at > $2 LIMIT 1"),
 ];

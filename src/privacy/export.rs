@@ -57,7 +57,7 @@ pub async fn submit(
     SignedIn(session): SignedIn,
     Form(fields): Form<Fields>,
 ) -> Result<Response> {
-    let proof = step_up::prove(&app, &visit, &session, &fields.password, HERE).await?;
+    let proof = step_up::prove(&app, &session, &fields.password, HERE).await?;
     let mut tx = app.db.begin().await?;
     record(&mut tx, &app, &visit, &session, proof).await?;
     if proof != Proof::Given {

@@ -89,11 +89,9 @@ fn never_park(Stop(outcome): Stop) -> Stop {
 }
 
 async fn reset(remote: &Remote<'_>, user_id: &str) -> Result<(), Stop> {
-    match remote.line().unlink_rich_menu(&remote.token, user_id).await {
-        Ok(()) => Ok(()),
-        // An unlink is carried out until LINE agrees, whatever it says meanwhile.
-        Err(error) => Err(never_park(remote.stop(error).await)),
-    }
+    let reset = remote.call(|line, token| async move { line.unlink_rich_menu(&token, user_id).await }).await;
+    // An unlink is carried out until LINE agrees, whatever it says meanwhile.
+    reset.map_err(|error| never_park(error.into()))
 }
 
 async fn give(remote: &Remote<'_>, user_id: &str, menu: &Menu) -> Result<String, Stop> {
@@ -101,7 +99,8 @@ async fn give(remote: &Remote<'_>, user_id: &str, menu: &Menu) -> Result<String,
     let Some(row) = row.filter(|row| row.has_image) else {
         return Err(ask_for_menus(remote, "the channel's menus are not made yet", Some(MENUS_COME)).await?);
     };
-    match remote.line().link_rich_menu(&remote.token, user_id, &row.rich_menu_id).await {
+    let id = row.rich_menu_id.as_str();
+    match remote.call(|line, token| async move { line.link_rich_menu(&token, user_id, id).await }).await {
         Ok(()) => Ok(row.rich_menu_id),
         Err(error) if is_vanished(&error) => {
             let mut conn = remote.app.db.conn().await?;
@@ -109,7 +108,7 @@ async fn give(remote: &Remote<'_>, user_id: &str, menu: &Menu) -> Result<String,
             drop(conn);
             Err(ask_for_menus(remote, &error.to_string(), None).await?)
         }
-        Err(error) => Err(remote.stop(error).await),
+        Err(error) => Err(error.into()),
     }
 }
 

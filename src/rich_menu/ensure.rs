@@ -40,16 +40,12 @@ async fn ensure_all(app: &App, channel: &str) -> Result<(), Stop> {
     let menus = load(app).await?;
     let default = rule::choose(&menus, STRANGER).map_err(|error| Stop(Outcome::Park { why: error.to_string() }))?;
     let remote = Remote::new(app, channel).await?;
-    let listed = match remote.line().list_rich_menus(&remote.token).await {
-        Ok(listed) => listed,
-        Err(error) => return Err(remote.stop(error).await),
-    };
+    let listed = remote.call(|line, token| async move { line.list_rich_menus(&token).await }).await?;
     for menu in &menus {
         let rich_menu_id = ensure_one(&remote, &listed, menu).await?;
-        if default.is_some_and(|default| default.name == menu.name)
-            && let Err(error) = remote.line().set_default_rich_menu(&remote.token, &rich_menu_id).await
-        {
-            return Err(remote.stop(error).await);
+        if default.is_some_and(|default| default.name == menu.name) {
+            let id = rich_menu_id.as_str();
+            remote.call(|line, token| async move { line.set_default_rich_menu(&token, id).await }).await?;
         }
     }
     Ok(())
@@ -71,10 +67,10 @@ async fn ensure_one(remote: &Remote<'_>, listed: &[Listed], menu: &Menu) -> Resu
     let (rich_menu_id, has_image) = match (known, at_line.first()) {
         (Some(row), _) => (row.rich_menu_id, row.has_image),
         (None, Some(found)) => ((*found).to_owned(), false),
-        (None, None) => match remote.line().create_rich_menu(&remote.token, &menu.object).await {
-            Ok(created) => (created, false),
-            Err(error) => return Err(remote.stop(error).await),
-        },
+        (None, None) => {
+            let created = remote.call(|line, token| async move { line.create_rich_menu(&token, &menu.object).await });
+            (created.await?, false)
+        }
     };
     if !has_image {
         store::insert(&mut *app.db.conn().await?, app.now(), channel, menu, &rich_menu_id).await?;
@@ -85,13 +81,17 @@ async fn ensure_one(remote: &Remote<'_>, listed: &[Listed], menu: &Menu) -> Resu
 }
 
 async fn upload(remote: &Remote<'_>, menu: &Menu, rich_menu_id: &str) -> Result<(), Stop> {
-    let image = menu.image.to_vec();
-    let result = remote.line().upload_rich_menu_image(&remote.token, rich_menu_id, menu.content_type, image).await;
-    match result {
+    let uploaded = remote
+        .call(|line, token| async move {
+            let image = menu.image.to_vec();
+            line.upload_rich_menu_image(&token, rich_menu_id, menu.content_type, image).await
+        })
+        .await;
+    match uploaded {
         Ok(()) => Ok(()),
         // An upload before this one succeeded and was not recorded.
         Err(Error::Refused { status: 400, message, .. }) if message.contains("already") => Ok(()),
         Err(error @ Error::Refused { status: 404, .. }) => Err(Stop(Outcome::retry(&error))),
-        Err(error) => Err(remote.stop(error).await),
+        Err(error) => Err(error.into()),
     }
 }

@@ -192,11 +192,12 @@ async fn ledger(State(sim): State<Simulator>) -> Response {
     }))
 }
 
-/// Empties all but the world, the published key, and what is set about webhooks.
+/// Empties all but the world, the published and registered keys, and what is set about webhooks.
 async fn reset(State(sim): State<Simulator>) -> Response {
     let mut state = sim.state();
     let before = std::mem::take(&mut *state);
     state.signing_key = before.signing_key;
+    state.assertion_keys = before.assertion_keys;
     for (channel, account) in before.accounts {
         state.account(&channel).webhook = account.webhook.settings_only();
     }

@@ -44,6 +44,8 @@ pub(super) struct State {
     pub access_tokens: BTreeMap<String, AccessToken>,
     /// By token.
     pub channel_tokens: BTreeMap<String, ChannelToken>,
+    /// Public halves of assertion signing keys, as JWK, by their key id.
+    pub assertion_keys: BTreeMap<ChannelId, BTreeMap<String, Value>>,
     pub accounts: BTreeMap<ChannelId, Account>,
     /// By channel, user id and retry key.
     pub deliveries: BTreeMap<String, Delivery>,
@@ -120,6 +122,9 @@ pub(super) struct AccessToken {
 pub(super) struct ChannelToken {
     pub channel: ChannelId,
     pub kind: ChannelTokenKind,
+    /// Of a token v2.1.
+    #[serde(default)]
+    pub key_id: Option<String>,
     pub issued_at: i64,
     pub expires_at: i64,
 }
@@ -128,7 +133,10 @@ pub(super) struct ChannelToken {
 #[serde(rename_all = "snake_case")]
 pub(super) enum ChannelTokenKind {
     Stateless,
+    #[serde(rename = "v2.1")]
+    V21,
     ShortLived,
+    LongLived,
 }
 
 /// What belongs to one official account.

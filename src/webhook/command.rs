@@ -97,7 +97,7 @@ pub async fn show(conn: &mut Conn, id: &str) -> Result<Vec<(Row, Option<Value>)>
 pub async fn retry(app: &App, id: Option<&str>) -> Result<u64> {
     let mut tx = app.db.begin().await?;
     let retried = sqlx::query(
-        "UPDATE events SET state = 'waiting', attempts = 0, note = NULL, handled_at = NULL
+        "UPDATE events SET state = 'waiting', attempts = 0, note = NULL, claimed_by = NULL, handled_at = NULL
          WHERE state = 'parked' AND COALESCE(note, '') <> 'too_old' AND ($1 = '' OR id = $1)",
     )
     .bind(id.unwrap_or_default())

@@ -4,7 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    db::{Conn, Db, Locking, with_lock},
+    app::App,
+    db::{Conn, Db, Locking, Millis, with_lock},
     error::Result,
     line::webhook::Envelope,
 };
@@ -12,8 +13,17 @@ use crate::{
 /// What is kept of an erased event.
 const KEPT: [&str; 6] = ["type", "mode", "timestamp", "webhookEventId", "deliveryContext", "source"];
 
-/// Erases what an event said, in every body that brought it, in the order of [`list_bodies`].
-pub async fn event(conn: &mut Conn, db: &Db, channel: &str, event_id: &str) -> Result<()> {
+/// Erases what an event said, in every body that brought it, in the order of [`list_bodies`]; of an erased person's
+/// event also who it was.
+pub async fn event(conn: &mut Conn, app: &App, channel: &str, event_id: &str) -> Result<()> {
+    let chat: Option<String> =
+        sqlx::query_scalar("UPDATE events SET erased_at = $1 WHERE id = $2 AND channel = $3 RETURNING chat")
+            .bind(app.now())
+            .bind(event_id)
+            .bind(channel)
+            .fetch_optional(&mut *conn)
+            .await?;
+    let is_nobodys = chat.as_deref() == Some(event_id);
     let bodies: Vec<String> = sqlx::query_scalar(
         "SELECT body_id FROM events WHERE id = $1 AND channel = $2
          UNION SELECT body_id FROM event_copies WHERE event_id = $1 AND channel = $2
@@ -24,14 +34,44 @@ pub async fn event(conn: &mut Conn, db: &Db, channel: &str, event_id: &str) -> R
     .fetch_all(&mut *conn)
     .await?;
     for id in bodies {
-        rewrite(conn, db, &id, |event| {
+        rewrite(conn, &app.db, &id, |event| {
             if event.get("webhookEventId").and_then(Value::as_str) == Some(event_id) {
-                event.retain(|name, _| KEPT.contains(&name.as_str()));
+                event.retain(|name, _| KEPT.contains(&name.as_str()) && !(is_nobodys && name == "source"));
             }
         })
         .await?;
+        set_copy_erased(conn, app.now(), channel, event_id, &id).await?;
     }
     Ok(())
+}
+
+async fn set_copy_erased(conn: &mut Conn, now: Millis, channel: &str, event_id: &str, body_id: &str) -> Result<()> {
+    sqlx::query("UPDATE event_copies SET erased_at = $1 WHERE event_id = $2 AND channel = $3 AND body_id = $4")
+        .bind(now)
+        .bind(event_id)
+        .bind(channel)
+        .bind(body_id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Erases what was erased already in the bodies that brought it again since then, some at a time; gives the number of
+/// events.
+pub async fn copies(app: &App) -> Result<u64> {
+    let found: Vec<(String, String)> = sqlx::query_as(
+        "SELECT DISTINCT c.event_id, c.channel FROM event_copies c
+         JOIN events e ON e.id = c.event_id AND e.channel = c.channel
+         WHERE c.erased_at IS NULL AND e.erased_at IS NOT NULL ORDER BY c.event_id, c.channel LIMIT 100",
+    )
+    .fetch_all(&mut *app.db.conn().await?)
+    .await?;
+    for (event_id, channel) in &found {
+        let mut tx = app.db.begin().await?;
+        event(&mut tx, app, channel, event_id).await?;
+        tx.commit().await?;
+    }
+    Ok(found.len() as u64)
 }
 
 /// Erases a person from the bodies of their events: what they said, and who it was.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::pack::{self, Head};
 use crate::{
+    app::App,
     db::{Conn, Millis},
     error::Result,
     kill,
@@ -40,7 +41,7 @@ pub async fn is_due(conn: &mut Conn, channel: &str) -> Result<bool> {
     Ok(first.is_some())
 }
 
-/// Splits what came first into bodies and events, in the transaction of whoever holds the channel. What cannot be read
+/// Splits what came first into bodies and events. Two that do so at one time have the effect of one. What cannot be read
 /// was signed, so that it is kept as a body. Gives the number of rows that it took.
 pub async fn run(conn: &mut Conn, channel: &str) -> Result<usize> {
     let rows: Vec<(String, Vec<u8>)> =
@@ -61,6 +62,19 @@ pub async fn run(conn: &mut Conn, channel: &str) -> Result<usize> {
         kill::point("inbox.unpacked");
     }
     Ok(found)
+}
+
+/// Unpacks everything that came so far, for whoever must know that no event of a person waits unseen.
+pub async fn all(app: &App) -> Result<()> {
+    for channel in app.config.channel.keys() {
+        let mut found = 1;
+        while found > 0 {
+            let mut tx = app.db.begin().await?;
+            found = run(&mut tx, channel).await?;
+            tx.commit().await?;
+        }
+    }
+    Ok(())
 }
 
 async fn insert(conn: &mut Conn, channel: &str, head: &Head, body: &[u8]) -> Result<()> {

@@ -130,7 +130,7 @@ async fn is_refused_as(app: &TestApp, reason: &str) {
 
 /// Everything but what a webhook always leaves: itself, its person, what was said.
 async fn state(app: &TestApp) -> Vec<String> {
-    app.dump(&["audit", "webhook_bodies", "events", "event_copies", "jobs", "leases", "line_users"]).await
+    app.dump(&["audit", "intake", "webhook_bodies", "events", "event_copies", "jobs", "leases", "line_users"]).await
 }
 
 both_engines! {

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use musubi::{app::App, db::Db, link::by_chat};
+use musubi::{
+    app::App,
+    db::Db,
+    link::{Chat, by_chat},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -135,7 +139,8 @@ both_engines! {
         let mut tx = with_shop.db.begin().await.unwrap();
         let line_user: String =
             sqlx::query_scalar("SELECT line_user_id FROM links WHERE id = 'shop'").fetch_one(&mut *tx).await.unwrap();
-        by_chat::unlink(&mut tx, &with_shop, "main", &line_user, "shop", None).await.unwrap();
+        let chat = Chat { channel: "main", line_user_id: &line_user, reply: None };
+        by_chat::unlink(&mut tx, &with_shop, &chat, "shop").await.unwrap();
         tx.commit().await.unwrap();
         with_shop.db.close().await;
         assert_eq!(rows!(app, "links WHERE ended_at IS NULL AND id <> 'shop'"), 1);

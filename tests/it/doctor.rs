@@ -52,6 +52,7 @@ both_engines! {
             "✓ LINE Login channel of main: LINE took its id and secret".to_owned(),
             format!("✓ callback of main: register {ORIGIN}/line/callback/main in LINE's console"),
             "✓ Messaging channel main: Example Company (@example)".to_owned(),
+            "✓ access token of main: stateless: 15 minutes, one for each process".to_owned(),
             provider.to_owned(),
         ];
         assert_eq!(told(&app.app).await, expected);

@@ -801,7 +801,7 @@ async fn on_the_wire(address: std::net::SocketAddr, bytes: &[u8]) -> String {
 
 /// Where a test's log goes.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -815,7 +815,7 @@ impl Write for Log {
 }
 
 /// Everything that this thread logs from here on, while the guards live.
-fn captured() -> (Log, impl Sized) {
+pub fn captured() -> (Log, impl Sized) {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
@@ -826,7 +826,7 @@ fn captured() -> (Log, impl Sized) {
 }
 
 impl Log {
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }

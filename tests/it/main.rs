@@ -4,6 +4,7 @@
 mod account_link;
 mod answer;
 mod by_chat;
+mod channel_token;
 mod chat;
 mod config;
 mod connections;

@@ -160,7 +160,9 @@ async fn a_result_that_comes_too_late_is_void() {
 #[tokio::test]
 async fn an_ageing_token_is_replaced_and_serves_while_line_is_away() {
     for stage in stages("").await {
-        for (name, advance, tokens) in [("a", 0, 1), ("b", 719, 1), ("c", 2, 2), ("d", 721, 3), ("e", 1, 4)] {
+        for (name, advance, tokens) in
+            [("a", 0, 1), ("b", 719, 1), ("c", 2, 2), ("d", 721, 3), ("e", 9, 3), ("f", 2, 4)]
+        {
             stage.link(name, None).await;
             let id = send(&stage, name).await;
             stage.advance(advance);

@@ -719,7 +719,8 @@ both_engines! {
         let made = serde_json::json!({ "display_name": "はなこ", "email": HANAKO });
         let user = app.sim(Method::POST, "/_sim/users", made).await["user_id"].as_str().unwrap().to_owned();
         // A new friend is told to the webhook as well.
-        let but = ["audit", "attempts", "line_users", "jobs", "grants", "friends", "events", "webhook_bodies"];
+        let but =
+            ["audit", "attempts", "line_users", "jobs", "grants", "friends", "intake", "events", "webhook_bodies"];
         let before = app.dump(&but).await;
         let mut victim = app.visitor();
         let answer = victim.sign_in_by_line(&user).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use musubi::{app::App, db::Db, demo, privacy, worker};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use crate::{
         browser::{Browser, Screen},
         parameter, title,
     },
+    webhook::{envelope, signed, text_event},
 };
 
 const HANAKO: &str = "hanako@example.jp";
@@ -485,6 +486,7 @@ both_engines! {
         app.drain().await;
         assert_eq!(delete(&mut hanako).await.status, StatusCode::OK);
         app.say(&user, "こんにちは").await;
+        app.unpack().await;
         app.execute("INSERT INTO event_holds (channel, chat, held_until)
             SELECT channel, chat, 9000000000000 FROM events WHERE state = 'waiting'").await;
         for _ in 0..3 {
@@ -507,6 +509,58 @@ both_engines! {
         app.execute("UPDATE events SET state = 'ignored'").await;
         privacy::erase::prune(&app.app).await.unwrap();
         assert_eq!(rows!(app, "line_users WHERE user_id LIKE 'erased:%'"), 2);
+    }
+
+    /// Of an event in a group only its body says whose it is.
+    async fn nobody_is_erased_while_an_event_of_a_group_waits(app) {
+        let (mut hanako, user) = app.linked(HANAKO).await;
+        let group = app.sim(Method::POST, "/_sim/groups", json!({ "name": "Friends" })).await;
+        let group = group["group_id"].as_str().unwrap().to_owned();
+        let order = async |deed: &str, body: Value| app.sim(Method::POST, &format!("/_sim/groups/{group}/{deed}"), body).await;
+        order("join", json!({})).await;
+        app.drain().await;
+        order("message", json!({ "user_id": user, "text": "hello" })).await;
+        app.unpack().await;
+        app.execute("INSERT INTO event_holds (channel, chat, held_until)
+            SELECT channel, chat, 9000000000000 FROM events WHERE state = 'waiting'").await;
+        app.clock.advance(Duration::from_secs(1));
+        assert_eq!(delete(&mut hanako).await.status, StatusCode::OK);
+        for _ in 0..3 {
+            later(app).await;
+        }
+        assert_eq!(rows!(app, "jobs WHERE kind = 'erase_member' AND ended_at IS NULL AND note LIKE '%event of a group%'"), 1);
+        app.execute("DELETE FROM event_holds").await;
+        for _ in 0..3 {
+            later(app).await;
+        }
+        assert_eq!(app.audit().await.last().unwrap(), "erased/");
+        assert_eq!(rows!(app, "line_users WHERE user_id LIKE 'erased:%'"), 1);
+        assert_eq!(rows!(app, "line_users WHERE user_id NOT LIKE 'erased:%'"), 0, "and nobody came back");
+        assert_eq!(rows!(app, "chat_messages WHERE text <> ''"), 0);
+    }
+
+    /// LINE brings an event once more whose person is erased by now.
+    async fn an_erased_persons_event_that_comes_again_is_erased_there_too(app) {
+        let (mut hanako, user) = app.linked(HANAKO).await;
+        let event = text_event(app, &user, "my secret is 4711");
+        assert_eq!(signed(app, envelope(std::slice::from_ref(&event))).await.status, StatusCode::OK);
+        app.drain().await;
+        assert_eq!(delete(&mut hanako).await.status, StatusCode::OK);
+        for _ in 0..3 {
+            later(app).await;
+        }
+        assert_eq!(rows!(app, "line_users WHERE user_id LIKE 'erased:%'"), 1);
+        assert_eq!(signed(app, envelope(&[event])).await.status, StatusCode::OK);
+        app.drain().await;
+        let bodies = async || {
+            let bodies: Vec<Vec<u8>> = sqlx::query_scalar("SELECT body FROM webhook_bodies")
+                .fetch_all(&mut *app.app.db.conn().await.unwrap()).await.unwrap();
+            bodies.into_iter().map(|body| String::from_utf8(body).unwrap()).collect::<String>()
+        };
+        assert!(bodies().await.contains(&user));
+        assert!(musubi::worker::prune(&app.app, "test").await.unwrap() > 0);
+        assert!(!bodies().await.contains(&user) && !bodies().await.contains("4711"));
+        assert_eq!(rows!(app, "line_users WHERE user_id NOT LIKE 'erased:%'"), 0);
     }
 
     async fn a_permission_left_to_the_person_does_not_hold_the_erasing_up(app) {

@@ -952,3 +952,133 @@ async fn a_caller_who_hangs_up_is_served_nevertheless() {
     let statuses: Vec<i64> = pushes.map(|call| call["status"].as_i64().unwrap()).collect();
     assert_eq!(statuses, [200, 409]);
 }
+
+/// A public key of a channel, registered as in LINE's console; gives its key id and what signs with it.
+async fn assertion_key(line: &Line, channel: &str) -> (String, aws_lc_rs::rsa::KeyPair) {
+    use aws_lc_rs::{
+        rsa::{KeyPair, KeySize},
+        signature::KeyPair as _,
+    };
+    let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+    let der = pair.public_key().as_ref();
+    let (n, e) = (URL_SAFE_NO_PAD.encode(&der[9..265]), URL_SAFE_NO_PAD.encode(&der[267..]));
+    let jwk = json!({ "kty": "RSA", "alg": "RS256", "use": "sig", "n": n, "e": e });
+    let path = format!("/_sim/channels/{channel}/assertion-keys");
+    let mut with_kid = jwk.clone();
+    with_kid["kid"] = json!("mine");
+    assert_eq!(line.post(&path, "", json!({ "jwk": with_kid })).await.status, StatusCode::BAD_REQUEST);
+    let made = line.post(&path, "", json!({ "jwk": jwk })).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text());
+    (made.json()["kid"].as_str().unwrap().to_owned(), pair)
+}
+
+fn assertion(pair: &aws_lc_rs::rsa::KeyPair, header: &Value, claims: &Value) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", part(header), part(claims));
+    let mut signature = vec![0; pair.public_modulus_len()];
+    let random = aws_lc_rs::rand::SystemRandom::new();
+    pair.sign(&aws_lc_rs::signature::RSA_PKCS1_SHA256, &random, signed.as_bytes(), &mut signature).unwrap();
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+impl Line {
+    async fn by_assertion(&self, path: &str, jwt: &str) -> Answer {
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_assertion_type", ASSERTION_TYPE),
+            ("client_assertion", jwt),
+        ];
+        self.form(path, &form).await
+    }
+}
+
+#[tokio::test]
+async fn tokens_v21_by_assertion() {
+    let line = Line::open(None);
+    let (kid, pair) = assertion_key(&line, BOT).await;
+    let header = json!({ "alg": "RS256", "typ": "JWT", "kid": kid });
+    let now = START / 1000;
+    let claims = json!({ "iss": BOT, "sub": BOT, "aud": "https://api.line.me/", "exp": now + 1800, "token_exp": 3600 });
+    let with = |name: &str, value: Value| {
+        let mut changed = claims.clone();
+        changed[name] = value;
+        assertion(&pair, &header, &changed)
+    };
+    let good = assertion(&pair, &header, &claims);
+    let path = "/oauth2/v2.1/token";
+    for (jwt, status, words) in [
+        (assertion(&pair, &json!({ "alg": "RS256", "kid": "another" }), &claims), 404, "Cannot find channel key"),
+        (assertion(&pair, &json!({ "alg": "HS256", "kid": kid }), &claims), 400, "Invalid client_assertion"),
+        (format!("{}AAAA", &good[..good.len() - 4]), 400, "Invalid client_assertion"),
+        ("no.jwt".to_owned(), 400, "Invalid client_assertion"),
+        (with("iss", json!(LOGIN)), 400, "iss and clientId of key do not match"),
+        (with("sub", json!("1")), 400, "iss and clientId of key do not match"),
+        (with("aud", json!("https://api.line.me")), 400, "Invalid aud"),
+        (with("exp", json!(now + 1860)), 400, "Invalid exp"),
+        (with("exp", json!(now - 1)), 400, "Invalid exp"),
+        (with("token_exp", json!(2_592_001)), 400, "Invalid token_exp"),
+        (with("token_exp", Value::Null), 400, "Invalid token_exp"),
+    ] {
+        let answer = line.by_assertion(path, &jwt).await;
+        assert_eq!(answer.status.as_u16(), status, "{words}: {}", answer.text());
+        assert!(answer.text().contains(words), "{words}: {}", answer.text());
+    }
+
+    let made = line.by_assertion(path, &good).await.json();
+    assert_eq!((&made["expires_in"], &made["token_type"]), (&json!(3600), &json!("Bearer")));
+    let token = made["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(line.get("/v2/bot/info", &token).await.status, StatusCode::OK);
+    let verified = line.get(&format!("/oauth2/v2.1/verify?access_token={token}"), "").await.json();
+    assert_eq!((&verified["client_id"], &verified["expires_in"]), (&json!(BOT), &json!(3600)));
+
+    for _ in 0..29 {
+        assert_eq!(line.by_assertion(path, &good).await.status, StatusCode::OK);
+    }
+    let refused = line.by_assertion(path, &good).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert_eq!(refused.json(), json!({ "message": "The maximum number of access tokens has already been issued" }));
+    let kids = format!("/oauth2/v2.1/tokens/kid?client_assertion_type={ASSERTION_TYPE}&client_assertion={good}");
+    let listed = line.get(&kids, "").await.json();
+    assert!(listed["kids"].as_array().unwrap().contains(&made["key_id"]));
+    assert_eq!(listed["kids"].as_array().unwrap().len(), 30);
+
+    // One is taken back, as only its own channel can.
+    let wrong = [("client_id", BOT), ("client_secret", "wrong"), ("access_token", token.as_str())];
+    assert_eq!(line.form("/oauth2/v2.1/revoke", &wrong).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(line.get("/v2/bot/info", &token).await.status, StatusCode::OK);
+    let right = [("client_id", BOT), ("client_secret", BOT_SECRET), ("access_token", token.as_str())];
+    for _ in 0..2 {
+        assert_eq!(line.form("/oauth2/v2.1/revoke", &right).await.status, StatusCode::OK);
+    }
+    assert_eq!(line.get("/v2/bot/info", &token).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(line.by_assertion(path, &good).await.status, StatusCode::OK);
+
+    // Stateless ones come by the same assertion, and are in no list.
+    let stateless = line.by_assertion("/oauth2/v3/token", &good).await.json();
+    assert_eq!(stateless["expires_in"], 900);
+    assert_eq!(line.get(&kids, "").await.json()["kids"].as_array().unwrap().len(), 30);
+}
+
+#[tokio::test]
+async fn the_31st_short_lived_token_ends_the_oldest_and_a_long_lived_one_its_former() {
+    let line = Line::open(None);
+    let form = [("grant_type", "client_credentials"), ("client_id", BOT), ("client_secret", BOT_SECRET)];
+    let mut tokens = Vec::new();
+    for _ in 0..31 {
+        line.pass(1);
+        let made = line.form("/v2/oauth/accessToken", &form).await.json();
+        tokens.push(made["access_token"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(line.get("/v2/bot/info", &tokens[0]).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(line.get("/v2/bot/info", &tokens[1]).await.status, StatusCode::OK);
+
+    let path = format!("/_sim/channels/{BOT}/long-lived-token");
+    let first = line.post(&path, "", json!({})).await.json()["access_token"].as_str().unwrap().to_owned();
+    let verified = line.form("/v2/oauth/verify", &[("access_token", &first)]).await.json();
+    assert!(verified["expires_in"].as_i64().unwrap() > i64::from(i32::MAX));
+    line.post(&path, "", json!({})).await;
+    assert_eq!(line.get("/v2/bot/info", &first).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(line.get("/v2/bot/info", &tokens[30]).await.status, StatusCode::OK);
+}

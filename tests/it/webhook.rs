@@ -489,6 +489,30 @@ both_engines! {
         assert!(dump.contains(&bytes("stays")), "what others said in the same body is kept");
     }
 
+    /// LINE was not sure that it had been taken, and brings once more what is gone by now.
+    async fn w24_unsent_words_that_come_again_are_erased_there_too(app) {
+        let message = text_event(app, USER, "my secret is 4711");
+        let mut unsend = text_event(app, USER, "");
+        unsend["type"] = "unsend".into();
+        unsend["unsend"] = json!({ "messageId": message["message"]["id"] });
+        for event in [&message, &unsend] {
+            assert_eq!(signed(app, envelope(std::slice::from_ref(event))).await.status, StatusCode::OK);
+            app.drain().await;
+        }
+        let bytes = |text: &str| format!("{:?}", text.as_bytes()).trim_matches(['[', ']']).to_owned();
+        let holds = async |text: &str| app.dump(&[]).await.join("\n").contains(&bytes(text));
+        assert!(!holds("4711").await);
+        let other = text_event(app, OTHER, "stays");
+        assert_eq!(signed(app, envelope(&[other.clone(), message])).await.status, StatusCode::OK);
+        assert_eq!(signed(app, envelope(&[other])).await.status, StatusCode::OK);
+        app.drain().await;
+        assert!(holds("4711").await, "not at once");
+        assert_eq!(musubi::worker::prune(&app.app, "test").await.unwrap(), 1);
+        assert!(!holds("4711").await);
+        assert!(holds("stays").await);
+        assert_eq!(musubi::worker::prune(&app.app, "test").await.unwrap(), 0, "once");
+    }
+
     async fn groups_are_nobodys_own_chat(app) {
         let user = app.line_user("Aiko").await;
         let group = app.sim(Method::POST, "/_sim/groups", json!({ "name": "Friends" })).await;

@@ -215,7 +215,62 @@ async fn cure(app: &TestApp) {
     app.execute(text).await;
 }
 
+/// From now on events can be claimed, and no end of a try can be written.
+async fn refuse_ends(app: &TestApp) {
+    let text = match app.engine {
+        Engine::Sqlite => {
+            "CREATE TRIGGER no_ends BEFORE UPDATE ON events WHEN NEW.claimed_by IS NULL
+             BEGIN SELECT RAISE(ABORT, 'no ends'); END"
+        }
+        Engine::Postgres => {
+            "CREATE FUNCTION no_ends() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'no ends'; END $$ LANGUAGE plpgsql;
+             CREATE TRIGGER no_ends BEFORE UPDATE ON events FOR EACH ROW WHEN (NEW.claimed_by IS NULL)
+             EXECUTE FUNCTION no_ends()"
+        }
+    };
+    sqlx::raw_sql(text).execute(&mut *app.app.db.conn().await.unwrap()).await.unwrap();
+}
+
+async fn allow_ends(app: &TestApp) {
+    let text = if app.engine == Engine::Sqlite { "DROP TRIGGER no_ends" } else { "DROP TRIGGER no_ends ON events" };
+    app.execute(text).await;
+}
+
 both_engines! {
+    /// The database goes away between claim and end, again and again: no try of events that did nothing.
+    async fn an_outage_after_the_claim_is_no_try(app) {
+        assert_eq!(signed(app, envelope(&[follow(app, &user(1)), follow(app, &user(2))])).await.status, StatusCode::OK);
+        refuse_ends(app).await;
+        for _ in 0..7 {
+            assert!(webhook::inbox::run(&app.app, "main", "us").await.is_err());
+            assert_eq!(events(app).await, ["waiting"; 2]);
+        }
+        assert_eq!(app.count("SELECT MAX(attempts) FROM events").await, 1);
+        allow_ends(app).await;
+        assert_eq!(webhook::inbox::run(&app.app, "main", "us").await.unwrap(), 2, "nor is one tried alone");
+        assert_eq!(events(app).await, ["done"; 2]);
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events WHERE claimed_by IS NOT NULL").await, 0);
+    }
+
+    async fn x35_a_try_of_a_former_process_counts(app) {
+        assert_eq!(signed(app, envelope(&[follow(app, &user(1)), follow(app, &user(2))])).await.status, StatusCode::OK);
+        refuse_ends(app).await;
+        for (tries, holder) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
+            app.execute("DELETE FROM leases").await;
+            assert!(webhook::inbox::run(&app.app, "main", holder).await.is_err());
+            assert_eq!(app.count("SELECT MAX(attempts) FROM events").await, i64::try_from(tries).unwrap() + 1);
+        }
+        assert_eq!(app.count("SELECT MIN(attempts) FROM events").await, 1, "only one was tried, alone");
+        allow_ends(app).await;
+        app.execute("DELETE FROM leases").await;
+        // One round parks, the next goes on.
+        app.drain().await;
+        app.drain().await;
+        let mut states = events(app).await;
+        states.sort();
+        assert_eq!(states, ["done", "parked it ended the process"]);
+    }
+
     async fn x35_a_poisoned_event_is_parked_and_others_go_on(app) {
         let (bad, good) = (user(1), user(2));
         poison(app, &bad).await;

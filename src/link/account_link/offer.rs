@@ -15,7 +15,7 @@ use crate::{
         find_owner,
         say::{self, Chat},
     },
-    message::answer::{self, Reply},
+    message::answer,
     queue::{self, Job, Outcome},
 };
 
@@ -27,16 +27,14 @@ const LOADING: u8 = 10;
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Begins: a person asked in the chat to be linked.
-pub async fn offer(conn: &mut Conn, app: &App, channel: &str, line_user_id: &str, reply: Option<&Reply>) -> Result<()> {
-    let chat = Chat { channel, line_user_id, reply };
-    match find_owner(conn, line_user_id).await? {
+pub async fn offer(conn: &mut Conn, app: &App, chat: &Chat<'_>) -> Result<()> {
+    match find_owner(conn, chat.line_user_id).await? {
         Some(owner) if owner.suspended_at.is_none() => {
-            say::about_owner(conn, app, &chat, "link", "link_already", &owner).await
+            say::about_owner(conn, app, chat, "link", "link_already", &owner).await
         }
         // A suspended link is confirmed on the same page.
         Some(_) | None => {
-            let new = answer::New { channel, line_user_id, cause: "link", reply };
-            let Some(answer_id) = answer::queue(conn, app, new, None).await? else { return Ok(()) };
+            let Some(answer_id) = answer::queue(conn, app, chat.answer("link"), None).await? else { return Ok(()) };
             let now = app.now();
             queue::enqueue(conn, now, now, &Job::OfferLink { answer_id }).await
         }
@@ -89,22 +87,15 @@ fn page_url(app: &App, link_token: &str) -> String {
 }
 
 async fn link_token(app: &App, waiting: &Waiting) -> Result<SecretString, line::Error> {
+    let user_id = waiting.user_id.as_str();
     let kind = Kind::Bot(&waiting.channel);
-    let token = channel::token(app, kind).await?;
     // It says that something is coming; nothing depends on it.
-    if let Err(error) = app.line.start_loading(&token, &waiting.user_id, LOADING).await {
+    if let Err(error) =
+        channel::call(app, kind, |token| async move { app.line.start_loading(&token, user_id, LOADING).await }).await
+    {
         tracing::debug!(%error, "no loading indicator");
     }
-    let refusal = match app.line.link_token(&token, &waiting.user_id).await {
-        Err(error @ line::Error::Refused { status: 401, .. }) => error,
-        answer => return answer,
-    };
-    // A token that LINE took back before its time: another one, once.
-    if !channel::forget(app, kind, &token).await {
-        return Err(refusal);
-    }
-    let token = channel::token(app, kind).await?;
-    app.line.link_token(&token, &waiting.user_id).await
+    channel::call(app, kind, |token| async move { app.line.link_token(&token, user_id).await }).await
 }
 
 async fn find_waiting(conn: &mut Conn, answer_id: &str) -> Result<Option<Waiting>> {

@@ -105,7 +105,7 @@ pub async fn submit(
     let here = here(&open.link_token);
     // Another text holds by now: the person reads that one first.
     let Some(consent) = Consent::named(&app, &fields.consent) else { return Ok(Redirect::to(&here).into_response()) };
-    if step_up::prove(&app, &visit, &session, &fields.password, &here).await? != Proof::Given {
+    if step_up::prove(&app, &session, &fields.password, &here).await? != Proof::Given {
         let mut conn = app.db.conn().await?;
         let (member_id, address) = (Some(session.member_id.as_str()), Some(visit.address.as_str()));
         record_refusal(&mut conn, &app, Some(&open.begun), member_id, "credentials", address).await?;

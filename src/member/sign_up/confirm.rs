@@ -16,7 +16,7 @@ use crate::{
     app::App,
     audit,
     db::{Conn, Millis},
-    error::{Error, NextStep, Refusal, Result},
+    error::Result,
     member::{
         self, New, device,
         guard::MaybeSession,
@@ -24,7 +24,7 @@ use crate::{
         password::Verdict,
         session::{self, Method},
         throttle::{self, Guesser},
-        token::{self, Purpose},
+        token::{self, Gone, Purpose},
     },
     seal,
     web::{
@@ -34,6 +34,8 @@ use crate::{
         visit::Visit,
     },
 };
+
+const GONE: Gone = Gone { purpose: Purpose::SignUp, key: "sign_up_gone", next: "/sign-up" };
 
 #[derive(Template)]
 #[template(path = "member/sign_up_confirm.html")]
@@ -75,7 +77,7 @@ struct SignUp {
 pub async fn show(State(app): State<App>, visit: Visit, Query(asked): Query<Asked>) -> Result<Response> {
     needs_mail(&app)?;
     let found = find(&mut *app.db.conn().await?, app.now(), &asked.token).await?;
-    let sign_up = found.ok_or_else(gone)?;
+    let sign_up = found.ok_or_else(|| GONE.error())?;
     html(&page(&app, &visit, &sign_up, asked.token))
 }
 
@@ -89,7 +91,7 @@ pub async fn submit(
 ) -> Result<Response> {
     needs_mail(&app)?;
     let found = find(&mut *app.db.conn().await?, app.now(), &fields.token).await?;
-    let Some(sign_up) = found else { return Err(refuse(&app, &visit).await?) };
+    let Some(sign_up) = found else { return Err(GONE.refuse(&app, &visit).await?) };
     let guesser = Guesser::SignUp { id: sign_up.id.clone() };
     if asks_password(&visit, &sign_up) {
         let stored = Some(sign_up.password_hash.as_str());
@@ -103,7 +105,7 @@ pub async fn submit(
     let mut tx = app.db.begin().await?;
     let Some(member_id) = take(&mut tx, &app, &visit, &sign_up, &fields.token).await? else {
         tx.rollback().await?;
-        return Err(refuse(&app, &visit).await?);
+        return Err(GONE.refuse(&app, &visit).await?);
     };
     throttle::succeed(&mut tx, &app, &guesser).await?;
     let session = session::replace(&mut tx, &app, &visit, old.as_ref(), &member_id, &Method::Password).await?;
@@ -153,20 +155,6 @@ fn page(app: &App, visit: &Visit, sign_up: &SignUp, token: String) -> Confirm {
         asks_password: asks_password(visit, sign_up),
         problem: None,
     }
-}
-
-async fn refuse(app: &App, visit: &Visit) -> Result<Error> {
-    token::record_refusal(app, visit, Purpose::SignUp).await?;
-    Ok(gone())
-}
-
-fn gone() -> Error {
-    Error::Refused(Box::new(Refusal {
-        status: StatusCode::BAD_REQUEST,
-        key: "sign_up_gone",
-        reason: "token",
-        next: NextStep::Link("/sign-up".into()),
-    }))
 }
 
 /// The sign-up that a live token is for.

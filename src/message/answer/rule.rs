@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{
     db::Millis,
-    line::{Error, messaging::Accepted},
+    line::{Error, Failure, messaging::Accepted},
     queue::backoff,
 };
 
@@ -69,19 +69,6 @@ pub(super) struct Tried {
     pub jitter: f64,
 }
 
-/// How a reply ended, as far as it matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Accepted,
-    /// No answer, or one that does not say whether the reply was taken.
-    Ambiguous,
-    /// Surely not taken, and may be later.
-    NotNow,
-    Unauthorized,
-    TokenRefused,
-    Refused,
-}
-
 /// How the reply token of an answer stands that may be tried until `until`, where there is one.
 pub(super) fn token(now: Millis, until: Option<Millis>, cause: &str) -> Token {
     match until {
@@ -109,18 +96,18 @@ pub(super) fn step(state: &str, has_content: bool, token: Token) -> Step {
 /// Decides what becomes of an answer after a reply.
 pub(super) fn after(result: &Result<Accepted, Error>, tried: Tried) -> After {
     let in_time = |wait: Duration| (wait < tried.left).then_some(wait);
-    let wait = match end(result) {
-        End::Accepted => return After::Replied,
-        End::Ambiguous | End::TokenRefused | End::Refused if tried.in_doubt => return After::Unknown,
-        End::Ambiguous => {
+    let Err(error) = result else { return After::Replied };
+    let wait = match error.failure() {
+        Failure::Ambiguous | Failure::Refused if tried.in_doubt => return After::Unknown,
+        Failure::Ambiguous => {
             let wait = in_time(backoff(1, tried.jitter));
             return wait.map_or(After::Unknown, After::Repeat);
         }
-        End::TokenRefused => return After::Push,
-        End::Refused => return After::Failed,
-        End::NotNow => backoff(tried.attempt, tried.jitter),
-        End::Unauthorized if tried.fresh_token => Duration::ZERO,
-        End::Unauthorized => WRONG_CREDENTIALS,
+        Failure::Refused if is_of_token(error) => return After::Push,
+        Failure::Refused => return After::Failed,
+        Failure::Unreached | Failure::TooFast | Failure::MonthlyLimit => backoff(tried.attempt, tried.jitter),
+        Failure::Unauthorized if tried.fresh_token => Duration::ZERO,
+        Failure::Unauthorized => WRONG_CREDENTIALS,
     };
     match (in_time(wait), tried.in_doubt) {
         (Some(wait), false) => After::Again(wait),
@@ -130,26 +117,10 @@ pub(super) fn after(result: &Result<Accepted, Error>, tried: Tried) -> After {
     }
 }
 
-/// Whether LINE did not take the channel's token.
-pub(super) fn is_unauthorized(result: &Result<Accepted, Error>) -> bool {
-    end(result) == End::Unauthorized
-}
-
-fn end(result: &Result<Accepted, Error>) -> End {
-    match result {
-        Ok(_) => End::Accepted,
-        Err(Error::Unreached(_) | Error::Client(_)) => End::NotNow,
-        Err(Error::Lost(_) | Error::Malformed(_)) => End::Ambiguous,
-        Err(Error::Refused { status, message, .. }) => match status {
-            // LINE has one status for a bad token and for bad content; its words alone tell them apart.
-            400 if message.to_lowercase().contains("reply token") => End::TokenRefused,
-            401 => End::Unauthorized,
-            408 => End::Ambiguous,
-            429 => End::NotNow,
-            400..500 => End::Refused,
-            _ => End::Ambiguous,
-        },
-    }
+/// Whether LINE refused the reply token. It has one status for a bad token and for bad content; its words alone tell
+/// them apart.
+fn is_of_token(error: &Error) -> bool {
+    matches!(error, Error::Refused { status: 400, message, .. } if message.to_lowercase().contains("reply token"))
 }
 
 #[cfg(test)]

@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use super::{
     New,
     rule::{self, After, Step, Tried},
@@ -61,7 +59,8 @@ pub async fn send(app: &App, id: &str) -> Result<Outcome> {
 }
 
 async fn reply(app: &App, answer: &Answer, in_doubt: bool) -> Result<Outcome> {
-    let token = match channel::token(app, Kind::Bot(&answer.channel)).await {
+    let kind = Kind::Bot(&answer.channel);
+    let token = match channel::token(app, kind).await {
         Ok(token) => token,
         Err(error) => return Ok(Outcome::Retry { why: error.to_string(), after: Some(NO_TOKEN) }),
     };
@@ -73,7 +72,7 @@ async fn reply(app: &App, answer: &Answer, in_doubt: bool) -> Result<Outcome> {
         in_doubt,
         left: left(app, answer),
         attempt,
-        fresh_token: rule::is_unauthorized(&result) && forget(app, answer, &token).await,
+        fresh_token: channel::after_call(app, kind, &token, &result).await,
         jitter: app.jitter(),
     };
     let words = result.as_ref().err().map(ToString::to_string);
@@ -138,10 +137,6 @@ fn look_again() -> Outcome {
 fn left(app: &App, answer: &Answer) -> Duration {
     let left = answer.reply_until.0.saturating_sub(app.now().0);
     Duration::from_millis(u64::try_from(left).unwrap_or(0))
-}
-
-async fn forget(app: &App, answer: &Answer, token: &SecretString) -> bool {
-    channel::forget(app, Kind::Bot(&answer.channel), token).await
 }
 
 /// LINE's reply request; the content is JSON already, and is not parsed again.

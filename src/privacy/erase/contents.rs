@@ -13,7 +13,11 @@ pub(super) async fn line_user(conn: &mut Conn, app: &App, line_user_id: &str) ->
     let Some(user) = line_user::find(conn, line_user_id).await? else { return Ok(()) };
     let bodies = webhook::erase::list_bodies(conn, &user.user_id).await?;
     // Events before bodies, as whoever handles an event holds them.
-    sqlx::query("UPDATE events SET chat = id WHERE chat = $1").bind(&user.user_id).execute(&mut *conn).await?;
+    sqlx::query("UPDATE events SET chat = id, erased_at = $1 WHERE chat = $2")
+        .bind(app.now())
+        .bind(&user.user_id)
+        .execute(&mut *conn)
+        .await?;
     webhook::erase::person(conn, &app.db, &user.user_id, &bodies).await?;
     for statement in [
         "UPDATE line_users SET user_id = 'erased:' || id, display_name = '', picture_url = NULL, language = NULL

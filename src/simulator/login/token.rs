@@ -12,7 +12,7 @@ use url::form_urlencoded;
 
 use super::id_token;
 use crate::simulator::{
-    Simulator, answer,
+    Simulator, answer, channel_token,
     state::{AccessToken, Code, Grant, State as Memory, user_id},
     world::World,
 };
@@ -52,9 +52,9 @@ pub(super) async fn token(State(sim): State<Simulator>, body: Bytes) -> Response
     match form.get("grant_type") {
         Some("authorization_code") => exchange(&sim, &form),
         Some("refresh_token") => refresh(&sim, &form),
-        // The path is shared with channel access tokens v2.1; this LINE has no assertion keys registered.
+        // The path is shared with channel access tokens v2.1.
         Some("client_credentials") if form.get("client_assertion").is_some() => {
-            answer::message(axum::http::StatusCode::NOT_FOUND, "Cannot find channel key that satisfies the conditions")
+            channel_token::by_assertion(&sim, &body)
         }
         Some(_) => answer::oauth("unsupported_grant_type", "unsupported grant_type"),
         None => answer::oauth_missing(),

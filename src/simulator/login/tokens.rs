@@ -15,7 +15,7 @@ use url::form_urlencoded;
 
 use super::token::{Form, client, scope_text};
 use crate::simulator::{
-    Simulator, answer,
+    Simulator, answer, channel_token,
     state::{AccessToken, ChannelTokenKind, Grant, State as Memory, user_id},
 };
 
@@ -36,6 +36,10 @@ pub(super) async fn verify_access(State(sim): State<Simulator>, RawQuery(query):
         return answer::oauth_missing();
     };
     let state = sim.state();
+    // The path is shared with channel access tokens v2.1.
+    if let Some(answer) = channel_token::verify_v21(&state, &token, sim.now()) {
+        return answer;
+    }
     // A well-formed token that was never issued has no documented text of its own.
     let Some((access, grant)) = known(&state, &token) else {
         return invalid("The access token not JWS");
@@ -65,6 +69,10 @@ pub(super) async fn revoke(State(sim): State<Simulator>, body: Bytes) -> Respons
     let Some(token) = form.get("access_token") else {
         return answer::oauth_missing();
     };
+    // The path is shared with channel access tokens v2.1.
+    if let Some(answer) = channel_token::revoke_v21(&sim, &body, token) {
+        return answer;
+    }
     let client = match client(sim.world(), &form) {
         Ok(client) => client,
         Err(answer) => return answer,
@@ -97,7 +105,7 @@ pub(super) async fn deauthorize(State(sim): State<Simulator>, headers: HeaderMap
     let bearer = answer::bearer(&headers)
         .and_then(|token| state.channel_token(token, now))
         // A short-lived token is not accepted here.
-        .filter(|token| token.kind == ChannelTokenKind::Stateless)
+        .filter(|token| matches!(token.kind, ChannelTokenKind::Stateless | ChannelTokenKind::V21))
         .map(|token| token.channel.clone());
     let Some((channel, (provider, _))) =
         bearer.and_then(|channel| Some((channel.clone(), sim.world().login(&channel)?)))

@@ -10,7 +10,7 @@ use crate::{
     chat::{self, Said},
     db::Conn,
     error::Result,
-    link::{account_link, by_chat},
+    link::{Chat, account_link, by_chat},
     message::answer::{self, New},
     webhook::{
         erase,
@@ -27,7 +27,7 @@ pub async fn said(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect> {
     let person = person::meet(conn, app, event).await?;
     let Some(said) = as_said(event, person.as_deref()) else { return Ok(Effect::Ignored("no_chat")) };
     if !chat::keep(conn, app, said).await? {
-        erase::event(conn, &app.db, &event.channel, &event.id).await?;
+        erase::event(conn, app, &event.channel, &event.id).await?;
         return Ok(Effect::Ignored("unsent"));
     }
     let Some(person) = person.filter(|_| event.group().is_none() && !event.is_standby()) else {
@@ -40,18 +40,17 @@ pub async fn said(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect> {
 /// Answers a text by the rules, and what no rule knows by a word on what can be written.
 async fn answer(conn: &mut Conn, app: &App, event: &Event, person: &str, text: &str) -> Result<()> {
     let reply = event.reply();
-    let (channel, reply) = (event.channel.as_str(), reply.as_ref());
-    let new = |cause| New { channel, line_user_id: person, cause, reply };
-    match word::find(&app.config, channel, text) {
-        Word::Link => account_link::offer(conn, app, channel, person, reply).await,
-        Word::Unlink => by_chat::ask_unlink(conn, app, channel, person, reply).await,
-        Word::Status => by_chat::status(conn, app, channel, person, reply).await,
+    let chat = Chat { channel: &event.channel, line_user_id: person, reply: reply.as_ref() };
+    match word::find(&app.config, chat.channel, text) {
+        Word::Link => account_link::offer(conn, app, &chat).await,
+        Word::Unlink => by_chat::ask_unlink(conn, app, &chat).await,
+        Word::Status => by_chat::status(conn, app, &chat).await,
         Word::Keyword(keyword) => {
             let language = answer::language(conn, app, person).await?;
             let text = keyword.answer(&language, &app.config.default_locale).unwrap_or_default();
-            answer::queue(conn, app, new("keyword"), Some(&answer::text(text))).await.map(|_| ())
+            answer::queue(conn, app, chat.answer("keyword"), Some(&answer::text(text))).await.map(|_| ())
         }
-        Word::Unknown if app.config.chat.default_answer => say_default(conn, app, new("default")).await,
+        Word::Unknown if app.config.chat.default_answer => say_default(conn, app, chat.answer("default")).await,
         Word::Unknown => Ok(()),
     }
 }
@@ -71,7 +70,7 @@ pub async fn edited(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect>
     let person = person::meet(conn, app, event).await?;
     let Some(said) = as_said(event, person.as_deref()) else { return Ok(Effect::Ignored("no_chat")) };
     if !chat::edit(conn, app, said).await? {
-        erase::event(conn, &app.db, &event.channel, &event.id).await?;
+        erase::event(conn, app, &event.channel, &event.id).await?;
         return Ok(Effect::Ignored("unsent"));
     }
     Ok(Effect::Done)
@@ -82,7 +81,7 @@ pub async fn unsent(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect>
     let id = event.text("/unsend/messageId").filter(|id| is_message_id(id));
     let (Some(id), Some(chat)) = (id, event.chat()) else { return Ok(Effect::Ignored("no_message")) };
     for event_id in chat::unsend(conn, app.now(), &event.channel, chat, id).await? {
-        erase::event(conn, &app.db, &event.channel, &event_id).await?;
+        erase::event(conn, app, &event.channel, &event_id).await?;
     }
     Ok(Effect::Done)
 }

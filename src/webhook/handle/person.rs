@@ -10,7 +10,7 @@ use crate::{
     db::Conn,
     error::Result,
     line_user::{self, Friend, profile},
-    link,
+    link::{self, Chat},
     message::answer,
     queue::{self, Job},
     webhook::event::Event,
@@ -43,9 +43,8 @@ pub async fn followed(conn: &mut Conn, app: &App, event: &Event) -> Result<Effec
             (false, false) => "greeting",
         };
         let reply = event.reply();
-        let new =
-            answer::New { channel: &event.channel, line_user_id: &person, cause: "greeting", reply: reply.as_ref() };
-        answer::say(conn, app, new, template, &json!({ "company": app.config.company })).await?;
+        let chat = Chat { channel: &event.channel, line_user_id: &person, reply: reply.as_ref() };
+        answer::say(conn, app, chat.answer("greeting"), template, &json!({ "company": app.config.company })).await?;
     }
     Ok(Effect::Done)
 }

@@ -7,7 +7,7 @@ use crate::{
     app::App,
     db::Conn,
     error::Result,
-    link::{account_link, by_chat},
+    link::{Chat, account_link, by_chat},
     webhook::event::Event,
 };
 
@@ -21,13 +21,13 @@ pub async fn tapped(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect>
     let fields: Vec<(String, String)> = form_urlencoded::parse(data.as_bytes()).into_owned().collect();
     let field = |name: &str| fields.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
     let reply = event.reply();
-    let (channel, reply) = (event.channel.as_str(), reply.as_ref());
+    let chat = Chat { channel: &event.channel, line_user_id: &person, reply: reply.as_ref() };
     match field("musubi") {
-        "link" => account_link::offer(conn, app, channel, &person, reply).await?,
-        "status" => by_chat::status(conn, app, channel, &person, reply).await?,
-        "unlink" if field("link").is_empty() => by_chat::ask_unlink(conn, app, channel, &person, reply).await?,
-        "unlink" => by_chat::unlink(conn, app, channel, &person, field("link"), reply).await?,
-        "keep" => by_chat::keep(conn, app, channel, &person, reply).await?,
+        "link" => account_link::offer(conn, app, &chat).await?,
+        "status" => by_chat::status(conn, app, &chat).await?,
+        "unlink" if field("link").is_empty() => by_chat::ask_unlink(conn, app, &chat).await?,
+        "unlink" => by_chat::unlink(conn, app, &chat, field("link")).await?,
+        "keep" => by_chat::keep(conn, app, &chat).await?,
         // The company's own buttons and menu tabs: kept with the body.
         _ => {}
     }

@@ -7,3 +7,9 @@ CREATE TABLE intake (
   events      BIGINT NOT NULL,                -- how many the requests bring, known ones included
   received_at BIGINT NOT NULL                 -- of the first request
 );
+
+-- Whose try has not ended, and when an event's content was taken out of the bodies. A copy has the event's time, and none
+-- where it came later.
+ALTER TABLE events ADD COLUMN claimed_by TEXT;
+ALTER TABLE events ADD COLUMN erased_at BIGINT;
+ALTER TABLE event_copies ADD COLUMN erased_at BIGINT;
