@@ -9,12 +9,14 @@ use std::{
 };
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use jiff::tz::TimeZone;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
     config::Config,
     db::{Db, Millis},
     error::Result,
+    flex::{Catalogue, Mistakes},
     line::{self, Line},
     metrics::Metrics,
     seal::{self, Sealer},
@@ -34,6 +36,10 @@ pub struct Inner {
     /// Channel access tokens; reached through `channel`.
     pub tokens: line::token::Cache,
     pub sealer: Sealer,
+    /// The message templates, shipped and the company's.
+    pub templates: Catalogue,
+    /// In which people are told times.
+    pub zone: TimeZone,
     /// None where nothing is mailed.
     pub post: Option<Post>,
     pub clock: Clock,
@@ -69,6 +75,10 @@ pub enum AppError {
     Post(#[from] PostError),
     #[error(transparent)]
     Seal(#[from] seal::SealError),
+    #[error(transparent)]
+    Templates(#[from] Mistakes),
+    #[error("time_zone: {0}")]
+    Zone(#[from] jiff::Error),
 }
 
 impl App {
@@ -82,6 +92,8 @@ impl App {
         let limiter = Limiter::new(config.security.requests_per_minute);
         let sealer = Sealer::new(&config.security)?;
         let post = Post::new(&config)?;
+        let templates = Catalogue::load(config.messages.templates.as_deref())?;
+        let zone = TimeZone::get(&config.time_zone)?;
         let hashing = Arc::new(Semaphore::new(config.security.password_hash.at_once));
         Ok(Self(Arc::new(Inner {
             config,
@@ -89,6 +101,8 @@ impl App {
             line,
             tokens: line::token::Cache::default(),
             sealer,
+            templates,
+            zone,
             post,
             clock,
             wake: watch::Sender::new(0),

@@ -57,6 +57,8 @@ pub struct Config {
     #[serde(default)]
     pub rich_menu: RichMenus,
     #[serde(default)]
+    pub messages: Messages,
+    #[serde(default)]
     pub chat: Chat,
     /// What is answered to which words, before the built-in ones where they are the whole text.
     #[serde(default)]
@@ -213,6 +215,13 @@ pub struct Channel {
 #[serde(deny_unknown_fields, default)]
 pub struct RichMenus {
     pub folder: Option<PathBuf>,
+}
+
+/// Where the company's message templates are, beside the shipped ones.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Messages {
+    pub templates: Option<PathBuf>,
 }
 
 /// How people who write to an official account are answered, and what is kept of it.

@@ -1,139 +1,61 @@
-//! Message templates: a JSON tree whose texts hold `{{name}}` placeholders.
+//! Message templates: LINE message objects as JSON whose texts hold `{{path.to.value | filter: argument}}`.
 //!
-//! Values are filled into the parsed tree, never into JSON text, and only once: a value can neither change
-//! the tree's shape nor bring placeholders of its own. In a link a value cannot choose where the link leads:
-//! scheme and host are the template's, unless the template hands the whole beginning to one placeholder.
+//! A template is compiled once into pieces of JSON text and the places of values between them, so that rendering only
+//! appends. Values are escaped where they stand, and only once: a value can neither change the tree's shape nor bring
+//! placeholders of its own. In a link a value cannot choose where the link leads: scheme and host are the template's,
+//! unless the template hands the whole beginning to one placeholder.
+//!
+//! What may be written in a template is told in `docs/templates.md`.
+//!
+//! - `compile`: the JSON tree to a [`Template`], or every mistake with its JSON path; `syntax`: what stands in texts
+//! - `render`: a template and data to JSON text; `filter`, `moment`: how values are written; `link`: where links lead
+//! - `schema`: what data a template asks for; `catalogue`: the files, shipped and the company's
+//! - `preview`: a Flex message as HTML, for looking at
 
-use std::collections::BTreeMap;
+mod catalogue;
+mod compile;
+mod filter;
+mod link;
+mod moment;
+pub mod preview;
+mod render;
+mod schema;
+mod syntax;
 
-use serde_json::Value;
-use url::{Url, form_urlencoded};
+use std::fmt;
 
-/// What fills the placeholders, by name.
-pub type Data<'a> = BTreeMap<&'a str, &'a str>;
+pub use self::{
+    catalogue::{Catalogue, File, LANGUAGES, Mistakes, language, list},
+    compile::Template,
+    render::{Context, RenderError},
+};
 
-/// Why a template cannot be rendered with this data.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RenderError {
-    #[error("the placeholder {{{{{0}}}}} has no value")]
-    Unknown(String),
-    #[error("{0:?} has a {{{{ that begins no placeholder")]
-    Braces(String),
-    #[error("{0:?} must fix the scheme and host of its link before the first placeholder")]
-    OpenHost(String),
-    #[error("{{{{{0}}}}} begins a link and must be an absolute http or https URL")]
-    NotALink(String),
+/// What is wrong at one place of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// Such as `messages[0].contents.body`.
+    pub path: String,
+    pub text: String,
 }
 
-/// A text, cut at its placeholders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part<'a> {
-    Text(&'a str),
-    Placeholder(&'a str),
-}
-
-/// Fills the placeholders of `template` from `data`. Keys are left as they are.
-pub fn render(template: &Value, data: &Data<'_>) -> Result<Value, RenderError> {
-    fill(template, "", data)
-}
-
-/// The tree below `key`, the nearest name above it: `"uri"` stays the name of each text of a list of links.
-fn fill(tree: &Value, key: &str, data: &Data<'_>) -> Result<Value, RenderError> {
-    Ok(match tree {
-        Value::String(text) if is_link(key) => Value::String(fill_link(text, data)?),
-        Value::String(text) => Value::String(fill_text(text, data)?),
-        Value::Array(list) => Value::Array(list.iter().map(|item| fill(item, key, data)).collect::<Result<_, _>>()?),
-        Value::Object(object) => Value::Object(
-            object.iter().map(|(key, item)| Ok((key.clone(), fill(item, key, data)?))).collect::<Result<_, _>>()?,
-        ),
-        Value::Null | Value::Bool(_) | Value::Number(_) => tree.clone(),
-    })
-}
-
-/// Whether LINE's name of a field says that it is a link: `uri`, `url`, `linkUri`, `iconUrl`, `altUri.desktop`.
-fn is_link(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    key.ends_with("uri") || key.ends_with("url") || key == "desktop"
-}
-
-fn fill_text(text: &str, data: &Data<'_>) -> Result<String, RenderError> {
-    parts(text)?.into_iter().map(|part| value(part, data)).collect()
-}
-
-fn fill_link(text: &str, data: &Data<'_>) -> Result<String, RenderError> {
-    let parts = parts(text)?;
-    let (beginning, rest) = match parts.split_first() {
-        None => return Ok(String::new()),
-        Some((Part::Placeholder(name), rest)) => (leading_link(text, name, rest, data)?, rest),
-        Some((Part::Text(fixed), [])) => ((*fixed).to_owned(), &[][..]),
-        Some((Part::Text(fixed), rest)) if fixes_host(fixed) => ((*fixed).to_owned(), rest),
-        Some(_) => return Err(RenderError::OpenHost(text.to_owned())),
-    };
-    let mut link = beginning;
-    for part in rest {
-        match part {
-            Part::Text(fixed) => link.push_str(fixed),
-            Part::Placeholder(_) => link.push_str(&percent_encode(value(*part, data)?)),
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.as_str() {
+            "" => f.write_str(&self.text),
+            path => write!(f, "{path}: {}", self.text),
         }
     }
-    Ok(link)
 }
 
-/// The value that a link begins with: a whole URL, which nothing after it may turn into another host.
-fn leading_link(text: &str, name: &str, rest: &[Part<'_>], data: &Data<'_>) -> Result<String, RenderError> {
-    let given = value(Part::Placeholder(name), data)?;
-    let good =
-        Url::parse(given).is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.username().is_empty());
-    if !good || given.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(RenderError::NotALink(name.to_owned()));
-    }
-    match rest.first() {
-        None => Ok(given.to_owned()),
-        Some(Part::Text(after)) if after.starts_with('/') => Ok(given.trim_end_matches('/').to_owned()),
-        Some(Part::Text(after)) if after.starts_with(['?', '#']) => Ok(given.to_owned()),
-        Some(_) => Err(RenderError::OpenHost(text.to_owned())),
-    }
-}
-
-/// Whether `fixed` holds a scheme, a host, and the end of the host.
-fn fixes_host(fixed: &str) -> bool {
-    fixed.split_once("://").is_some_and(|(scheme, rest)| {
-        !scheme.is_empty()
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
-            && rest.find(['/', '?', '#']).is_some_and(|end| end > 0)
-    })
-}
-
-fn value<'a>(part: Part<'a>, data: &Data<'a>) -> Result<&'a str, RenderError> {
-    match part {
-        Part::Text(text) => Ok(text),
-        Part::Placeholder(name) => data.get(name).copied().ok_or_else(|| RenderError::Unknown(name.to_owned())),
-    }
-}
-
-fn percent_encode(value: &str) -> String {
-    form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>().replace('+', "%20")
-}
-
-fn parts(text: &str) -> Result<Vec<Part<'_>>, RenderError> {
-    let mut parts = Vec::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let (name, after) = after.split_once("}}").ok_or_else(|| RenderError::Braces(text.to_owned()))?;
-        let name = name.trim();
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            return Err(RenderError::Braces(text.to_owned()));
-        }
-        if !before.is_empty() {
-            parts.push(Part::Text(before));
-        }
-        parts.push(Part::Placeholder(name));
-        rest = after;
-    }
-    if !rest.is_empty() {
-        parts.push(Part::Text(rest));
-    }
-    Ok(parts)
+/// Fills a tree that is no list of messages, such as a rich menu.
+pub fn fill(
+    tree: &serde_json::Value,
+    data: &serde_json::Value,
+    context: &Context<'_>,
+) -> Result<serde_json::Value, Vec<Mistake>> {
+    let whole = |text: String| vec![Mistake { path: String::new(), text }];
+    let text = Template::tree(tree)?.render(data, context).map_err(|error| whole(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| whole(error.to_string()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //!
 //! | rank | rooms |
 //! |---|---|
-//! | 0 | [`config`] what an installation is told · [`line`] the LINE Platform as a client library · [`flex`] message templates · [`log`] one line an event · [`kill`] places where a test ends the process |
+//! | 0 | [`config`] what an installation is told · [`line`] the LINE Platform as a client library · [`flex`] message templates, and Flex as HTML · [`log`] one line an event · [`kill`] places where a test ends the process |
 //! | 1 | [`db`] database · [`seal`] secrets at rest · [`smtp`] the way to the mail server · [`error`] what can be answered · [`metrics`] what is counted |
 //! | 2 | [`app`] what everything is given · [`web`] what every page shares |
 //! | 3 | [`audit`] who did what · [`queue`] jobs and leases · [`mail`] letters to members · [`channel`] channel tokens · [`line_user`] LINE users · [`member`] accounts, sessions, the door of every route |
@@ -14,7 +14,7 @@
 //! | 7 | [`privacy`] a person's own data: a copy of it, and its end |
 //! | 8 | [`worker`] what commits left to do · [`routes`] every route, with who may call it · [`doctor`] what going live needs · [`key`] sealing keys, and their change |
 //! | 9 | [`serve`] one process of the application · [`demo`] application, simulator and some people |
-//! | aside | [`simulator`] the other side of the wire: imports nothing of ours |
+//! | aside | [`simulator`] the other side of the wire: imports nothing of ours but the drawing of [`flex`] |
 
 pub mod app;
 pub mod audit;

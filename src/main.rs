@@ -1,6 +1,10 @@
 //! The command line: one short function per command.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use musubi::{
@@ -9,6 +13,7 @@ use musubi::{
     db::{Db, Millis},
     demo, doctor, key, log,
     member::disabling::{self, Outcome},
+    message::template::command as template,
     seal, serve,
     webhook::command,
 };
@@ -71,6 +76,11 @@ enum Command {
         #[command(flatten)]
         config: ConfigPath,
     },
+    /// Checks message templates, and shows what they give
+    Template {
+        #[command(subcommand)]
+        command: TemplateCommand,
+    },
     /// Makes sealing keys, and changes from one to another
     Key {
         #[command(subcommand)]
@@ -109,6 +119,40 @@ enum EventsCommand {
         #[arg(long, conflicts_with = "id")]
         all: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum TemplateCommand {
+    /// Names every mistake of every file, with its place; ends with 1 where there is one
+    Check {
+        #[command(flatten)]
+        templates: Templates,
+        /// Only the files of this name
+        name: Option<String>,
+    },
+    /// Prints the message objects of a template
+    Render {
+        #[command(flatten)]
+        templates: Templates,
+        /// Name of the template, as in welcome
+        name: String,
+        /// JSON file of the data; - reads it from standard input
+        #[arg(long, value_name = "FILE")]
+        data: PathBuf,
+        /// en, ja, th or zh-TW; the installation's default without it
+        #[arg(long)]
+        locale: Option<String>,
+    },
+}
+
+/// Where the templates are: beside the shipped ones, a folder, or the one that the configuration names.
+#[derive(clap::Args)]
+struct Templates {
+    #[command(flatten)]
+    config: ConfigPath,
+    /// The folder of the company's templates; the configuration is not read then
+    #[arg(long, value_name = "FOLDER", conflicts_with = "path")]
+    folder: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -189,6 +233,12 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
             say(&format!("events that will be handled again: {retried}"));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Template { command: TemplateCommand::Check { templates, name } } => {
+            check_templates(&templates, name.as_deref())
+        }
+        Command::Template { command: TemplateCommand::Render { templates, name, data, locale } } => {
+            render_template(&templates, &name, &data, locale.as_deref())
+        }
         Command::Key { command: KeyCommand::New } => new_key(),
         Command::Key { command: KeyCommand::Rotate { config } } => rotate_keys(config).await,
     }
@@ -258,6 +308,32 @@ async fn list_events(path: ConfigPath, state: Option<command::State>, limit: u32
         explain("no such events");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn check_templates(templates: &Templates, name: Option<&str>) -> Result<ExitCode, Failure> {
+    let report = template::check(templates.place()?.folder.as_deref(), name)?;
+    report.lines.iter().for_each(|line| say(line));
+    Ok(if report.is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn render_template(templates: &Templates, name: &str, data: &Path, locale: Option<&str>) -> Result<ExitCode, Failure> {
+    let text = if data == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())?
+    } else {
+        std::fs::read_to_string(data).map_err(|error| format!("{}: {error}", data.display()))?
+    };
+    say(&template::show(&templates.place()?, name, &text, locale)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Templates {
+    /// Without folder and configuration there are the shipped templates alone.
+    fn place(&self) -> Result<template::Place, Failure> {
+        match &self.config.path {
+            Some(path) if self.folder.is_none() => Ok(template::Place::of(&Config::load(Some(path))?)?),
+            _ => Ok(template::Place { folder: self.folder.clone(), ..Default::default() }),
+        }
+    }
 }
 
 /// A time for an operator, to the millisecond, in UTC.

@@ -13,18 +13,15 @@ pub mod answer;
 mod claim;
 mod sender;
 mod settle;
-mod shipped;
+pub mod template;
 
 use serde_json::Value;
 
-pub use self::{
-    sender::deliver,
-    shipped::{LANGUAGES, Unsendable, language, template},
-};
+pub use self::sender::deliver;
 use crate::{
+    app::App,
     db::{Conn, Millis, new_id},
-    error::{Error, Result},
-    flex,
+    error::Result,
 };
 
 /// A message to one linked person.
@@ -34,7 +31,7 @@ pub struct New<'a> {
     pub channel: &'a str,
     pub template: &'a str,
     pub locale: &'a str,
-    pub data: &'a flex::Data<'a>,
+    pub data: &'a Value,
     /// What asked for it, a machine word such as `linked`.
     pub cause: &'a str,
     /// What it is about, where a member may opt out of that.
@@ -77,9 +74,9 @@ impl Counts {
 }
 
 /// Accepts a message in the caller's transaction and returns its id. Wake the worker after the commit.
-pub async fn send(conn: &mut Conn, now: Millis, new: New<'_>) -> Result<String> {
-    let template = template(new.template, new.locale).map_err(Error::internal)?;
-    let content = content(&template, new.data).map_err(Error::internal)?;
+pub async fn send(conn: &mut Conn, app: &App, new: New<'_>) -> Result<String> {
+    let now = app.now();
+    let content = template::content(app, new.template, new.locale, new.data)?;
     let id = new_id(now);
     insert_message(conn, now, &id, &new).await?;
     insert_delivery(conn, now, &id, new.channel, new.to, &content).await?;
@@ -90,15 +87,8 @@ pub async fn send(conn: &mut Conn, now: Millis, new: New<'_>) -> Result<String> 
 async fn push_answer(conn: &mut Conn, now: Millis, new: answer::New<'_>, content: &str) -> Result<String> {
     let id = new_id(now);
     let to = To { line_user_id: new.line_user_id, link: None };
-    let head = New {
-        channel: new.channel,
-        template: "",
-        locale: "",
-        data: &flex::Data::new(),
-        cause: new.cause,
-        topic: None,
-        to,
-    };
+    let head =
+        New { channel: new.channel, template: "", locale: "", data: &Value::Null, cause: new.cause, topic: None, to };
     insert_message(conn, now, &id, &head).await?;
     insert_delivery(conn, now, &id, new.channel, to, content).await?;
     Ok(id)
@@ -156,18 +146,6 @@ pub async fn counts(conn: &mut Conn, message_id: &str) -> Result<Option<Counts>>
     Ok(Some(counts))
 }
 
-/// The message objects of a template, which holds one or a list of one to five.
-fn content(template: &Value, data: &flex::Data<'_>) -> Result<String, Unsendable> {
-    let rendered = flex::render(template, data)?;
-    let list = if rendered.is_array() { rendered } else { Value::Array(vec![rendered]) };
-    let messages = list.as_array().map(Vec::as_slice).unwrap_or_default();
-    let sound = messages.iter().all(|message| message.get("type").is_some_and(Value::is_string));
-    if !sound || !(1..=5).contains(&messages.len()) {
-        return Err(Unsendable::Shape);
-    }
-    Ok(list.to_string())
-}
-
 async fn insert_message(conn: &mut Conn, now: Millis, id: &str, new: &New<'_>) -> Result<()> {
     sqlx::query(
         "INSERT INTO messages (id, channel, lane, cause, topic, template, locale, accepted, expanded_at, created_at)
@@ -208,30 +186,4 @@ async fn insert_delivery(
     .execute(conn)
     .await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn content_is_one_to_five_messages() {
-        let text = json!({ "type": "text", "text": "{{name}}" });
-        let data = BTreeMap::from([("name", "Aiko")]);
-        for (template, good) in [
-            (text.clone(), true),
-            (json!([text]), true),
-            (json!([text, text, text, text, text]), true),
-            (json!([]), false),
-            (json!([text, text, text, text, text, text]), false),
-            (json!("text"), false),
-            (json!({ "type": "text", "text": "{{other}}" }), false),
-        ] {
-            assert_eq!(content(&template, &data).is_ok(), good, "{template}");
-        }
-    }
 }

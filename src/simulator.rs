@@ -1,7 +1,7 @@
 //! The LINE Platform, played on this machine for development, the demo and the tests.
 //!
-//! It is written from LINE's own documents and from nothing of this crate, so that a field misread by our client shows
-//! as a failing test and not as two matching mistakes. It answers as LINE does: same paths, statuses, headers, bodies
+//! It is written from LINE's own documents and from nothing of this crate (but for drawing Flex), so that a field
+//! misread by our client shows as a failing test and not as two matching mistakes. It answers as LINE does: same paths, statuses, headers, bodies
 //! and limits, and where LINE is harsh, it is harsh. Where LINE's behaviour is undocumented, the harder case for the
 //! caller is played and a comment says so.
 //!

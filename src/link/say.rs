@@ -1,6 +1,6 @@
-//! What is said in the chat about a link: a shipped template, in the person's language.
+//! What is said in the chat about a link: a template, in the person's language.
 
-use std::collections::BTreeMap;
+use serde_json::json;
 
 use super::Owner;
 use crate::{
@@ -8,7 +8,10 @@ use crate::{
     db::Conn,
     error::{Error, Result},
     member,
-    message::answer::{self, Reply},
+    message::{
+        answer::{self, Reply},
+        template,
+    },
 };
 
 /// Where somebody wrote, and how they can be answered for free.
@@ -64,18 +67,17 @@ pub(super) async fn content(
     conn: &mut Conn,
     app: &App,
     line_user_id: &str,
-    template: &str,
+    name: &str,
     more: &[(&str, &str)],
 ) -> Result<String> {
     let locale = answer::language(conn, app, line_user_id).await?;
-    let (account_url, password_url) = (app.config.url("/account"), app.config.url("/password/change"));
-    let mut data = BTreeMap::from([
-        ("company", app.config.company.as_str()),
-        ("account_url", account_url.as_str()),
-        ("password_url", password_url.as_str()),
-    ]);
-    data.extend(more.iter().copied());
-    answer::rendered(template, &locale, &data)
+    let mut data = json!({
+        "company": app.config.company,
+        "account_url": app.config.url("/account"),
+        "password_url": app.config.url("/password/change"),
+    });
+    more.iter().for_each(|(name, value)| data[*name] = json!(value));
+    template::content(app, name, &locale, &data)
 }
 
 /// LINE bounds the texts of its buttons.

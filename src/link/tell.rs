@@ -1,15 +1,16 @@
 //! What people are told of their links: the welcome in LINE, the menu, the mail with its way to undo, and a word to
 //! the owner whose LINE account somebody else tried to link.
 
+use serde_json::{Value, json};
+
 use super::Owner;
 use crate::{
     app::App,
     audit,
     db::Conn,
     error::Result,
-    flex,
     mail::{self, Mail},
-    message::{self, Tie, To, answer},
+    message::{self, Tie, To, template},
     queue::{self, Job},
 };
 
@@ -29,9 +30,7 @@ pub struct Linked<'a> {
 
 /// Queues the welcome message on every channel of the provider but the one where it was said already.
 pub async fn welcome(conn: &mut Conn, app: &App, linked: &Linked<'_>, but: Option<&str>) -> Result<()> {
-    let now = app.now();
-    let account_url = app.config.url("/account");
-    let data = welcome_data(app, linked, &account_url);
+    let data = welcome_data(app, linked);
     for channel in app.config.channels_of(linked.provider).filter(|channel| Some(channel.as_str()) != but) {
         let tie = Tie { member_id: linked.member_id, link_id: linked.link_id };
         let new = message::New {
@@ -43,19 +42,18 @@ pub async fn welcome(conn: &mut Conn, app: &App, linked: &Linked<'_>, but: Optio
             topic: None,
             to: To { line_user_id: linked.line_user_id, link: Some(tie) },
         };
-        message::send(conn, now, new).await?;
+        message::send(conn, app, new).await?;
     }
     Ok(())
 }
 
 /// The welcome as message objects, to be said where somebody can be answered.
 pub fn welcome_content(app: &App, linked: &Linked<'_>) -> Result<String> {
-    let account_url = app.config.url("/account");
-    answer::rendered("welcome", linked.locale, &welcome_data(app, linked, &account_url))
+    template::content(app, "welcome", linked.locale, &welcome_data(app, linked))
 }
 
-fn welcome_data<'a>(app: &'a App, linked: &Linked<'a>, account_url: &'a str) -> flex::Data<'a> {
-    [("name", linked.name), ("company", app.config.company.as_str()), ("account_url", account_url)].into()
+fn welcome_data(app: &App, linked: &Linked<'_>) -> Value {
+    json!({ "name": linked.name, "company": app.config.company, "account_url": app.config.url("/account") })
 }
 
 /// Queues the member's menu on every channel of the provider.
@@ -94,8 +92,7 @@ pub async fn owner(
         ..Default::default()
     };
     audit::insert(conn, now, entry).await?;
-    let account_url = app.config.url("/account");
-    let data = [("company", app.config.company.as_str()), ("account_url", &account_url)].into();
+    let data = json!({ "company": app.config.company, "account_url": app.config.url("/account") });
     // In the owner's language: the visitor is somebody else.
     let own: Option<String> = sqlx::query_scalar("SELECT locale FROM members WHERE id = $1")
         .bind(&owner.member_id)
@@ -112,7 +109,7 @@ pub async fn owner(
             topic: None,
             to: To { line_user_id, link: Some(Tie { member_id: &owner.member_id, link_id: &owner.link_id }) },
         };
-        message::send(conn, now, new).await?;
+        message::send(conn, app, new).await?;
     }
     Ok(())
 }

@@ -15,11 +15,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 pub use self::send::send;
-use super::{content, shipped};
+use super::template;
 use crate::{
     app::App,
     db::{Conn, Millis, new_id},
-    error::{Error, Result},
+    error::Result,
     flex,
     queue::{self, Job},
 };
@@ -79,22 +79,10 @@ pub async fn fill(conn: &mut Conn, app: &App, id: &str, content: &str) -> Result
     Ok(())
 }
 
-/// Queues a shipped template in the person's language; as [`queue`].
-pub async fn say(
-    conn: &mut Conn,
-    app: &App,
-    new: New<'_>,
-    template: &str,
-    data: &flex::Data<'_>,
-) -> Result<Option<String>> {
+/// Queues a template in the person's language; as [`queue`].
+pub async fn say(conn: &mut Conn, app: &App, new: New<'_>, name: &str, data: &Value) -> Result<Option<String>> {
     let locale = language(conn, app, new.line_user_id).await?;
-    queue(conn, app, new, Some(&rendered(template, &locale, data)?)).await
-}
-
-/// A shipped template as the content of an answer.
-pub fn rendered(template: &str, locale: &str, data: &flex::Data<'_>) -> Result<String> {
-    let template = shipped::template(template, locale).map_err(Error::internal)?;
-    content(&template, data).map_err(Error::internal)
+    queue(conn, app, new, Some(&template::content(app, name, &locale, data)?)).await
 }
 
 /// A plain text as the content of an answer.
@@ -113,7 +101,7 @@ pub async fn language(conn: &mut Conn, app: &App, line_user_id: &str) -> Result<
     .fetch_optional(conn)
     .await?;
     let (own, at_line) = found.unwrap_or_default();
-    let known = [own, at_line].into_iter().flatten().find_map(|tag| shipped::language(&tag));
+    let known = [own, at_line].into_iter().flatten().find_map(|tag| flex::language(&tag));
     Ok(known.unwrap_or(&app.config.default_locale).to_owned())
 }
 

@@ -7,7 +7,7 @@ use super::{
     file::{Area, File, Size},
     image, rule,
 };
-use crate::flex::RenderError;
+use crate::flex::Mistake;
 
 /// LINE says 1 MB; the smaller reading is safe under both.
 const LARGEST_IMAGE: usize = 1_000_000;
@@ -22,7 +22,7 @@ const LONGEST_URI: usize = 1000;
 /// Checks a file and gives back LINE's object and the image's content type, or every mistake.
 pub(super) fn check(
     file: &File,
-    rendered: Result<Value, RenderError>,
+    rendered: Result<Value, Vec<Mistake>>,
     bytes: &[u8],
 ) -> Result<(Value, &'static str), Vec<String>> {
     let mut mistakes = Vec::new();
@@ -35,8 +35,8 @@ pub(super) fn check(
             check_actions(&object, &mut mistakes);
             Some(object)
         }
-        Err(error) => {
-            mistakes.push(error.to_string());
+        Err(found) => {
+            mistakes.extend(found.iter().map(Mistake::to_string));
             None
         }
     };

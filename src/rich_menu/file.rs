@@ -2,12 +2,12 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
     fmt, fs, io,
     path::{Path, PathBuf},
 };
 
 use aws_lc_rs::digest;
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -157,7 +157,7 @@ fn read(config: &Config, source: &Source) -> Result<Menu, Vec<String>> {
 }
 
 /// LINE's object without its name, which depends on the rest.
-fn render(config: &Config, file: &File) -> Result<Value, flex::RenderError> {
+fn render(config: &Config, file: &File) -> Result<Value, Vec<flex::Mistake>> {
     let areas: Vec<Value> = file
         .areas
         .iter()
@@ -172,9 +172,8 @@ fn render(config: &Config, file: &File) -> Result<Value, flex::RenderError> {
         "chatBarText": file.chat_bar_text,
         "areas": areas,
     });
-    let public_url = config.url("");
-    let data = BTreeMap::from([("public_url", public_url.as_str()), ("company", config.company.as_str())]);
-    flex::render(&template, &data)
+    let data = json!({ "public_url": config.url(""), "company": config.company });
+    flex::fill(&template, &data, &flex::Context { zone: &TimeZone::UTC, locale: &config.default_locale })
 }
 
 fn named(mut menu: Menu) -> Menu {

@@ -3,6 +3,7 @@
 //! A phone shows what that person would see in the chat with a bot, and only draws; whatever a message or a person
 //! wrote is text and never markup. The pages work without scripts, by reloading.
 
+mod card;
 mod draw;
 mod tap;
 mod trace;
@@ -12,7 +13,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{Path, Query, State},
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
 };
@@ -21,7 +22,7 @@ use serde_json::Value;
 use url::form_urlencoded;
 
 use self::{
-    draw::{Drawing, Message},
+    draw::{Drawing, Message, Word},
     tap::{Button, Menu},
 };
 use super::{
@@ -30,6 +31,7 @@ use super::{
     deed, rich_menu,
     state::{Person, State as Memory, Tie, user_id},
 };
+use crate::flex::preview;
 
 pub(super) fn routes() -> Router<Simulator> {
     Router::new()
@@ -43,6 +45,7 @@ pub(super) fn routes() -> Router<Simulator> {
         .route("/_sim/trace", get(trace::trace))
         .route("/_sim/rich-menu/{menu}", get(picture))
         .route("/_sim/static/simulator.css", get(css))
+        .route("/_sim/static/flex.css", get(flex_css))
         .route("/_sim/static/phone.js", get(script))
         .route("/_sim/static/person-1.svg", get(async || face(include_str!("../../static/simulator/person-1.svg"))))
         .route("/_sim/static/person-2.svg", get(async || face(include_str!("../../static/simulator/person-2.svg"))))
@@ -62,6 +65,10 @@ pub(super) fn page(template: &impl Template) -> Response {
 async fn css() -> Response {
     let text = include_str!("../../static/simulator/simulator.css");
     ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], text).into_response()
+}
+
+async fn flex_css() -> Response {
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], preview::CSS).into_response()
 }
 
 /// A face for people who have none of their own.
@@ -153,6 +160,8 @@ async fn add_person(State(sim): State<Simulator>, axum::Form(new): axum::Form<Ne
 #[derive(Template)]
 #[template(path = "simulator/chat.html")]
 struct Chat {
+    /// The bot's name, and the letter that stands for its picture.
+    bot: String,
     messages: Vec<Message>,
     /// Of the last message, if it has any.
     quick: Vec<Button>,
@@ -172,6 +181,11 @@ struct PhonePage {
     chat: Chat,
     stickers: &'static [Sticker],
 }
+
+/// Styles of a message stand in attributes, and its pictures and sounds are anywhere.
+const POLICY: &str = "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; \
+    style-src-attr 'unsafe-inline'; img-src http: https: data:; media-src http: https:; form-action 'self'; \
+    base-uri 'none'; frame-ancestors 'none'";
 
 /// A sticker that can be sent, and the words drawn for it: not every machine has pictures for its letters.
 struct Sticker {
@@ -201,17 +215,18 @@ fn open(sim: &Simulator, user_id: &str, which: &Which) -> Option<PhonePage> {
         name: state.people.get(&person)?.display_name.clone(),
         bot: bot.name.clone(),
         channel: bot.channel_id.clone(),
-        chat: chat(&state, &bot.channel_id, &person, sim.now()),
+        chat: chat(&state, &bot.channel_id, &bot.name, &person, sim.now()),
         stickers: &STICKERS,
     })
 }
 
-fn chat(state: &Memory, bot: &str, person: &str, now: i64) -> Chat {
+fn chat(state: &Memory, bot: &str, name: &str, person: &str, now: i64) -> Chat {
     let account = state.accounts.get(bot);
     let messages = account.and_then(|account| account.chats.get(person)).map_or(&[][..], Vec::as_slice);
     let tie = state.tie(bot, person);
     Chat {
         messages: messages.iter().map(draw::message).collect(),
+        bot: name.to_owned(),
         quick: messages.last().map(tap::quick_replies).unwrap_or_default(),
         loading: account.and_then(|account| account.loading.get(person)).is_some_and(|until| now < *until),
         menu: rich_menu::shown(state, bot, person).and_then(tap::menu),
@@ -220,16 +235,34 @@ fn chat(state: &Memory, bot: &str, person: &str, now: i64) -> Chat {
     }
 }
 
+/// A phone shows what anybody may have written: besides being escaped, nothing of it could run.
+fn guarded(mut page: Response) -> Response {
+    page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    page
+}
+
+impl Chat {
+    /// Who says a message: the sender it names, or the bot.
+    fn name_of<'a>(&'a self, message: &'a Message) -> &'a str {
+        if message.sender.is_empty() { &self.bot } else { &message.sender }
+    }
+
+    /// The letter that stands for a picture.
+    fn letter_of(&self, message: &Message) -> String {
+        self.name_of(message).chars().next().map(String::from).unwrap_or_default()
+    }
+}
+
 fn no_phone() -> Response {
     (StatusCode::NOT_FOUND, Html("There is no such phone.")).into_response()
 }
 
 async fn phone(State(sim): State<Simulator>, Path(user_id): Path<String>, Query(which): Query<Which>) -> Response {
-    open(&sim, &user_id, &which).map_or_else(no_phone, |phone| page(&phone))
+    open(&sim, &user_id, &which).map_or_else(no_phone, |phone| guarded(page(&phone)))
 }
 
 async fn fragment(State(sim): State<Simulator>, Path(user_id): Path<String>, Query(which): Query<Which>) -> Response {
-    open(&sim, &user_id, &which).map_or_else(no_phone, |phone| page(&phone.chat))
+    open(&sim, &user_id, &which).map_or_else(no_phone, |phone| guarded(page(&phone.chat)))
 }
 
 /// A form of the phone: its fields are the order.

@@ -10,8 +10,7 @@ pub struct Moment {
 }
 
 pub fn show(app: &App, locale: Locale, at: Millis) -> Moment {
-    let zone = jiff::tz::TimeZone::get(&app.config.time_zone).unwrap_or(jiff::tz::TimeZone::UTC);
-    let time = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default().to_zoned(zone);
+    let time = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default().to_zoned(app.zone.clone());
     let shape = match locale {
         Locale::En => "%-d %b %Y, %H:%M",
         Locale::Ja => "%Y年%-m月%-d日 %H:%M",

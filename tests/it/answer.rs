@@ -1,6 +1,6 @@
 //! Answers: by the reply token while it lives, by a push only where the reply surely was not taken.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use musubi::{
     message::answer::{self, New, Reply},
@@ -322,7 +322,7 @@ async fn people_are_answered_in_their_language() {
         let mut tx = stage.app.db.begin().await.unwrap();
         let token = fresh(&stage);
         let new = New { channel: "shop", line_user_id: "aiko", cause: "greeting", reply: Some(&token) };
-        let data = BTreeMap::from([("company", "Tsubaki Coffee")]);
+        let data = json!({ "company": "Tsubaki Coffee" });
         answer::say(&mut tx, &stage.app, new, "greeting", &data).await.unwrap().unwrap();
         let since = stage.app.now().minus(Duration::from_secs(600));
         for (channel, cause, expected) in

@@ -39,6 +39,7 @@ mod simulator_webhook;
 mod story;
 mod stub;
 mod support;
+mod template;
 mod unlinking;
 mod webhook;
 mod webhook_faults;

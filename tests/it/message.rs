@@ -1,7 +1,5 @@
 //! The outbox: what LINE answers, and what becomes of a delivery and its request.
 
-use std::collections::BTreeMap;
-
 use musubi::message::{self, Counts, New, Tie, To};
 use serde_json::json;
 
@@ -14,11 +12,11 @@ const WAIT: u64 = 31;
 /// Accepts a welcome for the link `name`.
 async fn send(stage: &Stage, name: &str) -> String {
     let url = "https://members.example.jp/account";
-    let data = BTreeMap::from([("name", "愛子 \"A\" {{x}}"), ("company", "Tsubaki"), ("account_url", url)]);
+    let data = json!({ "name": "愛子 \"A\" {{x}}", "company": "Tsubaki", "account_url": url });
     let to = To { line_user_id: name, link: Some(Tie { member_id: name, link_id: name }) };
     let new = New { channel: "shop", template: "welcome", locale: "ja", data: &data, cause: "linked", topic: None, to };
     let mut tx = stage.app.db.begin().await.unwrap();
-    let id = message::send(&mut tx, stage.app.now(), new).await.unwrap();
+    let id = message::send(&mut tx, &stage.app, new).await.unwrap();
     tx.commit().await.unwrap();
     id
 }
@@ -376,12 +374,12 @@ async fn two_nodes_send_once() {
 async fn what_cannot_be_rendered_is_not_accepted() {
     for stage in stages("").await {
         stage.link("aiko", None).await;
-        let data = BTreeMap::new();
+        let data = json!({});
         let to = To { line_user_id: "aiko", link: Some(Tie { member_id: "aiko", link_id: "aiko" }) };
         for (template, locale) in [("welcome", "ja"), ("welcome", "fr"), ("nothing", "ja")] {
             let new = New { channel: "shop", template, locale, data: &data, cause: "linked", topic: None, to };
             let mut tx = stage.app.db.begin().await.unwrap();
-            assert!(message::send(&mut tx, stage.app.now(), new).await.is_err(), "{template}.{locale}");
+            assert!(message::send(&mut tx, &stage.app, new).await.is_err(), "{template}.{locale}");
             tx.commit().await.unwrap();
         }
         assert!(stage.texts("SELECT id FROM messages").await.is_empty());

@@ -45,11 +45,11 @@ async fn friend(app: &TestApp) -> String {
 
 /// Accepts a welcome that calls the person `name`.
 async fn send(app: &TestApp, user: &str, name: &str) -> String {
-    let data = BTreeMap::from([("name", name), ("company", "Example"), ("account_url", "https://example.jp/account")]);
+    let data = json!({ "name": name, "company": "Example", "account_url": "https://example.jp/account" });
     let to = To { line_user_id: user, link: Some(Tie { member_id: user, link_id: user }) };
     let new = New { channel: "main", template: "welcome", locale: "en", data: &data, cause: "linked", topic: None, to };
     let mut tx = app.app.db.begin().await.unwrap();
-    let id = message::send(&mut tx, app.app.now(), new).await.unwrap();
+    let id = message::send(&mut tx, &app.app, new).await.unwrap();
     tx.commit().await.unwrap();
     id
 }
@@ -275,7 +275,7 @@ async fn x23_a_silent_line_holds_one_batch() {
         for number in 0..20 {
             let name = format!("person-{number}");
             stage.link(&name, None).await;
-            let data = BTreeMap::from([("name", "A"), ("company", "B"), ("account_url", "https://example.jp/")]);
+            let data = json!({ "name": "A", "company": "B", "account_url": "https://example.jp/" });
             let to = To { line_user_id: &name, link: Some(Tie { member_id: &name, link_id: &name }) };
             let new = New {
                 channel: "shop",
@@ -286,7 +286,7 @@ async fn x23_a_silent_line_holds_one_batch() {
                 topic: None,
                 to,
             };
-            message::send(&mut stage.app.db.conn().await.unwrap(), stage.app.now(), new).await.unwrap();
+            message::send(&mut stage.app.db.conn().await.unwrap(), &stage.app, new).await.unwrap();
             stage.line.script(PUSH, Answer::Hang);
         }
         let app = stage.app.clone();

@@ -1,15 +1,15 @@
-//! Drawing a message simply: text, templates, Flex as nested boxes, and a description of what is not drawn.
+//! Drawing a message as a chat shows it: each kind for what the template needs, Flex by its preview.
 //!
-//! Only links of schemes a chat would open become links, and only colours of LINE's form become colours, since both
-//! come from the message.
+//! Only links of schemes that a chat would open become links. Whatever a message says is text.
 
-use askama::Template;
 use serde_json::Value;
 
 use super::{
     STICKERS,
-    tap::{Button, Tap, button, tap, web_url},
+    card::{self, Card},
+    tap::{Button, button, cover, tap},
 };
+use crate::flex::preview::{self, web_url};
 
 /// A message in the chat.
 pub(super) struct Message {
@@ -18,21 +18,45 @@ pub(super) struct Message {
     /// Of a message that can be taken back.
     pub id: String,
     pub read: bool,
+    /// In whose name the bot speaks, where the message says so.
+    pub sender: String,
+    pub icon: String,
     pub drawing: Drawing,
 }
 
 pub(super) enum Drawing {
-    Text(String),
+    Text(Vec<Word>),
     Sticker(String),
-    Template {
+    Cards {
         alt: String,
-        columns: Vec<Column>,
+        /// How its buttons stand: `confirm` puts them side by side.
+        kind: String,
+        cards: Vec<Card>,
     },
+    /// The preview's HTML.
     Flex {
         alt: String,
-        bubbles: Vec<Part>,
+        html: String,
     },
-    Image(String),
+    Image {
+        url: String,
+        /// What opens when it is pressed.
+        original: String,
+    },
+    Video {
+        url: String,
+        preview: String,
+    },
+    Audio {
+        url: String,
+        seconds: String,
+    },
+    Place {
+        title: String,
+        address: String,
+        at: String,
+    },
+    Map(card::ImageMap),
     /// A kind that is not drawn, described.
     Other {
         kind: String,
@@ -40,34 +64,17 @@ pub(super) enum Drawing {
     },
 }
 
-/// A Flex component with what it holds.
-#[derive(Template)]
-#[template(path = "simulator/part.html")]
-pub(super) struct Part {
-    kind: Kind,
-    /// Classes and colours.
-    class: String,
-    style: String,
-    text: String,
-    tap: Tap,
-    parts: Vec<Part>,
-}
-
-enum Kind {
-    Box,
-    Text,
-    Button,
-    Image,
-    Separator,
-    Unknown,
-}
-
-/// A card of a template.
-pub(super) struct Column {
-    pub image: String,
-    pub title: String,
-    pub text: String,
-    pub buttons: Vec<Button>,
+/// A piece of a text.
+pub(super) enum Word {
+    Plain(String),
+    /// LINE's own emoji, by name: its picture is LINE's.
+    Emoji(String),
+    Mention(String),
+    /// A link, as it is written and as it opens.
+    Link {
+        text: String,
+        url: String,
+    },
 }
 
 pub(super) fn text(value: &Value, name: &str) -> String {
@@ -78,12 +85,19 @@ pub(super) fn list<'v>(value: &'v Value, name: &str) -> &'v [Value] {
     value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
+fn url(value: &Value, name: &str) -> String {
+    web_url(&text(value, name)).unwrap_or_default()
+}
+
 pub(super) fn message(message: &Value) -> Message {
     let own = message.get("from").is_some();
+    let sender = message.get("sender").unwrap_or(&Value::Null);
     Message {
         own,
         id: if own { text(message, "id") } else { String::new() },
         read: message.get("read").is_some(),
+        sender: text(sender, "name"),
+        icon: url(sender, "iconUrl"),
         drawing: if own { sent_by_person(message) } else { drawing(message) },
     }
 }
@@ -91,9 +105,10 @@ pub(super) fn message(message: &Value) -> Message {
 /// What a person sent has the shape of webhooks, which differs from what bots send.
 fn sent_by_person(message: &Value) -> Drawing {
     match text(message, "type").as_str() {
-        "image" => Drawing::Image(format!("/_sim/picture/{}", text(message, "id"))),
+        "image" => Drawing::Image { url: format!("/_sim/picture/{}", text(message, "id")), original: String::new() },
         "file" => Drawing::Other { kind: "file".to_owned(), text: text(message, "fileName") },
         kind @ ("video" | "audio") => Drawing::Other { kind: kind.to_owned(), text: String::new() },
+        "text" => Drawing::Text(vec![Word::Plain(text(message, "text"))]),
         _ => drawing(message),
     }
 }
@@ -101,32 +116,28 @@ fn sent_by_person(message: &Value) -> Drawing {
 fn drawing(message: &Value) -> Drawing {
     let kind = text(message, "type");
     match kind.as_str() {
-        "text" | "textV2" => Drawing::Text(text(message, "text")),
-        "image" => Drawing::Image(web_url(&text(message, "previewImageUrl")).unwrap_or_default()),
-        "sticker" => {
-            let (package, id) = (text(message, "packageId"), text(message, "stickerId"));
-            let known = STICKERS.iter().find(|sticker| sticker.package == package && sticker.id == id);
-            match known {
-                Some(sticker) => Drawing::Sticker(sticker.words.to_owned()),
-                None => Drawing::Other { kind, text: format!("{package}/{id}") },
-            }
+        "text" => Drawing::Text(words(&text(message, "text"), list(message, "emojis"))),
+        "textV2" => Drawing::Text(words_v2(&text(message, "text"), message.get("substitution"))),
+        "image" => {
+            Drawing::Image { url: url(message, "previewImageUrl"), original: url(message, "originalContentUrl") }
         }
+        "video" => Drawing::Video { url: url(message, "originalContentUrl"), preview: url(message, "previewImageUrl") },
+        "audio" => {
+            let millis = message.get("duration").and_then(Value::as_u64).unwrap_or_default();
+            let seconds = format!("{}:{:02}", millis / 60_000, millis / 1000 % 60);
+            Drawing::Audio { url: url(message, "originalContentUrl"), seconds }
+        }
+        "sticker" => sticker(message, kind),
         "location" => {
-            let place = ["title", "address"].map(|name| text(message, name));
             let number = |name: &str| message.get(name).and_then(Value::as_f64).unwrap_or_default();
             let at = format!("{:.4}, {:.4}", number("latitude"), number("longitude"));
-            let [title, address] = place;
-            let lines = [title, address, at].into_iter().filter(|line| !line.is_empty());
-            Drawing::Other { kind, text: lines.collect::<Vec<_>>().join("\n") }
+            Drawing::Place { title: text(message, "title"), address: text(message, "address"), at }
         }
+        "imagemap" => Drawing::Map(card::image_map(message)),
         "template" => template(message),
         "flex" => {
             let contents = message.get("contents").unwrap_or(&Value::Null);
-            let bubbles = match text(contents, "type").as_str() {
-                "carousel" => list(contents, "contents").iter().map(bubble).collect(),
-                _ => vec![bubble(contents)],
-            };
-            Drawing::Flex { alt: text(message, "altText"), bubbles }
+            Drawing::Flex { alt: text(message, "altText"), html: preview::draw(contents, &tap) }
         }
         _ => {
             let alt = text(message, "altText");
@@ -136,129 +147,109 @@ fn drawing(message: &Value) -> Drawing {
     }
 }
 
+fn sticker(message: &Value, kind: String) -> Drawing {
+    let (package, id) = (text(message, "packageId"), text(message, "stickerId"));
+    match STICKERS.iter().find(|sticker| sticker.package == package && sticker.id == id) {
+        Some(sticker) => Drawing::Sticker(sticker.words.to_owned()),
+        None => Drawing::Other { kind, text: format!("{package}/{id}") },
+    }
+}
+
+/// A text with LINE's emoji in the places that `emojis` gives, counted in UTF-16 units.
+fn words(text: &str, emojis: &[Value]) -> Vec<Word> {
+    let mut places: Vec<(usize, String)> = emojis
+        .iter()
+        .filter_map(|emoji| Some((usize::try_from(emoji.get("index")?.as_u64()?).ok()?, emoji_name(emoji))))
+        .collect();
+    places.sort();
+    let (mut words, mut plain, mut unit) = (Vec::new(), String::new(), 0);
+    for letter in text.chars() {
+        match places.iter().find(|(place, _)| *place == unit) {
+            Some((_, name)) => {
+                linked(&mut words, &plain);
+                plain.clear();
+                words.push(Word::Emoji(name.clone()));
+            }
+            None => plain.push(letter),
+        }
+        unit += letter.len_utf16();
+    }
+    linked(&mut words, &plain);
+    words
+}
+
+/// A plain text with its links.
+fn linked(words: &mut Vec<Word>, plain: &str) {
+    let mut rest = plain;
+    while let Some(at) = ["https://", "http://"].iter().filter_map(|scheme| rest.find(scheme)).min() {
+        let end = rest[at..].find(|c: char| !c.is_ascii_graphic()).map_or(rest.len(), |end| at + end);
+        words.push(Word::Plain(rest[..at].to_owned()));
+        let text = rest[at..end].to_owned();
+        words.push(match web_url(&text) {
+            Some(url) => Word::Link { text, url },
+            None => Word::Plain(text),
+        });
+        rest = &rest[end..];
+    }
+    words.push(Word::Plain(rest.to_owned()));
+}
+
+fn emoji_name(emoji: &Value) -> String {
+    format!("{}/{}", text(emoji, "productId"), text(emoji, "emojiId"))
+}
+
+/// A text whose `{name}` are replaced by what `substitution` says of them; `{{` and `}}` are braces.
+fn words_v2(whole: &str, substitution: Option<&Value>) -> Vec<Word> {
+    let (mut words, mut plain, mut rest) = (Vec::new(), String::new(), whole);
+    while let Some(at) = rest.find(['{', '}']) {
+        plain.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(after) = rest.strip_prefix("{{").or_else(|| rest.strip_prefix("}}")) {
+            plain.push_str(&rest[..1]);
+            rest = after;
+            continue;
+        }
+        let found = rest.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        let Some((name, after, value)) = found.and_then(|(name, after)| Some((name, after, substitution?.get(name)?)))
+        else {
+            plain.push_str(&rest[..1]);
+            rest = &rest[1..];
+            continue;
+        };
+        linked(&mut words, &plain);
+        plain.clear();
+        words.push(match text(value, "type").as_str() {
+            "mention" => Word::Mention(mentioned(value, name)),
+            _ => Word::Emoji(emoji_name(value)),
+        });
+        rest = after;
+    }
+    plain.push_str(rest);
+    linked(&mut words, &plain);
+    words
+}
+
+fn mentioned(value: &Value, name: &str) -> String {
+    let is_all = value.get("mentionee").is_some_and(|mentionee| text(mentionee, "type") == "all");
+    if is_all { "@All".to_owned() } else { format!("@{name}") }
+}
+
 /// Buttons, confirm, and both carousels, each as a row of cards.
 fn template(message: &Value) -> Drawing {
     let template = message.get("template").unwrap_or(&Value::Null);
     let columns = list(template, "columns");
     let columns = if columns.is_empty() { std::slice::from_ref(template) } else { columns };
-    let column = |column: &Value| {
-        let one = column.get("action").map_or(&[][..], std::slice::from_ref);
-        let image = ["thumbnailImageUrl", "imageUrl"].iter().find_map(|name| web_url(&text(column, name)));
-        Column {
-            image: image.unwrap_or_default(),
-            title: text(column, "title"),
-            text: text(column, "text"),
-            buttons: list(column, "actions").iter().chain(one).map(|action| button("button", action)).collect(),
-        }
-    };
-    Drawing::Template { alt: text(message, "altText"), columns: columns.iter().map(column).collect() }
+    let kind = text(template, "type");
+    let cards = columns.iter().map(|column| card::card(template, column, &kind)).collect();
+    Drawing::Cards { alt: text(message, "altText"), kind, cards }
 }
 
-fn bubble(bubble: &Value) -> Part {
-    let blocks = ["header", "hero", "body", "footer"];
-    let parts = blocks.iter().filter_map(|name| Some((name, bubble.get(*name)?)));
-    let parts = parts.map(|(name, block)| {
-        let mut part = part(block);
-        part.class.push_str(&format!(" block {name}"));
-        part
-    });
-    let parts: Vec<Part> = parts.collect();
-    let mut drawn = blank(Kind::Box, "bubble", bubble);
-    if parts.iter().any(Part::can_be_tapped) {
-        drawn.tap = Tap::Nothing;
-    }
-    Part { parts, ..drawn }
+/// Buttons of a list of actions.
+pub(super) fn buttons(holder: &Value) -> Vec<Button> {
+    list(holder, "actions").iter().map(|action| button("button", action)).collect()
 }
 
-impl Part {
-    fn can_be_tapped(&self) -> bool {
-        !matches!(self.tap, Tap::Nothing) || self.parts.iter().any(Self::can_be_tapped)
-    }
-}
-
-fn blank(kind: Kind, class: &str, value: &Value) -> Part {
-    Part {
-        kind,
-        class: class.to_owned(),
-        style: String::new(),
-        text: String::new(),
-        tap: value.get("action").map_or(Tap::Nothing, tap),
-        parts: Vec::new(),
-    }
-}
-
-fn part(value: &Value) -> Part {
-    let style = style(value);
-    match text(value, "type").as_str() {
-        "box" => {
-            let layout = match text(value, "layout").as_str() {
-                "horizontal" => "box row",
-                "baseline" => "box row baseline",
-                _ => "box",
-            };
-            let parts: Vec<Part> = list(value, "contents").iter().map(part).collect();
-            let mut drawn = Part { style, ..blank(Kind::Box, layout, value) };
-            // One thing to tap does not stand within another.
-            if parts.iter().any(Part::can_be_tapped) {
-                drawn.tap = Tap::Nothing;
-            }
-            Part { parts, ..drawn }
-        }
-        "text" | "span" => {
-            let spans: String = list(value, "contents").iter().map(|s| text(s, "text")).collect();
-            let own = text(value, "text");
-            let bold = if text(value, "weight") == "bold" { "text bold" } else { "text" };
-            let class = format!("{bold} size-{}", size(value));
-            let text = if own.is_empty() { spans } else { own };
-            Part { text, style, ..blank(Kind::Text, &class, value) }
-        }
-        "button" => {
-            let label = value.get("action").map(|action| text(action, "label"));
-            let class = match text(value, "style").as_str() {
-                "primary" => "button primary",
-                "secondary" => "button secondary",
-                _ => "button",
-            };
-            let text = label.unwrap_or_default();
-            Part { text, ..blank(Kind::Button, class, value) }
-        }
-        "image" | "icon" => {
-            let url = web_url(&text(value, "url")).unwrap_or_default();
-            Part { text: url, ..blank(Kind::Image, "image", value) }
-        }
-        "separator" => blank(Kind::Separator, "separator", value),
-        "filler" => blank(Kind::Box, "filler", value),
-        other => Part { text: other.to_owned(), ..blank(Kind::Unknown, "unknown", value) },
-    }
-}
-
-/// LINE's named sizes; anything else is drawn as the normal one.
-fn size(value: &Value) -> &'static str {
-    let named = ["xxs", "xs", "sm", "md", "lg", "xl", "xxl", "3xl", "4xl", "5xl"];
-    let asked = text(value, "size");
-    named.into_iter().find(|name| *name == asked).unwrap_or("md")
-}
-
-fn style(value: &Value) -> String {
-    let mut style = String::new();
-    for (name, property) in [("color", "color"), ("backgroundColor", "background-color")] {
-        if let Some(colour) = colour(&text(value, name)) {
-            style.push_str(&format!("{property}:{colour};"));
-        }
-    }
-    if let Some(flex) = value.get("flex").and_then(Value::as_u64) {
-        // LINE's 0 is as wide as the content, which CSS calls `none`.
-        style.push_str(&if flex == 0 { "flex:none;".to_owned() } else { format!("flex:{flex};") });
-    }
-    if matches!(text(value, "align").as_str(), "center" | "end") {
-        style.push_str(&format!("text-align:{};", text(value, "align")));
-    }
-    style
-}
-
-/// `#RRGGBB` or `#RRGGBBAA`.
-fn colour(text: &str) -> Option<&str> {
-    let digits = text.strip_prefix('#')?;
-    let fits = matches!(digits.len(), 6 | 8) && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    fits.then_some(text)
+/// An action over the whole of what it belongs to, as HTML; empty where there is none.
+pub(super) fn covered(action: Option<&Value>) -> String {
+    action.map(cover).unwrap_or_default()
 }

@@ -6,26 +6,18 @@ use askama::Template;
 use serde_json::Value;
 
 use super::draw::{list, text};
+use crate::flex::preview::{self, Tap, web_url};
 
 /// Something with a label to tap.
 #[derive(Template)]
 #[template(path = "simulator/button.html")]
 pub(super) struct Button {
-    class: &'static str,
-    style: String,
-    label: String,
-    tap: Tap,
-}
-
-/// What a tap does.
-pub(super) enum Tap {
-    Nothing,
-    Open(String),
-    /// The action, as the form sends it back, and in words what comes of it.
-    Act {
-        action: String,
-        what: String,
-    },
+    pub class: &'static str,
+    pub style: String,
+    /// A picture before the words, of quick replies.
+    pub icon: String,
+    pub label: String,
+    pub tap: Tap,
 }
 
 /// The menu at the bottom of the chat.
@@ -37,18 +29,17 @@ pub(super) struct Menu {
 
 pub(super) fn quick_replies(message: &Value) -> Vec<Button> {
     let items = message.get("quickReply").map_or(&[][..], |quick| list(quick, "items"));
-    items.iter().filter_map(|item| item.get("action")).map(|action| button("quick", action)).collect()
+    let quick = |item: &Value| {
+        let icon = web_url(&text(item, "imageUrl")).unwrap_or_default();
+        Some(Button { icon, ..button("quick", item.get("action")?) })
+    };
+    items.iter().filter_map(quick).collect()
 }
 
 pub(super) fn button(class: &'static str, action: &Value) -> Button {
     let label = text(action, "label");
     let label = if label.is_empty() { text(action, "type") } else { label };
-    Button { class, style: String::new(), label, tap: tap(action) }
-}
-
-pub(super) fn web_url(text: &str) -> Option<String> {
-    let url = url::Url::parse(text).ok()?;
-    matches!(url.scheme(), "http" | "https").then(|| url.to_string())
+    Button { class, style: String::new(), icon: String::new(), label, tap: tap(action) }
 }
 
 pub(super) fn tap(action: &Value) -> Tap {
@@ -65,24 +56,30 @@ pub(super) fn tap(action: &Value) -> Tap {
     Tap::Act { action: action.to_string(), what }
 }
 
+/// An action over the whole of what it belongs to, as HTML.
+pub(super) fn cover(action: &Value) -> String {
+    preview::cover(action, &tap(action))
+}
+
+/// Bounds as a style, in percent of a whole.
+pub(super) fn place(bounds: &Value, width: f64, height: f64) -> Option<String> {
+    let side = |name: &str, whole: f64| Some(bounds.get(name)?.as_f64()? / whole * 100.0);
+    Some(format!(
+        "left:{:.3}%;top:{:.3}%;width:{:.3}%;height:{:.3}%",
+        side("x", width)?,
+        side("y", height)?,
+        side("width", width)?,
+        side("height", height)?
+    ))
+}
+
 /// The menu with its areas in percent of its size.
 pub(super) fn menu(object: &Value) -> Option<Menu> {
     let size = object.get("size")?;
     let (width, height) = (size.get("width")?.as_f64()?, size.get("height")?.as_f64()?);
     let area = |area: &Value| {
-        let bounds = area.get("bounds")?;
-        let side = |name: &str, whole: f64| Some(bounds.get(name)?.as_f64()? / whole * 100.0);
         let action = area.get("action")?;
-        Some(Button {
-            style: format!(
-                "left:{:.3}%;top:{:.3}%;width:{:.3}%;height:{:.3}%",
-                side("x", width)?,
-                side("y", height)?,
-                side("width", width)?,
-                side("height", height)?
-            ),
-            ..button("area", action)
-        })
+        Some(Button { style: place(area.get("bounds")?, width, height)?, ..button("area", action) })
     };
     Some(Menu {
         id: text(object, "richMenuId"),

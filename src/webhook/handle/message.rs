@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Effect, person};
 use crate::{
@@ -59,7 +59,7 @@ async fn answer(conn: &mut Conn, app: &App, event: &Event, person: &str, text: &
 async fn say_default(conn: &mut Conn, app: &App, new: New<'_>) -> Result<()> {
     let since = app.now().minus(DEFAULT_PAUSE);
     if !answer::was_given(conn, new.channel, new.line_user_id, new.cause, since).await? {
-        let data = [("company", app.config.company.as_str())].into();
+        let data = json!({ "company": app.config.company });
         answer::say(conn, app, new, "default_answer", &data).await?;
     }
     Ok(())

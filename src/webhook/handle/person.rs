@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::Effect;
 use crate::{
     app::App,
@@ -42,8 +44,7 @@ pub async fn followed(conn: &mut Conn, app: &App, event: &Event) -> Result<Effec
         };
         let reply = event.reply();
         let chat = Chat { channel: &event.channel, line_user_id: &person, reply: reply.as_ref() };
-        answer::say(conn, app, chat.answer("greeting"), template, &[("company", app.config.company.as_str())].into())
-            .await?;
+        answer::say(conn, app, chat.answer("greeting"), template, &json!({ "company": app.config.company })).await?;
     }
     Ok(Effect::Done)
 }

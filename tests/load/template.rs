@@ -1,0 +1,139 @@
+//! How many messages one core renders a second, beside minijinja rendering the same JSON as text.
+//! `cargo bench --bench template`
+//!
+//! minijinja renders the same tree, with the same conditions, as text with its JSON escaping. It is given advantages:
+//! links and data are not checked, dates are written already, and its data is made once. With the data made for each
+//! person, as it would be in a sending, it is the second figure.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a measurement that cannot go on ends")]
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a command of its own, and its figures")]
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use jiff::tz::TimeZone;
+use musubi::flex::{Catalogue, Context};
+use serde_json::{Value, json};
+
+const TIME: Duration = Duration::from_secs(1);
+const ROUNDS: usize = 5;
+
+fn main() {
+    let templates = Catalogue::load(None).expect("the shipped templates");
+    let zone = TimeZone::get("Asia/Tokyo").unwrap();
+    let context = Context { zone: &zone, locale: "en" };
+    let data = json!({
+        "name": "Hanako Yamada", "company": "Example Company", "account_url": "https://members.example.jp/account",
+        "number": "A-1042", "title": "Water drips from the ceiling of room 302", "urgency": "high",
+        "urgency_text": "Urgent", "status": "In progress", "unit": "Building B, 302", "contact": "Taro Suzuki",
+        "phone": "03-1234-5678", "date": "2026-11-20T09:30:00Z", "reporter": "Jiro Sato",
+        "url": "https://issues.example.jp/1042",
+    });
+    println!(
+        "{:<16}{:>8}{:>14}{:>14}{:>8}{:>14}{:>8}",
+        "", "bytes", "flex /s", "minijinja /s", "times", "with data /s", "times"
+    );
+    for name in ["welcome", "issue_new"] {
+        let template = templates.find(name, "en", "en").unwrap();
+        let text = template.render(&data, &context).expect("it renders");
+        let ours = best(|| black_box(template.render(black_box(&data), &context).unwrap()).len());
+        let source = as_text(name, &data);
+        let mut environment = minijinja::Environment::new();
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::Json);
+        environment.add_template("t", &source).unwrap();
+        let theirs = environment.get_template("t").unwrap();
+        let made = minijinja::Value::from(minijinja::value::Serde(&data));
+        assert_eq!(
+            serde_json::from_str::<Value>(&theirs.render(made.clone()).unwrap()).unwrap(),
+            serde_json::from_str::<Value>(&text).unwrap()
+        );
+        let plain = best(|| black_box(theirs.render(black_box(made.clone())).unwrap()).len());
+        let with_data = best(|| black_box(theirs.render(minijinja::value::Serde(black_box(&data))).unwrap()).len());
+        println!(
+            "{name:<16}{:>8}{ours:>14.0}{plain:>14.0}{:>8.1}{with_data:>14.0}{:>8.1}",
+            text.len(),
+            ours / plain,
+            ours / with_data
+        );
+    }
+}
+
+/// A template file as minijinja's text.
+fn as_text(name: &str, data: &Value) -> String {
+    let file: Value =
+        serde_json::from_str(&std::fs::read_to_string(format!("templates/messages/{name}.en.json")).unwrap()).unwrap();
+    let messages = file.get("messages").unwrap_or(&file);
+    let list = if messages.is_array() { messages.clone() } else { json!([messages]) };
+    tree(&list, data)
+}
+
+fn tree(value: &Value, data: &Value) -> String {
+    match value {
+        Value::String(text) if text.contains("{{") => leaf(text, data),
+        Value::Array(list) => format!("[{}]", items(list.iter().map(|item| (String::new(), item)), data)),
+        Value::Object(object) if object.contains_key("$if") => choice(object, "", data),
+        Value::Object(object) => {
+            format!("{{ {}}}", items(object.iter().map(|(name, item)| (format!("{}:", json!(name)), item)), data))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Items with the commas between: those that may be missing are the last ones, or others follow.
+fn items<'a>(list: impl Iterator<Item = (String, &'a Value)>, data: &Value) -> String {
+    let parts = list.enumerate().map(|(number, (name, item))| {
+        let comma = if number > 0 { "," } else { "" };
+        match item.get("$if") {
+            Some(_) => choice(item.as_object().unwrap(), &format!("{comma}{name}"), data),
+            None => format!("{comma}{name}{}", tree(item, data)),
+        }
+    });
+    parts.collect()
+}
+
+fn choice(object: &serde_json::Map<String, Value>, before: &str, data: &Value) -> String {
+    let condition = object["$if"].as_str().unwrap();
+    let branch =
+        |name: &str| object.get(name).map_or_else(String::new, |value| format!("{before}{}", tree(value, data)));
+    format!("{{% if {condition} %}}{}{{% else %}}{}{{% endif %}}", branch("$then"), branch("$else"))
+}
+
+/// A text as an expression: its words and values joined, then escaped as a whole.
+fn leaf(text: &str, data: &Value) -> String {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (inside, after) = after.split_once("}}").unwrap();
+        parts.push(json!(before).to_string());
+        parts.push(match inside.split_once('|') {
+            None => inside.trim().to_owned(),
+            Some((name, filter)) if filter.contains("cut") => name.trim().to_owned(),
+            // Written already.
+            Some((_, filter)) => {
+                assert!(filter.contains("datetime") && data["date"].is_string());
+                json!("Fri, 20 Nov 2026, 18:30").to_string()
+            }
+        });
+        rest = after;
+    }
+    parts.push(json!(rest).to_string());
+    parts.retain(|part| part != "\"\"");
+    format!("{{{{ {} }}}}", parts.join(" ~ "))
+}
+
+/// Runs a second in the best of the rounds.
+fn best(mut render: impl FnMut() -> usize) -> f64 {
+    let round = |_| {
+        let start = Instant::now();
+        let mut count = 0_u32;
+        while start.elapsed() < TIME {
+            for _ in 0..100 {
+                render();
+            }
+            count += 100;
+        }
+        f64::from(count) / start.elapsed().as_secs_f64()
+    };
+    (0..ROUNDS).map(round).fold(0.0, f64::max)
+}
