@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a measurement that cannot go on ends")]
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a command of its own, and its figures")]
 
+mod expand;
 mod line;
 mod process;
 mod push;
@@ -35,6 +36,8 @@ struct Options {
     queued: usize,
     /// Deliveries a second that become due where a rate is held; none: that is not measured.
     rate: usize,
+    /// Members whom a message to all is for; none: that is not measured.
+    members: usize,
     latencies: Vec<u64>,
     /// The name of the one target that is measured, where not all are.
     only: Option<String>,
@@ -42,8 +45,6 @@ struct Options {
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Target {
-    /// Sockets by hand: what the simulator can take.
-    Socket,
     /// The sender's client, without an outbox.
     Bare,
     Outbox(Engine),
@@ -78,6 +79,7 @@ fn main() {
         ["--play"] => line::play(),
         ["--push", kind, url, in_flight, people] => push::push(kind, url, in_flight.parse().unwrap(), people),
         ["--work", database, line] => sender::work(database, line),
+        ["--expand", database] => expand::expand(database),
         _ => measure(read_options(&arguments)),
     }
 }
@@ -94,8 +96,9 @@ fn read_options(arguments: &[String]) -> Options {
         rounds: number("--rounds", 3),
         in_flight: number("--in-flight", 64),
         people: number("--people", 10_000),
-        queued: number("--queued", 40_000),
+        queued: number("--queued", 100_000),
         rate: number("--rate", 2000),
+        members: number("--members", 1_000_000),
         latencies: latencies.split(',').map(|ms| ms.parse().expect("milliseconds")).collect(),
         only: text("--only").cloned(),
     }
@@ -106,6 +109,9 @@ async fn measure(options: Options) {
     let folder = PathBuf::from(std::env::var("MUSUBI_LOAD_FOLDER").expect("run tests/load/run"));
     let bench = Bench::prepare(options, &folder).await;
     let options = &bench.options;
+    if options.only.is_none() {
+        println!("the simulator takes {:.0} pushes a second on its core", bench.push("socket").await.rate);
+    }
     for latency in &options.latencies {
         println!("\nLINE answers after {latency} ms; {} rounds of {} s:", options.rounds, options.seconds);
         bench.line.hold_back(*latency).await;
@@ -115,6 +121,10 @@ async fn measure(options: Options) {
         println!("\n{} a second become due, LINE answers after 30 ms, {} s:", options.rate, options.seconds * 2);
         bench.line.hold_back(30).await;
         bench.hold().await;
+    }
+    if options.members > 0 {
+        println!("\na message to {} linked members, 5,000 in a transaction:", options.members);
+        bench.expand(&folder).await;
     }
 }
 
@@ -143,8 +153,8 @@ impl Bench {
     async fn compare(&self) {
         let mut found: BTreeMap<Target, Vec<Found>> = BTreeMap::new();
         for _ in 0..self.options.rounds {
-            for target in [Target::Socket, Target::Bare].into_iter().filter(|target| self.options.wants(*target)) {
-                found.entry(target).or_default().push(self.push(target).await);
+            if self.options.wants(Target::Bare) {
+                found.entry(Target::Bare).or_default().push(self.push("client").await);
             }
             for base in &self.bases {
                 let store = base.copy().await;
@@ -179,9 +189,28 @@ impl Bench {
         }
     }
 
-    async fn push(&self, target: Target) -> Found {
+    /// How long it takes to queue a message to everybody.
+    async fn expand(&self, folder: &Path) {
+        println!("{:<12}{:>12}{:>12}{:>12}{:>12}", "", "recipients", "seconds", "longest ms", "peak MB");
+        for engine in Engine::ALL.into_iter().filter(|engine| self.options.wants(Target::Outbox(*engine))) {
+            let base = Base::of_members(engine, folder, self.options.members).await;
+            let mut rounds = Vec::new();
+            for _ in 0..self.options.rounds {
+                let store = base.copy().await;
+                let mut process = Process::start(0, &["--expand", &store.url]);
+                let figures: Vec<f64> = process.line().split(' ').map(|figure| figure.parse().unwrap()).collect();
+                rounds.push((figures, process.peak_mb()));
+            }
+            rounds.sort_by(|(a, _), (b, _)| a[1].total_cmp(&b[1]));
+            let (figures, peak) = &rounds[rounds.len() / 2];
+            let seconds = figures[1] / 1000.0;
+            println!("{:<12}{:>12}{seconds:>12.2}{:>12.1}{peak:>12.1}", engine.name(), figures[0], figures[2]);
+        }
+    }
+
+    /// Pushes without an outbox, by the sender's client or by sockets.
+    async fn push(&self, kind: &str) -> Found {
         let in_flight = self.options.in_flight.to_string();
-        let kind = if target == Target::Socket { "socket" } else { "client" };
         let people = self.people.to_str().unwrap();
         let mut process = Process::start(0, &["--push", kind, &self.line.url, &in_flight, people]);
         process.ask();
@@ -227,7 +256,6 @@ impl Options {
 impl Target {
     fn name(self) -> &'static str {
         match self {
-            Self::Socket => "sockets",
             Self::Bare => "bare loop",
             Self::Outbox(engine) => engine.name(),
         }

@@ -65,14 +65,27 @@ impl Base {
         base
     }
 
+    /// Fills a store with so many linked friends, and nothing queued.
+    pub async fn of_members(engine: Engine, folder: &Path, count: usize) -> Self {
+        let base = Self { engine, name: "outbox_members".to_owned(), folder: folder.to_owned() };
+        let url = base.make().await;
+        let mut conn = impatient(engine, &url).await;
+        run(&mut conn, "CREATE TABLE people (n BIGINT PRIMARY KEY, user_id TEXT NOT NULL)").await;
+        let user_id = format!("'U' || SUBSTR('{:032}', 1, 32 - LENGTH(CAST(n AS TEXT))) || CAST(n AS TEXT)", 0);
+        let series = series(count);
+        run(&mut conn, &format!("INSERT INTO people (n, user_id) {series} SELECT n, {user_id} FROM series")).await;
+        fill_linked(&mut conn, "people").await;
+        run(&mut conn, "DROP TABLE people").await;
+        settle(engine, conn).await;
+        base
+    }
+
     /// A copy of it, for one measurement.
     pub async fn copy(&self) -> Store {
         let file = self.folder.join("round.db");
         match self.engine {
             Engine::Sqlite => {
-                for end in ["", "-wal", "-shm"] {
-                    let _ = std::fs::remove_file(format!("{}{end}", file.display()));
-                }
+                remove(&file);
                 std::fs::copy(self.folder.join(format!("{}.db", self.name)), &file).unwrap();
             }
             Engine::Postgres => {
@@ -91,7 +104,11 @@ impl Base {
 
     async fn make(&self) -> String {
         let url = match self.engine {
-            Engine::Sqlite => format!("sqlite://{}/{}.db", self.folder.display(), self.name),
+            Engine::Sqlite => {
+                let file = self.folder.join(format!("{}.db", self.name));
+                remove(&file);
+                format!("sqlite://{}", file.display())
+            }
             Engine::Postgres => {
                 sqlx::any::install_default_drivers();
                 let mut conn = administrator().await;
@@ -193,9 +210,7 @@ async fn fill_linked(conn: &mut AnyConnection, people: &str) {
 }
 
 async fn fill_queued(conn: &mut AnyConnection, people: usize, queued: usize) {
-    let series = format!(
-        "WITH RECURSIVE series(n) AS (SELECT CAST(0 AS BIGINT) UNION ALL SELECT n + 1 FROM series WHERE n + 1 < {queued})"
-    );
+    let series = series(queued);
     let person = format!("(n % {people})");
     let (message, member, user, link) = (id(4, "n"), id(1, &person), id(2, &person), id(3, &person));
     let content = content("' || n || '");
@@ -213,6 +228,13 @@ async fn fill_queued(conn: &mut AnyConnection, people: usize, queued: usize) {
     ] {
         run(conn, &statement).await;
     }
+}
+
+/// The numbers from 0 on, as what a statement begins with.
+fn series(count: usize) -> String {
+    format!(
+        "WITH RECURSIVE series(n) AS (SELECT CAST(0 AS BIGINT) UNION ALL SELECT n + 1 FROM series WHERE n + 1 < {count})"
+    )
 }
 
 /// The expression of an id as long as ours, in the order of its number.
@@ -238,6 +260,13 @@ async fn settle(engine: Engine, mut conn: AnyConnection) {
         run(&mut conn, "VACUUM ANALYZE").await;
     }
     conn.close().await.unwrap();
+}
+
+/// Removes an SQLite database, if there is one.
+fn remove(file: &Path) {
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{end}", file.display()));
+    }
 }
 
 async fn administrator() -> AnyConnection {
