@@ -15,8 +15,9 @@ mod store;
 
 use std::{
     collections::BTreeMap,
+    io::Write,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use line::Line;
@@ -107,6 +108,7 @@ fn read_options(arguments: &[String]) -> Options {
 #[tokio::main(flavor = "current_thread")]
 async fn measure(options: Options) {
     let folder = PathBuf::from(std::env::var("MUSUBI_LOAD_FOLDER").expect("run tests/load/run"));
+    println!("fdatasync p50 {:.2} ms", fdatasync(&folder).as_secs_f64() * 1000.0);
     let bench = Bench::prepare(options, &folder).await;
     let options = &bench.options;
     if options.only.is_none() {
@@ -311,6 +313,20 @@ fn row(name: &str, found: &Found, bare: Option<f64>) {
         found.peak,
         if found.is_dry { "   nothing left: more --queued" } else { "" }
     );
+}
+
+/// What one write that is on the disk costs here.
+fn fdatasync(folder: &Path) -> Duration {
+    let mut file = std::fs::File::create(folder.join("fdatasync")).unwrap();
+    let time = |_| {
+        let start = Instant::now();
+        file.write_all(&[7; 4096]).unwrap();
+        file.sync_data().unwrap();
+        start.elapsed()
+    };
+    let mut times: Vec<Duration> = (0..300).map(time).collect();
+    times.sort();
+    times[times.len() / 2]
 }
 
 fn now() -> i64 {

@@ -162,7 +162,7 @@ impl Store {
         .unwrap();
         assert_eq!(broken, 0, "every delivery is sent or will be");
         let rows: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT updated_at, updated_at - due_at FROM deliveries
+            "SELECT updated_at, updated_at - order_at FROM deliveries
              WHERE state = 'sent' AND updated_at >= $1 AND updated_at < $2",
         )
         .bind(from)
