@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a command of its own, and its figures")]
 
 mod expand;
+mod gauge;
 mod line;
 mod process;
 mod push;
@@ -17,11 +18,12 @@ use std::{
     collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
+use gauge::{Found, Gauge, head, now, row};
 use line::Line;
-use process::{Process, busy};
+use process::Process;
 use store::{Base, Engine, Store};
 use tokio::time::sleep;
 
@@ -49,20 +51,6 @@ enum Target {
     /// The sender's client, without an outbox.
     Bare,
     Outbox(Engine),
-}
-
-/// What one measurement found.
-#[derive(Default)]
-struct Found {
-    rate: f64,
-    commits: f64,
-    /// Shares of one core: of the sender alone, of its core with the database, and of the simulator's core.
-    sender: f64,
-    core: f64,
-    line: f64,
-    peak: f64,
-    late: Vec<i64>,
-    is_dry: bool,
 }
 
 /// What is needed for every measurement.
@@ -264,57 +252,6 @@ impl Target {
     }
 }
 
-/// What was used up to a time.
-struct Gauge {
-    at: i64,
-    commits: f64,
-    sender: f64,
-    core: f64,
-    line: f64,
-}
-
-impl Gauge {
-    async fn read(process: &Process, store: Option<&Store>) -> Self {
-        let commits = match store {
-            Some(store) => store.commits().await,
-            None => 0.0,
-        };
-        Self { at: now(), commits, sender: process.cpu(), core: busy(0), line: busy(1) }
-    }
-
-    fn since(&self, start: &Self) -> Found {
-        let seconds = (self.at - start.at) as f64 / 1000.0;
-        Found {
-            commits: (self.commits - start.commits) / seconds,
-            sender: (self.sender - start.sender) / seconds * 100.0,
-            core: (self.core - start.core) / seconds * 100.0,
-            line: (self.line - start.line) / seconds * 100.0,
-            ..Found::default()
-        }
-    }
-}
-
-fn head() {
-    println!(
-        "{:<12}{:>10}{:>8}{:>12}{:>10}{:>10}{:>10}{:>10}",
-        "", "sent/s", "ratio", "commits/s", "sender %", "core 0 %", "core 1 %", "peak MB"
-    );
-}
-
-fn row(name: &str, found: &Found, bare: Option<f64>) {
-    println!(
-        "{name:<12}{:>10.0}{:>8}{:>12.0}{:>10.0}{:>10.0}{:>10.0}{:>10.1}{}",
-        found.rate,
-        bare.map_or(String::new(), |bare| format!("{:.3}", found.rate / bare)),
-        found.commits,
-        found.sender,
-        found.core,
-        found.line,
-        found.peak,
-        if found.is_dry { "   nothing left: more --queued" } else { "" }
-    );
-}
-
 /// What one write that is on the disk costs here.
 fn fdatasync(folder: &Path) -> Duration {
     let mut file = std::fs::File::create(folder.join("fdatasync")).unwrap();
@@ -327,8 +264,4 @@ fn fdatasync(folder: &Path) -> Duration {
     let mut times: Vec<Duration> = (0..300).map(time).collect();
     times.sort();
     times[times.len() / 2]
-}
-
-fn now() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
