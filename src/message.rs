@@ -11,6 +11,7 @@
 mod after;
 pub mod answer;
 mod claim;
+mod recipient;
 mod sender;
 mod settle;
 pub mod template;
