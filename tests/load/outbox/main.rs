@@ -83,7 +83,7 @@ fn read_options(arguments: &[String]) -> Options {
     Options {
         seconds: number("--seconds", 4) as u64,
         rounds: number("--rounds", 3),
-        in_flight: number("--in-flight", 64),
+        in_flight: number("--in-flight", 256),
         people: number("--people", 10_000),
         queued: number("--queued", 100_000),
         rate: number("--rate", 2000),

@@ -44,5 +44,9 @@ fn config(database: &str, line: &str) -> Config {
         channel_secret = "{SECRET}"
         "#
     );
-    Config::parse("load", &text, Vec::new()).unwrap()
+    let mut config = Config::parse("load", &text, Vec::new()).unwrap();
+    // Faster than LINE allows: what is measured is the outbox.
+    let channel = config.channel.get_mut("main").unwrap();
+    (channel.pushes_per_second, channel.multicasts_per_second) = (1_000_000, 1_000_000);
+    config
 }
