@@ -64,7 +64,7 @@ INSERT INTO deliveries_new SELECT message_id, seq, channel, 'transactional', mem
   state, reason, note, attempts, request_id, created_at, due_at, created_at, updated_at FROM deliveries;
 DROP TABLE deliveries;
 ALTER TABLE deliveries_new RENAME TO deliveries;
-CREATE INDEX deliveries_waiting ON deliveries (channel, lane, due_at) WHERE state = 'waiting';
+CREATE INDEX deliveries_waiting ON deliveries (channel, lane, due_at, message_id, seq) WHERE state = 'waiting';
 CREATE INDEX deliveries_by_request ON deliveries (request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX deliveries_by_link ON deliveries (link_id, state);
 CREATE INDEX deliveries_of_answers ON deliveries (line_user_id) WHERE link_id IS NULL;
