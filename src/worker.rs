@@ -29,6 +29,11 @@ pub async fn run(app: App, stop: CancellationToken) {
     let holder = app.new_id();
     for channel in app.config.channel.keys() {
         let given = (app.clone(), channel.clone(), holder.clone());
+        let expanding = (app.clone(), channel.clone());
+        loops.spawn(repeat(app.wakes(), stop.clone(), move || {
+            let (app, channel) = expanding.clone();
+            async move { message::expand(&app, &channel).await }
+        }));
         let sending = given.clone();
         loops.spawn(repeat(app.wakes(), stop.clone(), move || {
             let (app, channel, holder) = sending.clone();
@@ -76,6 +81,7 @@ pub async fn drain(app: &App) -> Result<()> {
         }
         for channel in app.config.channel.keys() {
             done += webhook::inbox::run(app, channel, "drain").await?;
+            done += message::expand(app, channel).await?;
             done += message::deliver(app, channel, "drain").await?;
         }
         if done == 0 {
