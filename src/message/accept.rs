@@ -162,9 +162,10 @@ async fn find_known(conn: &mut Conn, order: &Order) -> Result<Option<Accepted>, 
 
 /// None where the key is taken already.
 async fn accept_one(app: &App, order: &Order, member_id: &str) -> Result<Option<String>, Refusal> {
-    let now = app.now();
     let mut tx = app.db.begin().await?;
     member::hold(&mut tx, &app.db, member_id).await?;
+    // From here on: messages to one person stand in the order of their ids.
+    let now = app.now();
     let found = recipient::find(&mut tx, app, member_id, &order.channel, order.topic.as_deref()).await?;
     let to = found.ok_or(Error::NotFound)?;
     let left_out = to.left_out();
@@ -232,6 +233,8 @@ async fn insert_message(
     };
     let is_frozen = one.is_none() && !template.is_empty();
     let source = is_frozen.then(|| app.templates.source(template)).flatten().map(|source| source.to_string());
+    // Nothing is kept of what one person is not sent.
+    let data = data.filter(|_| one.is_none_or(|(_, gets_it)| gets_it));
     let audience = one.is_none().then(|| serde_json::to_string(&order.to)).transpose()?;
     let inserted = sqlx::query(
         "INSERT INTO messages (id, channel, lane, cause, topic, template, locale, accepted, created_at, source, data,

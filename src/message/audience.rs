@@ -75,7 +75,7 @@ macro_rules! over_tag {
             $head,
             " FROM member_tags t
               LEFT JOIN links l ON l.member_id = t.member_id AND l.provider = $1 AND l.ended_at IS NULL
-                AND l.created_at <= $4
+                AND l.created_at <= $4 AND l.member_id > $2 AND l.member_id <= $3
               WHERE t.member_id > $2 AND t.member_id <= $3 AND t.tag = ",
             $tag,
             $tail
