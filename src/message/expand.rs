@@ -18,8 +18,8 @@ use crate::{
     error::Result,
 };
 
-/// Looked at in one transaction, which takes some milliseconds.
-const AT_ONCE: i64 = 5_000;
+/// Looked at in one transaction, which takes some 10 ms: others write in between.
+const AT_ONCE: i64 = 2_000;
 /// The same where what waits is looked for under a collapse key.
 const AT_ONCE_TO_COLLAPSE: i64 = 500;
 
