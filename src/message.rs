@@ -10,7 +10,7 @@
 //!
 //! - `order` → [`accept()`] → `audience`, [`expand()`]: what somebody asks for becomes deliveries, to one or to many;
 //!   [`preview`] only looks, [`cancel_message`] takes back; [`command`] does it from the command line
-//! - `recipient`, [`template`]: what each of them gets; `collapse`: what takes the place of what; [`topic`]: who wants none
+//! - `recipient`, `content`, [`template`]: what each of them gets; `collapse`: what takes the place of what; [`topic`]: who wants none
 //! - `claim` → `sender` → `settle`: deliveries become requests, requests are tried, results are written down
 
 mod accept;
@@ -21,6 +21,7 @@ mod cancel;
 mod claim;
 mod collapse;
 pub mod command;
+mod content;
 mod expand;
 mod order;
 mod preview;

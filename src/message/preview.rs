@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    accept::{addressee, check_contents, content},
+    accept::addressee,
     audience::{self, Target},
+    content::{check_contents, content},
     order::{Audience, Order, Refusal},
     recipient::{self, Person},
 };
