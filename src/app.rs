@@ -33,6 +33,8 @@ pub struct Inner {
     pub config: Config,
     pub db: Db,
     pub line: Line,
+    /// How fast LINE may be called.
+    pub pace: line::pace::Pace,
     /// Channel access tokens; reached through `channel`.
     pub tokens: line::token::Cache,
     pub sealer: Sealer,
@@ -99,6 +101,7 @@ impl App {
             config,
             db,
             line,
+            pace: line::pace::Pace::default(),
             tokens: line::token::Cache::default(),
             sealer,
             templates,

@@ -19,6 +19,8 @@ use serde::Deserialize;
 pub use token::{AssertionKey, TokenKind};
 use url::Url;
 
+use crate::line::pace;
+
 /// Everything an installation is told from outside.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -212,6 +214,19 @@ pub struct Channel {
     pub assertion_key_id: Option<String>,
     /// The long-lived token made in LINE's console.
     pub channel_access_token: Option<SecretString>,
+    /// Pushes and multicasts a second; LINE's own limits where nothing is said, and never more.
+    #[serde(default = "pushes")]
+    pub pushes_per_second: u32,
+    #[serde(default = "multicasts")]
+    pub multicasts_per_second: u32,
+}
+
+fn pushes() -> u32 {
+    pace::PUSHES
+}
+
+fn multicasts() -> u32 {
+    pace::MULTICASTS
 }
 
 /// Where the rich menu files are; the shipped ones are used where no folder is named.

@@ -3,6 +3,8 @@
 //! Column law, so that one text serves both: TEXT, BIGINT, DOUBLE PRECISION and BYTEA only; a flag is a
 //! nullable time; times are epoch milliseconds ([`Millis`]); ids are UUIDv7 text ([`new_id`]).
 
+mod rows;
+
 use std::{
     fmt,
     fs::{File, OpenOptions, TryLockError},
@@ -19,6 +21,8 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     sqlite::SqliteConnectOptions,
 };
+
+pub use self::rows::Rows;
 
 /// The connection that every statement takes first; a transaction dereferences to it.
 pub type Conn = AnyConnection;
@@ -80,8 +84,8 @@ pub struct Locking {
 
 /// A statement, and the lock clause that PostgreSQL reads at its end: one text, so that the engines cannot drift apart.
 macro_rules! with_lock {
-    ($statement:literal, $lock:literal) => {
-        $crate::db::Locking { plain: $statement, locked: concat!($statement, " ", $lock) }
+    ($($statement:literal)+, $lock:literal) => {
+        $crate::db::Locking { plain: concat!($($statement),+), locked: concat!($($statement,)+ " ", $lock) }
     };
 }
 pub(crate) use with_lock;

@@ -16,6 +16,7 @@ pub mod link_token;
 pub mod login;
 pub mod message;
 pub mod messaging;
+pub mod pace;
 pub mod profile;
 pub mod rich_menu;
 pub mod token;

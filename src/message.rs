@@ -10,10 +10,12 @@
 //!
 //! - `order` → [`accept()`] → `audience`, [`expand()`]: what somebody asks for becomes deliveries, to one or to many;
 //!   [`preview`] only looks, [`cancel_message`] takes back; [`command`] does it from the command line
-//! - `recipient`, `content`, [`template`]: what each of them gets; `collapse`: what takes the place of what; [`topic`]: who wants none
+//! - `addressee`, `content`, [`template`]: who gets what; `recipient`: the same at the sending; `collapse`: what takes
+//!   the place of what; [`topic`]: who wants none
 //! - `claim` → `sender` → `settle`: deliveries become requests, requests are tried, results are written down
 
 mod accept;
+mod addressee;
 mod after;
 pub mod answer;
 pub mod audience;
@@ -35,12 +37,12 @@ use serde_json::Value;
 
 pub use self::{
     accept::{Accepted, accept},
+    addressee::Person,
     cancel::cancel_message,
     collapse::updates,
     expand::expand,
     order::{Audience, Lane, Mistake, Order, Refusal, What},
     preview::{Preview, preview},
-    recipient::Person,
     sender::deliver,
 };
 use crate::{

@@ -58,6 +58,16 @@ struct SentMessage {
 }
 
 impl Endpoint {
+    /// Its name in our own records.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Multicast => "multicast",
+            Self::Narrowcast => "narrowcast",
+            Self::Broadcast => "broadcast",
+        }
+    }
+
     fn path(self) -> &'static str {
         match self {
             Self::Push => "/v2/bot/message/push",

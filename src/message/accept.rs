@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
+    addressee::{self, Addressee, Person},
     collapse::{self, Added},
     content::{check_contents, content},
     order::{Audience, Mistake, Order, Refusal, What},
-    recipient::{self, Person, Recipient},
 };
 use crate::{
     app::App,
@@ -62,13 +62,13 @@ pub(super) async fn addressee(
     app: &App,
     order: &Order,
     mistakes: &mut Vec<Mistake>,
-) -> Result<Option<Recipient>> {
+) -> Result<Option<Addressee>> {
     let Audience::Member(id) = &order.to else { return Ok(None) };
     if mistakes.iter().any(|mistake| mistake.path == "to.member") {
         return Ok(None);
     }
-    let found = match recipient::find_member(conn, id).await? {
-        Some(id) => recipient::find(conn, app, &id, &order.channel, order.topic.as_deref()).await?,
+    let found = match addressee::find_member(conn, id).await? {
+        Some(id) => addressee::find(conn, app, &id, &order.channel, order.topic.as_deref()).await?,
         None => None,
     };
     if found.is_none() {
@@ -100,7 +100,7 @@ async fn accept_one(app: &App, order: &Order, member_id: &str) -> Result<Option<
     member::hold(&mut tx, &app.db, member_id).await?;
     // From here on: messages to one person stand in the order of their ids.
     let now = app.now();
-    let found = recipient::find(&mut tx, app, member_id, &order.channel, order.topic.as_deref()).await?;
+    let found = addressee::find(&mut tx, app, member_id, &order.channel, order.topic.as_deref()).await?;
     let to = found.ok_or(Error::NotFound)?;
     let left_out = to.left_out();
     let id = new_id(now);
@@ -122,7 +122,7 @@ async fn deliver_to_one(
     now: Millis,
     message_id: &str,
     order: &Order,
-    to: &Recipient,
+    to: &Addressee,
 ) -> Result<(), Refusal> {
     insert_delivery(conn, app, now, message_id, order, to).await?;
     let mut updates = None;
@@ -205,7 +205,7 @@ async fn insert_delivery(
     now: Millis,
     message_id: &str,
     order: &Order,
-    to: &Recipient,
+    to: &Addressee,
 ) -> Result<()> {
     let order_at = order.send_at.map_or(now, |send_at| send_at.max(now));
     let due_at = super::expand::due_at(app, order.lane().word(), order_at, &to.person.zone(app));

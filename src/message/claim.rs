@@ -1,11 +1,13 @@
 //! The claim: what is due becomes a request in one transaction, before anything goes to LINE.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
+use super::recipient::{Recipient, Sources};
 use crate::{
     app::App,
-    db::{Conn, Locking, Millis, new_id, with_lock},
+    db::{Conn, Locking, Millis, Rows, new_id, with_lock},
     error::Result,
+    line::messaging::Endpoint,
 };
 
 /// How long a try may be in flight before the request is found again; longer than the client's time limit.
@@ -16,8 +18,10 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(23 * 3600 + 30 * 60);
 /// LINE lets somebody who is no friend be written to for so long after they wrote.
 const WROTE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Requests repeated, and as many made anew, in one claim; all of them are in flight at one time.
-const AT_ONCE: i64 = 8;
+/// People that LINE takes in one multicast.
+const MULTICAST: usize = 500;
+/// How long a person's later messages wait for an earlier one that cannot be sent.
+const HELD: Duration = Duration::from_secs(600);
 
 /// A claimed request. Its attempt number is the fence: a later claim makes this one's result void.
 #[derive(Debug)]
@@ -27,8 +31,41 @@ pub(super) struct Try {
     /// What the backoff counts.
     pub count: i64,
     pub retry_key: String,
+    pub endpoint: Endpoint,
     pub body: String,
     pub first_attempt_at: Millis,
+}
+
+/// What a claim may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub pushes: usize,
+    pub multicasts: usize,
+    /// Whether many recipients go into one request at present.
+    pub is_wide: bool,
+}
+
+/// What a claim took, and what of its room is left.
+#[derive(Debug, Default)]
+pub(super) struct Claimed {
+    pub tries: Vec<Try>,
+    /// Deliveries that were looked at.
+    pub found: usize,
+    pub pushes: usize,
+    pub multicasts: usize,
+}
+
+/// What comes first, and what waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Transactional,
+    Bulk,
+}
+
+/// A request in the making.
+struct Draft {
+    content: String,
+    to: Vec<Waiting>,
 }
 
 /// A waiting delivery, and what is true of its recipient now.
@@ -36,8 +73,12 @@ pub(super) struct Try {
 struct Waiting {
     message_id: String,
     seq: i64,
-    content: String,
+    /// None where it is rendered now.
+    content: Option<String>,
     attempts: i64,
+    lane: String,
+    #[sqlx(flatten)]
+    recipient: Recipient,
     user_id: Option<String>,
     /// None for an answer to a person who wrote, linked or not.
     link_id: Option<String>,
@@ -82,18 +123,92 @@ pub(super) async fn is_due(conn: &mut Conn, channel: &str, now: Millis) -> Resul
     Ok(waiting.is_some())
 }
 
-/// Claims due requests and makes new ones of due deliveries; commits before it returns.
-pub(super) async fn claim(app: &App, channel: &str, now: Millis) -> Result<Vec<Try>> {
-    let mut tx = app.db.begin().await?;
-    let mut tries = claim_open(app, &mut tx, channel, now).await?;
-    for waiting in list_waiting(app, &mut tx, channel, now).await? {
-        match judge(&waiting, now) {
-            Verdict::Send { user_id } => tries.push(make_request(&mut tx, channel, now, &waiting, user_id).await?),
-            Verdict::Cancel { reason } => cancel(&mut tx, now, &waiting, reason).await?,
+/// Claims due requests and makes new ones of due deliveries. They are sent once the caller's transaction has committed.
+pub(super) async fn claim(
+    app: &App,
+    conn: &mut Conn,
+    channel: &str,
+    room: Room,
+    sources: &mut Sources,
+) -> Result<Claimed> {
+    let now = app.now();
+    let tries = claim_open(app, conn, channel, now, room.pushes).await?;
+    let (pushes, multicasts) = (room.pushes - tries.len(), room.multicasts);
+    let mut claimed = Claimed { tries, found: 0, pushes, multicasts };
+    let mut drafts = Drafts::default();
+    for lane in [Lane::Transactional, Lane::Bulk] {
+        let limit = if room.is_wide && lane == Lane::Bulk { MULTICAST } else { pushes };
+        let limit = limit.saturating_sub(claimed.found);
+        for waiting in list_waiting(app, conn, lane, channel, now, limit).await? {
+            claimed.found += 1;
+            match judge(&waiting, now) {
+                Verdict::Send { .. } => draft(app, conn, now, sources, &mut drafts, waiting).await?,
+                Verdict::Cancel { reason } => end(conn, now, &waiting, "cancelled", reason, None).await?,
+            }
         }
     }
-    tx.commit().await?;
-    Ok(tries)
+    let mut taken = Vec::new();
+    for draft in drafts.list {
+        let room = if draft.to.len() > 1 { &mut claimed.multicasts } else { &mut claimed.pushes };
+        if *room > 0 {
+            *room -= 1;
+            taken.push(draft);
+        }
+    }
+    let made = make_requests(app, conn, channel, now, taken).await?;
+    claimed.tries.extend(made);
+    Ok(claimed)
+}
+
+/// Requests in the making; those in bulk that say the same go together.
+#[derive(Default)]
+struct Drafts {
+    list: Vec<Draft>,
+    /// The place of the open one, by message and content.
+    open: BTreeMap<(String, String), usize>,
+}
+
+async fn draft(
+    app: &App,
+    conn: &mut Conn,
+    now: Millis,
+    sources: &mut Sources,
+    drafts: &mut Drafts,
+    mut waiting: Waiting,
+) -> Result<()> {
+    let content = match waiting.content.take() {
+        Some(content) => content,
+        None => {
+            let source = sources.find(conn, &waiting.message_id).await?;
+            let rendered = source.ok_or_else(|| "the message has no template".to_owned());
+            match rendered.and_then(|source| source.render(app, &waiting.recipient)) {
+                Ok(content) => content,
+                Err(why) => return end(conn, now, &waiting, "failed", "not_rendered", Some(&why)).await,
+            }
+        }
+    };
+    drafts.add(content, waiting);
+    Ok(())
+}
+
+impl Drafts {
+    /// What was refused once goes alone: LINE refuses a multicast as a whole for one of its people.
+    fn add(&mut self, content: String, waiting: Waiting) {
+        if waiting.lane != "bulk" || waiting.attempts > 0 {
+            self.list.push(Draft { content, to: vec![waiting] });
+            return;
+        }
+        let key = (waiting.message_id.clone(), content);
+        if let Some(draft) = self.open.get(&key).and_then(|place| self.list.get_mut(*place))
+            && draft.to.len() < MULTICAST
+            && draft.to.iter().all(|other| other.user_id != waiting.user_id)
+        {
+            draft.to.push(waiting);
+            return;
+        }
+        self.list.push(Draft { content: key.1.clone(), to: vec![waiting] });
+        self.open.insert(key, self.list.len() - 1);
+    }
 }
 
 /// Not known to be a non-friend is reachable: unknown is sent to.
@@ -123,98 +238,188 @@ fn may_be_answered(waiting: &Waiting, now: Millis) -> bool {
     })
 }
 
-async fn claim_open(app: &App, conn: &mut Conn, channel: &str, now: Millis) -> Result<Vec<Try>> {
-    let rows: Vec<(String, i64, String, String, Millis)> = sqlx::query_as(app.db.locking(OPEN))
+async fn claim_open(app: &App, conn: &mut Conn, channel: &str, now: Millis, limit: usize) -> Result<Vec<Try>> {
+    let rows: Vec<(String, i64, String, String, String, Millis)> = sqlx::query_as(app.db.locking(OPEN))
         .bind(channel)
         .bind(now)
         .bind(now.minus(DEADLINE))
-        .bind(AT_ONCE)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(&mut *conn)
         .await?;
     let mut tries = Vec::new();
-    for (request_id, attempts, retry_key, body, first_attempt_at) in rows {
+    for (request_id, attempts, retry_key, endpoint, body, first_attempt_at) in rows {
         sqlx::query("UPDATE requests SET attempts = attempts + 1, next_attempt_at = $1 WHERE id = $2")
             .bind(now.plus(IN_FLIGHT))
             .bind(&request_id)
             .execute(&mut *conn)
             .await?;
         let attempt = attempts + 1;
-        tries.push(Try { request_id, attempt, count: attempt, retry_key, body, first_attempt_at });
+        let endpoint = if endpoint == "multicast" { Endpoint::Multicast } else { Endpoint::Push };
+        tries.push(Try { request_id, attempt, count: attempt, retry_key, endpoint, body, first_attempt_at });
     }
     Ok(tries)
 }
 
 const OPEN: Locking = with_lock!(
-    "SELECT id, attempts, retry_key, body, first_attempt_at FROM requests
+    "SELECT id, attempts, retry_key, endpoint, body, first_attempt_at FROM requests
      WHERE channel = $1 AND state = 'open' AND next_attempt_at <= $2 AND first_attempt_at > $3
      ORDER BY next_attempt_at LIMIT $4",
     "FOR UPDATE SKIP LOCKED"
 );
 
-async fn list_waiting(app: &App, conn: &mut Conn, channel: &str, now: Millis) -> Result<Vec<Waiting>> {
-    Ok(sqlx::query_as(app.db.locking(WAITING)).bind(channel).bind(now).bind(AT_ONCE).fetch_all(conn).await?)
+async fn list_waiting(
+    app: &App,
+    conn: &mut Conn,
+    lane: Lane,
+    channel: &str,
+    now: Millis,
+    limit: usize,
+) -> Result<Vec<Waiting>> {
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
+    let statement = match lane {
+        Lane::Transactional => TRANSACTIONAL,
+        Lane::Bulk => BULK,
+    };
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let list = sqlx::query_as(app.db.locking(statement)).bind(channel).bind(now).bind(limit);
+    let list = match lane {
+        Lane::Transactional => list.bind(now.minus(HELD)),
+        Lane::Bulk => list,
+    };
+    Ok(list.fetch_all(conn).await?)
 }
 
-const WAITING: Locking = with_lock!(
-    "SELECT d.message_id, d.seq, d.content, d.attempts, d.link_id,
-       u.user_id, l.id AS found_id, l.ended_at, l.suspended_at, l.permission, m.disabled_at, f.friend, f.changed_at AS friend_changed_at,
-       CASE WHEN d.link_id IS NULL AND f.friend = 'no' THEN
-         (SELECT MAX(c.at) FROM chat_messages c WHERE c.channel = d.channel AND c.chat = u.user_id) END AS wrote_at
-     FROM deliveries d
-     LEFT JOIN links l ON l.id = d.link_id
-     LEFT JOIN line_users u ON u.id = d.line_user_id
-     LEFT JOIN members m ON m.id = l.member_id
-     LEFT JOIN friends f ON f.line_user_id = d.line_user_id AND f.channel = d.channel
-     WHERE d.channel = $1 AND d.state = 'waiting' AND d.due_at <= $2
-     ORDER BY d.due_at LIMIT $3",
-    "FOR UPDATE OF d SKIP LOCKED"
-);
+/// What is due in a lane; `$more` is one more condition.
+macro_rules! waiting {
+    ($lane:literal, $more:literal) => {
+        with_lock!(
+            "SELECT d.message_id, d.seq, d.attempts, d.lane,
+               COALESCE(d.content, (SELECT o.content FROM messages o WHERE o.id = d.message_id)) AS content, d.link_id, u.user_id, u.language,
+               m.name, m.external_id, m.locale, m.time_zone,
+               l.id AS found_id, l.ended_at, l.suspended_at, l.permission, m.disabled_at,
+               f.friend, f.changed_at AS friend_changed_at,
+               CASE WHEN d.link_id IS NULL AND f.friend = 'no' THEN
+                 (SELECT MAX(c.at) FROM chat_messages c WHERE c.channel = d.channel AND c.chat = u.user_id) END AS wrote_at
+             FROM deliveries d
+             LEFT JOIN links l ON l.id = d.link_id
+             LEFT JOIN line_users u ON u.id = d.line_user_id
+             LEFT JOIN members m ON m.id = l.member_id
+             LEFT JOIN friends f ON f.line_user_id = d.line_user_id AND f.channel = d.channel
+             WHERE d.channel = $1 AND d.state = 'waiting' AND d.due_at <= $2 AND d.lane = " $lane $more
+             " ORDER BY d.due_at, d.message_id, d.seq LIMIT $3",
+            "FOR UPDATE OF d SKIP LOCKED"
+        )
+    };
+}
 
-/// Writes the request and puts the delivery on its way.
-async fn make_request(conn: &mut Conn, channel: &str, now: Millis, waiting: &Waiting, user_id: &str) -> Result<Try> {
-    let new = Try {
+/// What a person is told one by one comes in its order: an earlier one that is not over holds the later ones, for a
+/// while.
+const TRANSACTIONAL: Locking = waiting!(
+    "'transactional'",
+    " AND NOT EXISTS (SELECT 1 FROM deliveries e
+        WHERE e.channel = d.channel AND e.line_user_id = d.line_user_id AND e.lane = 'transactional'
+          AND e.state IN ('waiting', 'sending') AND e.order_at > $4
+          AND (e.order_at < d.order_at OR (e.order_at = d.order_at AND e.message_id < d.message_id)))"
+);
+const BULK: Locking = waiting!("'bulk'", "");
+
+/// Writes the requests and puts their deliveries on their way.
+async fn make_requests(app: &App, conn: &mut Conn, channel: &str, now: Millis, drafts: Vec<Draft>) -> Result<Vec<Try>> {
+    let (mut tries, mut ways) = (Vec::new(), Vec::new());
+    for draft in drafts {
+        let new = request(now, &draft)?;
+        ways.extend(draft.to.iter().map(|to| (to.message_id.clone(), to.seq, new.request_id.clone())));
+        tries.push((new, i64::try_from(draft.to.len()).unwrap_or(i64::MAX)));
+    }
+    insert_requests(app, conn, channel, now, &tries).await?;
+    put_on_way(app, conn, now, &ways).await?;
+    Ok(tries.into_iter().map(|(new, _)| new).collect())
+}
+
+fn request(now: Millis, draft: &Draft) -> Result<Try> {
+    let people: Vec<&str> = draft.to.iter().filter_map(|to| to.user_id.as_deref()).collect();
+    let (endpoint, to) = match people.as_slice() {
+        [one] => (Endpoint::Push, serde_json::to_string(one)?),
+        many => (Endpoint::Multicast, serde_json::to_string(many)?),
+    };
+    Ok(Try {
         request_id: new_id(now),
         attempt: 1,
-        count: waiting.attempts + 1,
+        count: draft.to.iter().map(|to| to.attempts + 1).max().unwrap_or(1),
         retry_key: uuid::Uuid::new_v4().to_string(),
-        body: body(user_id, &waiting.content)?,
+        endpoint,
+        // `content` is JSON already, and is not parsed again.
+        body: format!(r#"{{"to":{to},"messages":{}}}"#, draft.content),
         first_attempt_at: now,
-    };
-    sqlx::query(
-        "INSERT INTO requests (id, channel, retry_key, body, state, attempts, first_attempt_at, next_attempt_at)
-         VALUES ($1, $2, $3, $4, 'open', 1, $5, $6)",
-    )
-    .bind(&new.request_id)
-    .bind(channel)
-    .bind(&new.retry_key)
-    .bind(&new.body)
-    .bind(now)
-    .bind(now.plus(IN_FLIGHT))
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query(
-        "UPDATE deliveries SET state = 'sending', request_id = $1, attempts = attempts + 1, updated_at = $2
-         WHERE message_id = $3 AND seq = $4",
-    )
-    .bind(&new.request_id)
-    .bind(now)
-    .bind(&waiting.message_id)
-    .bind(waiting.seq)
-    .execute(conn)
-    .await?;
-    Ok(new)
+    })
 }
 
-/// LINE's push request; `content` is JSON already, and is not parsed again.
-fn body(user_id: &str, content: &str) -> Result<String> {
-    Ok(format!(r#"{{"to":{},"messages":{content}}}"#, serde_json::to_string(user_id)?))
+async fn insert_requests(
+    app: &App,
+    conn: &mut Conn,
+    channel: &str,
+    now: Millis,
+    requests: &[(Try, i64)],
+) -> Result<()> {
+    static INSERT: LazyLock<Rows> = LazyLock::new(|| {
+        Rows::new(
+            "INSERT INTO requests (id, channel, retry_key, body, endpoint, recipients, first_attempt_at, next_attempt_at,
+               state, attempts)
+             SELECT column1, column2, column3, column4, column5, column6, column7, column8, 'open', 1 FROM (VALUES",
+            8,
+            ") AS v WHERE 1 = 1 ON CONFLICT DO NOTHING",
+        )
+    });
+    for (text, rows) in INSERT.pieces(&app.db, requests) {
+        let mut insert = sqlx::query(text);
+        for (new, recipients) in rows {
+            insert = insert.bind(&new.request_id).bind(channel).bind(&new.retry_key).bind(&new.body);
+            insert = insert.bind(new.endpoint.word()).bind(recipients).bind(now).bind(now.plus(IN_FLIGHT));
+        }
+        insert.execute(&mut *conn).await?;
+    }
+    Ok(())
 }
 
-async fn cancel(conn: &mut Conn, now: Millis, waiting: &Waiting, reason: &str) -> Result<()> {
+/// By message and number: the request that carries it.
+async fn put_on_way(app: &App, conn: &mut Conn, now: Millis, ways: &[(String, i64, String)]) -> Result<()> {
+    static UPDATE: LazyLock<Rows> = LazyLock::new(|| {
+        Rows::new(
+            "UPDATE deliveries SET state = 'sending', request_id = v.column3, attempts = deliveries.attempts + 1,
+               updated_at = v.column4
+             FROM (VALUES",
+            4,
+            ") AS v WHERE deliveries.message_id = v.column1 AND deliveries.seq = v.column2
+               AND deliveries.state = 'waiting'",
+        )
+    });
+    for (text, rows) in UPDATE.pieces(&app.db, ways) {
+        let mut update = sqlx::query(text);
+        for (message_id, seq, request_id) in rows {
+            update = update.bind(message_id).bind(seq).bind(request_id).bind(now);
+        }
+        update.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// Ends a delivery that is not sent.
+async fn end(
+    conn: &mut Conn,
+    now: Millis,
+    waiting: &Waiting,
+    state: &str,
+    reason: &str,
+    note: Option<&str>,
+) -> Result<()> {
     sqlx::query(
-        "UPDATE deliveries SET state = 'cancelled', reason = $1, updated_at = $2 WHERE message_id = $3 AND seq = $4",
+        "UPDATE deliveries SET state = $1, reason = $2, note = $3, updated_at = $4 WHERE message_id = $5 AND seq = $6",
     )
+    .bind(state)
     .bind(reason)
+    .bind(note)
     .bind(now)
     .bind(&waiting.message_id)
     .bind(waiting.seq)
@@ -271,10 +476,36 @@ mod tests {
         }
     }
 
+    fn to(user_id: &str, lane: &str, attempts: i64) -> Waiting {
+        Waiting { user_id: Some(user_id.into()), lane: lane.into(), attempts, ..Waiting::default() }
+    }
+
     #[test]
     fn the_body_is_json() {
-        let body = body("U\"1", r#"[{"type":"text"}]"#).unwrap();
-        let parsed: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(parsed, serde_json::json!({ "to": "U\"1", "messages": [{ "type": "text" }] }));
+        let content = r#"[{"type":"text"}]"#;
+        for (people, endpoint, expected) in [
+            (vec!["U\"1"], Endpoint::Push, serde_json::json!("U\"1")),
+            (vec!["U1", "U2"], Endpoint::Multicast, serde_json::json!(["U1", "U2"])),
+        ] {
+            let to = people.into_iter().map(|user| to(user, "bulk", 0)).collect();
+            let made = request(Millis(1), &Draft { content: content.into(), to }).unwrap();
+            let body: serde_json::Value = serde_json::from_str(&made.body).unwrap();
+            assert_eq!(body, serde_json::json!({ "to": expected, "messages": [{ "type": "text" }] }));
+            assert_eq!(made.endpoint, endpoint);
+        }
+    }
+
+    #[test]
+    fn what_says_the_same_in_bulk_goes_together() {
+        let mut drafts = Drafts::default();
+        for number in 0..501 {
+            drafts.add("same".into(), to(&number.to_string(), "bulk", 0));
+        }
+        drafts.add("same".into(), to("500", "bulk", 0));
+        drafts.add("same".into(), to("9", "bulk", 1));
+        drafts.add("same".into(), to("9", "transactional", 0));
+        drafts.add("other".into(), to("9", "bulk", 0));
+        let sizes: Vec<usize> = drafts.list.iter().map(|draft| draft.to.len()).collect();
+        assert_eq!(sizes, [500, 1, 1, 1, 1, 1], "500 at most, nobody twice, what was refused alone, one by one alone");
     }
 }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{
+    addressee::Person,
     order::{Mistake, Order, What},
-    recipient::Person,
     template,
 };
 use crate::{

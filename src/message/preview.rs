@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{
     accept::addressee,
+    addressee::{self, Person},
     audience::{self, Target},
     content::{check_contents, content},
     order::{Audience, Order, Refusal},
-    recipient::{self, Person},
 };
 use crate::{app::App, db::Conn, error::Result};
 
@@ -80,6 +80,6 @@ async fn count_many(conn: &mut Conn, app: &App, order: &Order, found: &mut Previ
         after = batch.to;
     }
     let Some(member_id) = member_id else { return Ok(None) };
-    let first = recipient::find(conn, app, &member_id, &order.channel, order.topic.as_deref()).await?;
+    let first = addressee::find(conn, app, &member_id, &order.channel, order.topic.as_deref()).await?;
     Ok(first.map(|first| first.person))
 }

@@ -1,11 +1,15 @@
-//! The end of a try, written down: only by the try that was claimed last, and the request together with its
-//! deliveries.
+//! The end of tries, written down: only by the try that was claimed last, and a request together with its deliveries.
+
+use std::sync::LazyLock;
 
 use crate::{
     app::App,
-    db::{Conn, Millis},
+    db::{Conn, Millis, Rows},
     error::Result,
-    line::{Error, messaging::Accepted},
+    line::{
+        Error,
+        messaging::{Accepted, Endpoint},
+    },
 };
 
 use super::{
@@ -16,6 +20,13 @@ use super::{
 /// Requests given up in one round.
 const AT_ONCE: i64 = 100;
 
+/// A try that came to its end.
+pub(super) struct Ended {
+    pub tried: Try,
+    pub after: After,
+    pub result: Result<Accepted, Error>,
+}
+
 /// How a closed request's deliveries go on.
 struct Deliveries<'a> {
     state: &'a str,
@@ -24,29 +35,80 @@ struct Deliveries<'a> {
     due_at: Millis,
 }
 
-/// Records what became of a try. Does nothing where the request was claimed again meanwhile.
-pub(super) async fn settle(
-    app: &App,
-    now: Millis,
-    tried: &Try,
-    after: After,
-    result: &Result<Accepted, Error>,
-) -> Result<()> {
-    let words = result.as_ref().err().map(ToString::to_string);
+/// Records what became of tries, in the caller's transaction. Does nothing to a request that was claimed again meanwhile.
+pub(super) async fn settle(app: &App, conn: &mut Conn, ended: &[Ended]) -> Result<()> {
+    let now = app.now();
+    let (sent, others): (Vec<&Ended>, Vec<&Ended>) = ended.iter().partition(|one| one.after == After::Sent);
+    let closed = close_sent(app, conn, now, &sent).await?;
+    move_sent(app, conn, now, &closed).await?;
+    for one in others {
+        settle_one(conn, now, one).await?;
+    }
+    Ok(())
+}
+
+/// The requests that LINE has; gives those whose last claim this was.
+async fn close_sent(app: &App, conn: &mut Conn, now: Millis, sent: &[&Ended]) -> Result<Vec<String>> {
+    static UPDATE: LazyLock<Rows> = LazyLock::new(|| {
+        Rows::new(
+            "UPDATE requests SET state = 'sent', closed_at = v.column3, line_request_id = v.column4,
+               accepted_request_id = NULLIF(v.column5, ''), sent_message_ids = v.column6
+             FROM (VALUES",
+            6,
+            ") AS v WHERE requests.id = v.column1 AND requests.attempts = v.column2 AND requests.state = 'open'
+             RETURNING requests.id",
+        )
+    });
+    let mut closed = Vec::new();
+    for (text, rows) in UPDATE.pieces(&app.db, sent) {
+        let mut update = sqlx::query_scalar::<_, String>(text);
+        for one in rows {
+            let Ok(accepted) = &one.result else { continue };
+            let earlier = accepted.accepted_request_id.as_deref().unwrap_or_default();
+            update = update.bind(&one.tried.request_id).bind(one.tried.attempt).bind(now).bind(&accepted.request_id);
+            update = update.bind(earlier).bind(serde_json::to_string(&accepted.sent_message_ids)?);
+        }
+        closed.extend(update.fetch_all(&mut *conn).await?);
+    }
+    Ok(closed)
+}
+
+async fn move_sent(app: &App, conn: &mut Conn, now: Millis, request_ids: &[String]) -> Result<()> {
+    static UPDATE: LazyLock<Rows> = LazyLock::new(|| {
+        Rows::new(
+            "UPDATE deliveries SET state = 'sent', note = NULL, due_at = v.column2, updated_at = v.column2
+             FROM (VALUES",
+            2,
+            ") AS v WHERE deliveries.request_id = v.column1 AND deliveries.state = 'sending'",
+        )
+    });
+    for (text, rows) in UPDATE.pieces(&app.db, request_ids) {
+        let mut update = sqlx::query(text);
+        for id in rows {
+            update = update.bind(id).bind(now);
+        }
+        update.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+async fn settle_one(conn: &mut Conn, now: Millis, ended: &Ended) -> Result<()> {
+    let words = ended.result.as_ref().err().map(ToString::to_string);
     let note = words.as_deref();
-    let (request, delivery, reason, due_at) = match after {
-        After::Repeat(wait) => return repeat(app, tried, now.plus(wait), note).await,
+    let tried = &ended.tried;
+    let (request, delivery, reason, due_at) = match ended.after {
+        After::Repeat(wait) => return repeat(conn, tried, now.plus(wait), note).await,
         After::Sent => ("sent", "sent", None, now),
         After::Thaw(wait) => ("refused", "waiting", None, now.plus(wait)),
+        // LINE refuses a multicast as a whole for one of its people: each goes alone now.
+        After::Failed if tried.endpoint == Endpoint::Multicast => ("refused", "waiting", None, now),
         After::Failed => ("failed", "failed", Some("refused_by_line"), now),
         After::Unknown => ("unknown", "unknown", Some("refused_in_doubt"), now),
     };
-    let mut tx = app.db.begin().await?;
-    if close(&mut tx, now, tried, request, result.as_ref().ok(), note).await? {
+    if close(conn, now, tried, request, ended.result.as_ref().ok(), note).await? {
         let deliveries = Deliveries { state: delivery, reason, note, due_at };
-        move_deliveries(&mut tx, now, &tried.request_id, &deliveries).await?;
+        move_deliveries(conn, now, &tried.request_id, &deliveries).await?;
     }
-    tx.commit().await?;
     Ok(())
 }
 
@@ -79,8 +141,7 @@ pub(super) async fn give_up(app: &App, channel: &str, now: Millis) -> Result<()>
 }
 
 /// Keeps the request open, to be tried again no later than it is given up.
-async fn repeat(app: &App, tried: &Try, next: Millis, note: Option<&str>) -> Result<()> {
-    let mut conn = app.db.conn().await?;
+async fn repeat(conn: &mut Conn, tried: &Try, next: Millis, note: Option<&str>) -> Result<()> {
     sqlx::query(
         "UPDATE requests SET next_attempt_at = $1, note = $2 WHERE id = $3 AND attempts = $4 AND state = 'open'",
     )
@@ -88,7 +149,7 @@ async fn repeat(app: &App, tried: &Try, next: Millis, note: Option<&str>) -> Res
     .bind(note)
     .bind(&tried.request_id)
     .bind(tried.attempt)
-    .execute(&mut *conn)
+    .execute(conn)
     .await?;
     Ok(())
 }

@@ -26,6 +26,7 @@ mod message;
 mod message_check;
 mod messaging;
 mod order;
+mod outbox;
 mod password;
 mod permission;
 mod process;

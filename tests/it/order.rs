@@ -498,6 +498,20 @@ both_engines! {
         assert_eq!(app.count(DELIVERIES).await, 2);
     }
 
+    /// Message objects and a template, both to everybody: sent as they are, or filled for each.
+    async fn what_is_for_all_reaches_all(app) {
+        people(app, 3).await;
+        let words = accept(app, &order(Audience::All, hello())).await;
+        let template = accept(app, &order(Audience::All, reminder())).await;
+        app.drain().await;
+        for id in [words, template] {
+            let counts = counts(app, &id).await;
+            assert_eq!((counts.accepted, counts.waiting, counts.cancelled), (3, 0, 0), "{counts:?}");
+        }
+        let bodies = texts(app, "SELECT body FROM requests").await.concat();
+        assert!(bodies.contains("hello {{not.a.placeholder}}") && bodies.contains("Dentist"), "{bodies}");
+    }
+
     /// Whole audiences are read by index.
     async fn audiences_are_gone_through_by_index(app) {
         use sqlx::Row;

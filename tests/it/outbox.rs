@@ -1,0 +1,204 @@
+//! Messages to many: what says the same goes together, each person's come in their order, what is urgent goes first.
+
+use std::time::Duration;
+
+use musubi::{
+    app::App,
+    db::new_id,
+    message::{self, Counts, New, Tie, To},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    stub::insert_linked,
+    support::{TestApp, both_engines},
+};
+
+const NONE: Counts = Counts { accepted: 0, waiting: 0, sending: 0, sent: 0, failed: 0, unknown: 0, cancelled: 0 };
+
+/// Friends of the bot whose accounts are linked, named by their LINE user's id.
+async fn friends(app: &TestApp, number: usize) -> Vec<String> {
+    let mut users = Vec::new();
+    for place in 0..number {
+        let user = app.line_user(&format!("Person {place}")).await;
+        app.does(&user, "follow", json!({ "standby": true })).await;
+        let mut tx = app.app.db.begin().await.unwrap();
+        insert_linked(&mut tx, app.app.now(), &user, &user, None).await.unwrap();
+        tx.commit().await.unwrap();
+        users.push(user);
+    }
+    app.drain().await;
+    users
+}
+
+/// A message in bulk, as it stands when all its recipients were added.
+async fn bulk(app: &TestApp, users: &[String], template: Value, data: Value) -> String {
+    let (id, now) = (new_id(app.app.now()), app.app.now());
+    let mut tx = app.app.db.begin().await.unwrap();
+    sqlx::query(
+        "INSERT INTO messages (id, channel, lane, cause, template, locale, accepted, source, data, expanded_at, created_at)
+         VALUES ($1, 'main', 'bulk', 'test', 't', '', $2, $3, $4, $5, $5)",
+    )
+    .bind(&id)
+    .bind(i64::try_from(users.len()).unwrap())
+    .bind(json!({ "": template }).to_string())
+    .bind(data.to_string())
+    .bind(now)
+    .execute(&mut *tx)
+    .await
+    .unwrap();
+    for (seq, user) in (0_i64..).zip(users) {
+        sqlx::query(
+            "INSERT INTO deliveries (message_id, seq, channel, lane, member_id, line_user_id, link_id, state, attempts,
+               order_at, due_at, created_at, updated_at)
+             VALUES ($1, $2, 'main', 'bulk', $3, $3, $3, 'waiting', 0, $4, $4, $4, $4)",
+        )
+        .bind(&id)
+        .bind(seq)
+        .bind(user)
+        .bind(now)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    }
+    tx.commit().await.unwrap();
+    id
+}
+
+/// One message to one person, calling them `name`.
+async fn single(app: &TestApp, user: &str, name: &str) -> String {
+    let data = json!({ "name": name, "company": "Example", "account_url": "https://example.jp/account" });
+    let to = To { line_user_id: user, link: Some(Tie { member_id: user, link_id: user }) };
+    let new = New { channel: "main", template: "welcome", locale: "en", data: &data, cause: "linked", topic: None, to };
+    let mut tx = app.app.db.begin().await.unwrap();
+    let id = message::send(&mut tx, &app.app, new).await.unwrap();
+    tx.commit().await.unwrap();
+    id
+}
+
+async fn counts(app: &TestApp, id: &str) -> Counts {
+    message::counts(&mut app.app.db.conn().await.unwrap(), id).await.unwrap().unwrap()
+}
+
+async fn said(app: &TestApp, user: &str) -> Vec<String> {
+    let chat = app.phone(user).await;
+    let messages = chat["messages"].as_array().unwrap().iter();
+    messages.map(|message| message["text"].as_str().map_or(message.to_string(), str::to_owned)).collect()
+}
+
+fn text(text: &str) -> Value {
+    json!({ "type": "text", "text": text })
+}
+
+async fn deliver(app: &App) {
+    while message::deliver(app, "main", "test").await.unwrap() > 0 {}
+}
+
+both_engines! {
+    async fn what_says_the_same_is_one_multicast(app) {
+        let users = friends(app, 7).await;
+        let id = bulk(app, &users, text("Open on {{day}}"), json!({ "day": "Monday" })).await;
+        deliver(&app.app).await;
+        assert_eq!(app.calls_to("/v2/bot/message/multicast").await.len(), 1);
+        assert_eq!(app.calls_to("/v2/bot/message/push").await.len(), 0);
+        for user in &users {
+            assert_eq!(said(app, user).await, ["Open on Monday"]);
+        }
+        assert_eq!(counts(app, &id).await, Counts { accepted: 7, sent: 7, ..NONE });
+        assert_eq!(app.count("SELECT recipients FROM requests WHERE endpoint = 'multicast'").await, 7);
+    }
+
+    async fn what_is_personal_is_pushed_to_each(app) {
+        let users = friends(app, 3).await;
+        app.execute("UPDATE members SET name = 'N' || external_id WHERE external_id IS NOT NULL").await;
+        let id = bulk(app, &users, text("Hello {{member.name}}"), json!({})).await;
+        deliver(&app.app).await;
+        let mut greeted = Vec::new();
+        for user in &users {
+            greeted.extend(said(app, user).await);
+        }
+        assert!(greeted.len() == 3 && greeted.iter().all(|text| text.starts_with("Hello ")), "{greeted:?}");
+        assert_eq!(counts(app, &id).await, Counts { accepted: 3, sent: 3, ..NONE });
+    }
+
+    /// LINE refuses a multicast as a whole for one of its people: the others get theirs all the same.
+    async fn a_refused_multicast_goes_to_each_alone(app) {
+        let users = friends(app, 4).await;
+        app.fault(json!({ "endpoint": "POST /v2/bot/message/multicast", "status": 400 })).await;
+        let id = bulk(app, &users, text("hi"), json!({})).await;
+        deliver(&app.app).await;
+        for user in &users {
+            assert_eq!(said(app, user).await, ["hi"]);
+        }
+        assert_eq!(app.calls_to("/v2/bot/message/push").await.len(), 4);
+        assert_eq!(counts(app, &id).await, Counts { accepted: 4, sent: 4, ..NONE });
+    }
+
+    async fn a_multicast_whose_answer_is_lost_is_seen_once(app) {
+        let users = friends(app, 5).await;
+        app.fault(json!({ "endpoint": "POST /v2/bot/message/multicast", "cut": "after", "count": 2 })).await;
+        let id = bulk(app, &users, text("once"), json!({})).await;
+        for _ in 0..6 {
+            deliver(&app.app).await;
+            app.clock.advance(Duration::from_secs(700));
+        }
+        for user in &users {
+            assert_eq!(said(app, user).await, ["once"]);
+        }
+        assert_eq!(counts(app, &id).await, Counts { accepted: 5, sent: 5, ..NONE });
+    }
+
+    async fn what_cannot_be_rendered_fails_by_itself(app) {
+        let users = friends(app, 2).await;
+        let id = bulk(app, &users, text("{{missing}}"), json!({})).await;
+        deliver(&app.app).await;
+        assert_eq!(counts(app, &id).await, Counts { accepted: 2, failed: 2, ..NONE });
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM deliveries WHERE reason = 'not_rendered'").await, 2);
+    }
+
+    async fn a_persons_messages_come_in_their_order(app) {
+        let users = friends(app, 2).await;
+        // The first is refused for now and tried again later: the second must not overtake it.
+        app.fault(json!({ "endpoint": "POST /v2/bot/message/push", "status": 429 })).await;
+        single(app, &users[0], "First").await;
+        deliver(&app.app).await;
+        single(app, &users[0], "Second").await;
+        single(app, &users[1], "Other").await;
+        for _ in 0..4 {
+            deliver(&app.app).await;
+            app.clock.advance(Duration::from_secs(30));
+        }
+        let told = said(app, &users[0]).await;
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("First") && told[1].contains("Second"), "{told:?}");
+        assert_eq!(said(app, &users[1]).await.len(), 1);
+    }
+
+    /// An earlier one that is held up for long holds up nobody for ever.
+    async fn what_cannot_be_sent_holds_the_later_ones_for_a_while_only(app) {
+        let users = friends(app, 1).await;
+        single(app, &users[0], "First").await;
+        app.execute("UPDATE deliveries SET due_at = due_at + 86400000").await;
+        app.clock.advance(Duration::from_secs(1));
+        single(app, &users[0], "Second").await;
+        deliver(&app.app).await;
+        assert_eq!(said(app, &users[0]).await.len(), 0);
+        app.clock.advance(Duration::from_secs(601));
+        deliver(&app.app).await;
+        let told = said(app, &users[0]).await;
+        assert!(told.len() == 1 && told[0].contains("Second"), "{told:?}");
+    }
+
+    async fn what_is_urgent_goes_before_bulk(app) {
+        let users = friends(app, 40).await;
+        bulk(app, &users, text("{{member.name}} bulk"), json!({})).await;
+        app.clock.advance(Duration::from_secs(5));
+        let id = single(app, &users[39], "Urgent").await;
+        deliver(&app.app).await;
+        let told = said(app, &users[39]).await;
+        assert!(told.len() == 2, "{told:?}");
+        let first: String = sqlx::query_scalar("SELECT d.message_id FROM deliveries d JOIN requests r ON r.id = d.request_id
+              ORDER BY r.id LIMIT 1").fetch_one(&mut *app.app.db.conn().await.unwrap()).await.unwrap();
+        assert_eq!(first, id, "its request was made first");
+    }
+}
