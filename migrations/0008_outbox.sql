@@ -20,17 +20,24 @@ CREATE TABLE topic_opt_outs (
 
 ALTER TABLE messages ADD COLUMN source TEXT;          -- JSON of the template as it was when accepted, by language; null: rendered at acceptance
 ALTER TABLE messages ADD COLUMN data TEXT;            -- JSON that fills it
+ALTER TABLE messages ADD COLUMN content TEXT;         -- JSON list of LINE message objects, where all recipients get the same
 ALTER TABLE messages ADD COLUMN audience TEXT;        -- JSON of who was meant, where they are many
 ALTER TABLE messages ADD COLUMN send_at BIGINT;       -- not before
 ALTER TABLE messages ADD COLUMN collapse_key TEXT;    -- replaces a waiting, never tried delivery of the same key
 ALTER TABLE messages ADD COLUMN idempotency_key TEXT; -- of whoever asked
 ALTER TABLE messages ADD COLUMN fingerprint TEXT;     -- hash of what was asked under that key
-ALTER TABLE messages ADD COLUMN expanded_to TEXT;     -- the last link that was looked at, while recipients are added
-ALTER TABLE messages ADD COLUMN expanded_at BIGINT;   -- when all were; of a message to one person, at acceptance
+ALTER TABLE messages ADD COLUMN expanded_to TEXT;     -- the last link (of a tag, the last member) that was looked at, while recipients are added
+ALTER TABLE messages ADD COLUMN expanded_at BIGINT;   -- when all were, or all that waited were cancelled; of a message to one person, at acceptance
 ALTER TABLE messages ADD COLUMN cancelled_at BIGINT;
 CREATE UNIQUE INDEX messages_by_key ON messages (idempotency_key);
 CREATE INDEX messages_to_expand ON messages (channel, id) WHERE expanded_at IS NULL;
+CREATE INDEX messages_to_collapse ON messages (channel, collapse_key) WHERE collapse_key IS NOT NULL;
 UPDATE messages SET expanded_at = created_at;
+
+-- A message to all goes through these; whoever is left out is found among few.
+CREATE INDEX links_active ON links (provider, id) WHERE ended_at IS NULL;
+CREATE INDEX members_disabled ON members (id) WHERE disabled_at IS NOT NULL;
+CREATE INDEX friends_lost ON friends (line_user_id, channel) WHERE friend = 'no';
 
 -- Who was left out at acceptance, and why.
 CREATE TABLE message_exclusions (
@@ -41,19 +48,20 @@ CREATE TABLE message_exclusions (
 );
 
 CREATE TABLE deliveries_new (
-  message_id   TEXT NOT NULL REFERENCES messages (id),
+  message_id   TEXT NOT NULL,                         -- of messages; not looked up a million times
   seq          BIGINT NOT NULL,
   channel      TEXT NOT NULL,
   lane         TEXT NOT NULL,                         -- transactional | bulk
   member_id    TEXT,
   line_user_id TEXT NOT NULL,
   link_id      TEXT,                                  -- null: to the person who wrote, linked or not
-  content      TEXT,                                  -- JSON list of LINE message objects; null: rendered when it is sent
+  content      TEXT,                                  -- JSON list of LINE message objects; null: the message's, or rendered when it is sent
   state        TEXT NOT NULL,                         -- waiting | sending | sent | failed | unknown | cancelled
   reason       TEXT,                                  -- a machine word
   note         TEXT,                                  -- LINE's last words
   attempts     BIGINT NOT NULL,                       -- requests made for it
   request_id   TEXT REFERENCES requests (id),         -- the present or last one
+  superseded_by TEXT,                                 -- the message of the same collapse key that tells it too
   order_at     BIGINT NOT NULL,                       -- when it was meant to be sent: the order of a person's messages
   due_at       BIGINT NOT NULL,                       -- when it is tried next
   created_at   BIGINT NOT NULL,
@@ -61,12 +69,13 @@ CREATE TABLE deliveries_new (
   PRIMARY KEY (message_id, seq)
 );
 INSERT INTO deliveries_new SELECT message_id, seq, channel, 'transactional', member_id, line_user_id, link_id, content,
-  state, reason, note, attempts, request_id, created_at, due_at, created_at, updated_at FROM deliveries;
+  state, reason, note, attempts, request_id, NULL, created_at, due_at, created_at, updated_at FROM deliveries;
 DROP TABLE deliveries;
 ALTER TABLE deliveries_new RENAME TO deliveries;
 CREATE INDEX deliveries_waiting ON deliveries (channel, lane, due_at, message_id, seq) WHERE state = 'waiting';
 CREATE INDEX deliveries_by_request ON deliveries (request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX deliveries_by_link ON deliveries (link_id, state);
+CREATE INDEX deliveries_superseded ON deliveries (superseded_by, link_id) WHERE superseded_by IS NOT NULL;
 CREATE INDEX deliveries_of_answers ON deliveries (line_user_id) WHERE link_id IS NULL;
 CREATE INDEX deliveries_in_order ON deliveries (channel, line_user_id, order_at)
   WHERE lane = 'transactional' AND state IN ('waiting', 'sending');

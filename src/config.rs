@@ -5,6 +5,7 @@
 
 mod check;
 mod load;
+mod sending;
 mod shape;
 mod token;
 
@@ -13,6 +14,7 @@ use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf
 use ipnet::IpNet;
 pub use load::ConfigError;
 use secrecy::SecretString;
+pub use sending::{QuietHours, Sending};
 use serde::Deserialize;
 pub use token::{AssertionKey, TokenKind};
 use url::Url;
@@ -60,6 +62,8 @@ pub struct Config {
     pub rich_menu: RichMenus,
     #[serde(default)]
     pub messages: Messages,
+    #[serde(default)]
+    pub sending: Sending,
     #[serde(default)]
     pub chat: Chat,
     /// What is answered to which words, before the built-in ones where they are the whole text.

@@ -13,7 +13,7 @@ use musubi::{
     db::{Db, Millis},
     demo, doctor, key, log,
     member::disabling::{self, Outcome},
-    message::template::command as template,
+    message::{self, template::command as template},
     seal, serve,
     webhook::command,
 };
@@ -70,6 +70,17 @@ enum Command {
     Events {
         #[command(subcommand)]
         command: EventsCommand,
+    },
+    /// Sends a message to one member, to all with a tag, or to everybody who is linked
+    ///
+    /// The message is stored, and the worker of a running `serve` sends it. Ended here, that goes on. Ends with 0
+    /// when all recipients are queued (with --wait: when all are sent), with 1 when nothing was accepted, with 3 when
+    /// nobody works on it, and with 4 when not all were sent.
+    Send {
+        #[command(flatten)]
+        config: ConfigPath,
+        #[command(flatten)]
+        options: message::command::Options,
     },
     /// Checks what going live needs, and says what to mend
     Doctor {
@@ -223,6 +234,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Migrate { config } => migrate(&Config::load(config.path.as_deref())?).await,
         Command::Member { command: MemberCommand::Disable { config, email } } => disable(config, &email).await,
         Command::Member { command: MemberCommand::Enable { config, email } } => enable(config, &email).await,
+        Command::Send { config, options } => send(config, &options).await,
         Command::Doctor { config } => doctor(config).await,
         Command::Events { command: EventsCommand::List { config, state, limit } } => {
             list_events(config, state, limit).await
@@ -275,6 +287,18 @@ async fn open(path: ConfigPath) -> Result<App, Failure> {
     let db = Db::connect(config.database_url.expose_secret()).await?;
     db.check_schema().await?;
     Ok(App::new(config, db, Clock::default())?)
+}
+
+async fn send(path: ConfigPath, options: &message::command::Options) -> Result<ExitCode, Failure> {
+    let app = open(path).await?;
+    let order = options.order(&app)?;
+    if options.dry_run {
+        message::command::dry_run(&app, &order).await?.iter().for_each(|line| say(line));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let watch = message::command::Watch::default();
+    let end = message::command::send(&app, &order, options.wait, watch, &mut say).await?;
+    Ok(ExitCode::from(end.code()))
 }
 
 async fn doctor(path: ConfigPath) -> Result<ExitCode, Failure> {

@@ -3,6 +3,7 @@
 //! - [`sign_up`] → mail → its confirmation makes a member; [`sign_in`] starts a [`session`]
 //! - [`reset`], [`change_password`] and [`email`] replace what a member proves to be one with; [`code`] proves those
 //!   who have no password
+//! - [`tag`]: what the company calls some of them by
 //! - [`throttle`] stands before each of these, and knows a [`device`]; [`token`] is what mails carry
 
 pub mod change_password;
@@ -18,6 +19,7 @@ pub mod session_list;
 pub mod sign_in;
 pub mod sign_up;
 pub mod step_up;
+pub mod tag;
 pub mod throttle;
 pub mod token;
 mod user_agent;

@@ -1,5 +1,5 @@
-//! Messages, their deliveries, and the requests that carry them to LINE (tables `messages`, `deliveries`,
-//! `requests`, `send_pauses`).
+//! Messages, their deliveries, and the requests that carry them to LINE (tables `messages`, `message_exclusions`,
+//! `deliveries`, `requests`, `send_pauses`, `topic_opt_outs`).
 //!
 //! - A message commits with the thing that caused it, rendered: what cannot be rendered is an error there.
 //! - At every moment a message's accepted recipients are the sum of its deliveries over all states.
@@ -7,18 +7,44 @@
 //!   outcome is open. So LINE's own memory of the key makes each recipient see a push at most once.
 //! - LINE forgets a key after 24 hours: half an hour before that an open outcome becomes `unknown` and is never
 //!   sent again by itself.
+//!
+//! - `order` → [`accept()`] → `audience`, [`expand()`]: what somebody asks for becomes deliveries, to one or to many;
+//!   [`preview`] only looks, [`cancel_message`] takes back; [`command`] does it from the command line
+//! - `addressee`, `content`, [`template`]: who gets what; `recipient`: the same at the sending; `collapse`: what takes
+//!   the place of what; [`topic`]: who wants none
+//! - `claim` → `sender` → `settle`: deliveries become requests, requests are tried, results are written down
 
+mod accept;
+mod addressee;
 mod after;
 pub mod answer;
+pub mod audience;
+mod cancel;
 mod claim;
+mod collapse;
+pub mod command;
+mod content;
+mod expand;
+mod order;
+mod preview;
 mod recipient;
 mod sender;
 mod settle;
 pub mod template;
+pub mod topic;
 
 use serde_json::Value;
 
-pub use self::sender::deliver;
+pub use self::{
+    accept::{Accepted, accept},
+    addressee::Person,
+    cancel::cancel_message,
+    collapse::updates,
+    expand::expand,
+    order::{Audience, Lane, Mistake, Order, Refusal, What},
+    preview::{Preview, preview},
+    sender::deliver,
+};
 use crate::{
     app::App,
     db::{Conn, Millis, new_id},

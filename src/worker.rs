@@ -19,6 +19,8 @@ const AT_ONCE: i64 = 8;
 const AT_ONCE_TO_FETCH: i64 = 2;
 /// How long the loops rest when nothing wakes them; work of other nodes is found after it at the latest.
 const REST: Duration = Duration::from_secs(1);
+/// Between two batches of recipients: SQLite has one writer, and who waits for it looks now and then only.
+const BREATH: Duration = Duration::from_millis(4);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// Between two steps of the slow routines.
 const ROUTINE_EVERY: Duration = Duration::from_secs(60);
@@ -29,6 +31,17 @@ pub async fn run(app: App, stop: CancellationToken) {
     let holder = app.new_id();
     for channel in app.config.channel.keys() {
         let given = (app.clone(), channel.clone(), holder.clone());
+        let expanding = (app.clone(), channel.clone());
+        loops.spawn(repeat(app.wakes(), stop.clone(), move || {
+            let (app, channel) = expanding.clone();
+            async move {
+                let found = message::expand(&app, &channel).await?;
+                if found > 0 {
+                    time::sleep(BREATH).await;
+                }
+                Ok(found)
+            }
+        }));
         let sending = given.clone();
         loops.spawn(repeat(app.wakes(), stop.clone(), move || {
             let (app, channel, holder) = sending.clone();
@@ -76,6 +89,7 @@ pub async fn drain(app: &App) -> Result<()> {
         }
         for channel in app.config.channel.keys() {
             done += webhook::inbox::run(app, channel, "drain").await?;
+            done += message::expand(app, channel).await?;
             done += message::deliver(app, channel, "drain").await?;
         }
         if done == 0 {

@@ -10,6 +10,8 @@ use std::{
     sync::LazyLock,
 };
 
+use serde_json::{Map, Value};
+
 use super::{Mistake, Template};
 
 include!(concat!(env!("OUT_DIR"), "/messages.rs"));
@@ -27,6 +29,7 @@ pub struct File {
     /// None in `NAME.json`, which is for everybody without one of their own.
     pub language: Option<&'static str>,
     pub compiled: Result<Template, Vec<Mistake>>,
+    source: Value,
 }
 
 /// Every template, ready to be rendered.
@@ -35,8 +38,16 @@ pub struct Catalogue {
     own: Shelf,
 }
 
-/// Templates by name, each with its languages.
-type Shelf = BTreeMap<String, Vec<(Option<&'static str>, Template)>>;
+/// Templates by name, each in its languages.
+type Shelf = BTreeMap<String, Vec<Sheet>>;
+
+/// A template in one language.
+#[derive(Debug, Clone)]
+struct Sheet {
+    language: Option<&'static str>,
+    template: Template,
+    source: Value,
+}
 
 /// Everything that is wrong with the template files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,12 +77,22 @@ impl Catalogue {
 
     /// The template of this name in this language, else for everybody, else in `default`, else in any.
     pub fn find(&self, name: &str, locale: &str, default: &str) -> Option<&Template> {
-        let shipped = SHIPPED_SHELF.as_ref().ok();
-        let files = self.own.get(name).or_else(|| shipped?.get(name))?;
-        let of = |wanted: Option<&str>| files.iter().find(|(has, _)| *has == wanted);
+        let sheets = self.sheets(name)?;
+        let of = |wanted: Option<&str>| sheets.iter().find(|sheet| sheet.language == wanted);
         let own = language(locale).and_then(|language| of(Some(language)));
-        let found = own.or_else(|| of(None)).or_else(|| of(language(default))).or_else(|| files.first());
-        found.map(|(_, template)| template)
+        let found = own.or_else(|| of(None)).or_else(|| of(language(default))).or_else(|| sheets.first());
+        found.map(|sheet| &sheet.template)
+    }
+
+    /// The files of this name as they are now, by language; `""` is for everybody.
+    pub fn source(&self, name: &str) -> Option<Value> {
+        let entry = |sheet: &Sheet| (sheet.language.unwrap_or_default().to_owned(), sheet.source.clone());
+        Some(Value::Object(self.sheets(name)?.iter().map(entry).collect::<Map<_, _>>()))
+    }
+
+    fn sheets(&self, name: &str) -> Option<&[Sheet]> {
+        let shipped = || SHIPPED_SHELF.as_ref().ok()?.get(name);
+        self.own.get(name).or_else(shipped).map(Vec::as_slice)
     }
 }
 
@@ -120,6 +141,7 @@ fn read(origin: &str, file_name: &str, text: &str) -> File {
     let language = LANGUAGES.into_iter().find(|language| Some(*language) == tag);
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let wrong = |text: String| Err(vec![Mistake { path: String::new(), text }]);
+    let mut source = Value::Null;
     let compiled = if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
         wrong(format!("{name:?} is no name: 1 to 64 letters, digits, - and _"))
     } else if tag.is_some() && language.is_none() {
@@ -128,18 +150,24 @@ fn read(origin: &str, file_name: &str, text: &str) -> File {
         wrong(format!("is larger than {} KB", LARGEST / 1024))
     } else {
         match serde_json::from_str(text) {
-            Ok(tree) => Template::compile(&tree),
+            Ok(tree) => {
+                source = tree;
+                Template::compile(&source)
+            }
             Err(error) => wrong(format!("is not JSON: {error}")),
         }
     };
-    File { origin: origin.to_owned(), name: name.to_owned(), language, compiled }
+    File { origin: origin.to_owned(), name: name.to_owned(), language, compiled, source }
 }
 
 fn shelf(files: impl Iterator<Item = File>) -> Result<Shelf, Mistakes> {
     let (mut shelf, mut mistakes) = (Shelf::new(), Vec::new());
     for file in files {
         match file.compiled {
-            Ok(template) => shelf.entry(file.name).or_default().push((file.language, template)),
+            Ok(template) => {
+                let sheet = Sheet { language: file.language, template, source: file.source };
+                shelf.entry(file.name).or_default().push(sheet);
+            }
             Err(found) => mistakes.extend(found.iter().map(|mistake| format!("{}: {mistake}", file.origin))),
         }
     }

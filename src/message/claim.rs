@@ -295,7 +295,8 @@ async fn list_waiting(
 macro_rules! waiting {
     ($lane:literal, $more:literal) => {
         with_lock!(
-            "SELECT d.message_id, d.seq, d.content, d.attempts, d.lane, d.link_id, u.user_id, u.language,
+            "SELECT d.message_id, d.seq, d.attempts, d.lane,
+               COALESCE(d.content, (SELECT o.content FROM messages o WHERE o.id = d.message_id)) AS content, d.link_id, u.user_id, u.language,
                m.name, m.external_id, m.locale, m.time_zone,
                l.id AS found_id, l.ended_at, l.suspended_at, l.permission, m.disabled_at,
                f.friend, f.changed_at AS friend_changed_at,

@@ -27,7 +27,7 @@ pub fn content(app: &App, name: &str, locale: &str, data: &Value) -> Result<Stri
 }
 
 /// The one place where what was rendered becomes what is sent.
-fn render(
+pub(super) fn render(
     templates: &Catalogue,
     name: &str,
     data: &Value,

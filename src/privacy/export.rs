@@ -238,6 +238,7 @@ async fn messages(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
     struct Row {
         channel: String,
         cause: String,
+        /// Of one to many the message's own, or the data that fills its template.
         content: String,
         state: String,
         reason: Option<String>,
@@ -245,9 +246,10 @@ async fn messages(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
         updated_at: Millis,
     }
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT d.channel, m.cause, d.content, d.state, d.reason, d.created_at, d.updated_at
-         FROM deliveries d JOIN messages m ON m.id = d.message_id
-         WHERE d.member_id = $1 ORDER BY d.created_at, d.message_id",
+        "SELECT d.channel, m.cause, COALESCE(d.content, m.content, m.data, '[]') AS content, d.state, d.reason,
+           d.created_at, d.updated_at
+         FROM links l JOIN deliveries d ON d.link_id = l.id JOIN messages m ON m.id = d.message_id
+         WHERE l.member_id = $1 ORDER BY d.created_at, d.message_id",
     )
     .bind(member_id)
     .fetch_all(conn)

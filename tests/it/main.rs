@@ -25,6 +25,7 @@ mod member;
 mod message;
 mod message_check;
 mod messaging;
+mod order;
 mod outbox;
 mod password;
 mod permission;

@@ -95,6 +95,10 @@ pub(super) async fn member(conn: &mut Conn, member_id: &str) -> Result<()> {
            AND NOT EXISTS (SELECT 1 FROM deliveries o
              WHERE o.request_id = requests.id AND (o.member_id IS NULL OR o.member_id <> $1))",
         "UPDATE deliveries SET content = '[]' WHERE link_id IN (SELECT id FROM links WHERE member_id = $1)",
+        "UPDATE messages SET data = NULL WHERE audience IS NULL AND data IS NOT NULL AND id IN (
+           SELECT d.message_id FROM links l JOIN deliveries d ON d.link_id = l.id WHERE l.member_id = $1)",
+        "DELETE FROM member_tags WHERE member_id = $1",
+        "DELETE FROM topic_opt_outs WHERE member_id = $1",
         "UPDATE mails SET recipient = '', recipient_key = '', mail = '{}' WHERE member_id = $1",
     ] {
         sqlx::query(statement).bind(member_id).execute(&mut *conn).await?;
