@@ -135,6 +135,11 @@ impl Config {
             check_channel_id(&path, &channel.channel_id, mistakes);
             check_secrets(&path, &channel.channel_secret, channel.former_channel_secret.as_ref(), mistakes);
             channel.check_token(&path, mistakes);
+            if !(1..=2000).contains(&channel.pushes_per_second) || !(1..=200).contains(&channel.multicasts_per_second) {
+                mistakes.push(format!(
+                    "{path}: pushes_per_second must be 1 to 2000 and multicasts_per_second 1 to 200, which LINE takes"
+                ));
+            }
             if !self.provider.contains_key(&channel.provider) {
                 mistakes.push(format!("{path}.provider: there is no [provider.{}]", channel.provider));
             }

@@ -7,10 +7,6 @@ use std::{
 
 use super::messaging::Endpoint;
 
-/// Calls a second that LINE takes ("Rate limits" in its reference): pushes, and multicasts.
-pub const PUSHES: u32 = 2000;
-pub const MULTICASTS: u32 = 200;
-
 /// What each channel may still call now, on this node: one node sends for a channel at a time.
 #[derive(Debug, Default)]
 pub struct Pace(Mutex<BTreeMap<(String, &'static str), Bucket>>);

@@ -85,6 +85,9 @@ struct Waiting {
     /// The link itself.
     found_id: Option<String>,
     ended_at: Option<Millis>,
+    /// The message was taken back, or its topic is not wanted.
+    cancelled_at: Option<Millis>,
+    opted_out_at: Option<Millis>,
     suspended_at: Option<Millis>,
     disabled_at: Option<Millis>,
     permission: Option<String>,
@@ -214,6 +217,12 @@ impl Drafts {
 /// Not known to be a non-friend is reachable: unknown is sent to.
 fn judge(waiting: &Waiting, now: Millis) -> Verdict<'_> {
     let Some(user_id) = waiting.user_id.as_deref() else { return Verdict::Cancel { reason: "unlinked" } };
+    if waiting.cancelled_at.is_some() {
+        return Verdict::Cancel { reason: "cancelled" };
+    }
+    if waiting.opted_out_at.is_some() {
+        return Verdict::Cancel { reason: "opted_out" };
+    }
     let is_linked = waiting.link_id.is_some();
     if is_linked && (waiting.found_id.is_none() || waiting.ended_at.is_some()) {
         return Verdict::Cancel { reason: "unlinked" };
@@ -296,14 +305,17 @@ macro_rules! waiting {
     ($lane:literal, $more:literal) => {
         with_lock!(
             "SELECT d.message_id, d.seq, d.attempts, d.lane,
-               COALESCE(d.content, (SELECT o.content FROM messages o WHERE o.id = d.message_id)) AS content, d.link_id, u.user_id, u.language,
+               COALESCE(d.content, g.content) AS content, g.cancelled_at, o.created_at AS opted_out_at,
+               d.link_id, u.user_id, u.language,
                m.name, m.external_id, m.locale, m.time_zone,
                l.id AS found_id, l.ended_at, l.suspended_at, l.permission, m.disabled_at,
                f.friend, f.changed_at AS friend_changed_at,
                CASE WHEN d.link_id IS NULL AND f.friend = 'no' THEN
                  (SELECT MAX(c.at) FROM chat_messages c WHERE c.channel = d.channel AND c.chat = u.user_id) END AS wrote_at
              FROM deliveries d
+             JOIN messages g ON g.id = d.message_id
              LEFT JOIN links l ON l.id = d.link_id
+             LEFT JOIN topic_opt_outs o ON o.member_id = l.member_id AND o.topic = g.topic
              LEFT JOIN line_users u ON u.id = d.line_user_id
              LEFT JOIN members m ON m.id = l.member_id
              LEFT JOIN friends f ON f.line_user_id = d.line_user_id AND f.channel = d.channel
@@ -448,6 +460,8 @@ mod tests {
             (Waiting { friend: no(), ..user() }, cancel("not_reachable")),
             (Waiting { friend: no(), wrote_at: ago(0), ..user() }, cancel("not_reachable")),
             (Waiting { ended_at: at, friend: no(), ..user() }, cancel("unlinked")),
+            (Waiting { cancelled_at: at, ..user() }, cancel("cancelled")),
+            (Waiting { opted_out_at: at, ..user() }, cancel("opted_out")),
             (Waiting { suspended_at: at, ..user() }, cancel("suspended")),
             (Waiting { disabled_at: at, ..user() }, cancel("member_disabled")),
             (Waiting { permission: Some("withdrawn".into()), ..user() }, cancel("consent_withdrawn")),
