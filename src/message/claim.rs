@@ -140,7 +140,11 @@ pub(super) async fn claim(
     let mut claimed = Claimed { tries, found: 0, pushes, multicasts };
     let mut drafts = Drafts::default();
     for lane in [Lane::Transactional, Lane::Bulk] {
-        let limit = if room.is_wide && lane == Lane::Bulk { MULTICAST } else { pushes };
+        let limit = match lane {
+            Lane::Bulk if room.is_wide && room.multicasts == 0 => 0,
+            Lane::Bulk if room.is_wide => MULTICAST,
+            Lane::Transactional | Lane::Bulk => pushes,
+        };
         let limit = limit.saturating_sub(claimed.found);
         for waiting in list_waiting(app, conn, lane, channel, now, limit).await? {
             claimed.found += 1;

@@ -25,7 +25,7 @@ use crate::{
 /// From the body's end to the answer "not stored"; LINE asks for an answer within two seconds.
 const PATIENCE: Duration = Duration::from_millis(1300);
 /// When the writer gives up its connection: PostgreSQL is gone without a word.
-const HUNG: Duration = Duration::from_secs(10);
+const HUNG: Duration = Duration::from_secs(2);
 /// How long a connection may take to be there.
 const CONNECT: Duration = Duration::from_secs(1);
 /// A connection that rested for longer may have been forgotten by something in between, and is made anew.

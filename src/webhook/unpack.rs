@@ -41,21 +41,24 @@ pub async fn is_due(conn: &mut Conn, channel: &str) -> Result<bool> {
     Ok(first.is_some())
 }
 
-/// Splits what came first into bodies and events. Two that do so at one time have the effect of one. What cannot be read
-/// was signed, so that it is kept as a body. Gives the number of rows that it took.
+/// Splits what came first into bodies and events. Two that do so at one time have the effect of one. Gives the number of
+/// rows that it took.
 pub async fn run(conn: &mut Conn, channel: &str) -> Result<usize> {
-    let rows: Vec<(String, Vec<u8>)> =
-        sqlx::query_as("SELECT id, requests FROM intake WHERE channel = $1 ORDER BY id LIMIT $2")
+    let rows: Vec<(String, Vec<u8>, Millis)> =
+        sqlx::query_as("SELECT id, requests, received_at FROM intake WHERE channel = $1 ORDER BY id LIMIT $2")
             .bind(channel)
             .bind(AT_ONCE)
             .fetch_all(&mut *conn)
             .await?;
     let found = rows.len();
-    for (id, requests) in rows {
+    for (id, requests, received_at) in rows {
         for request in pack::unpack(&requests) {
             match request {
                 Ok((head, body)) => insert(conn, channel, &head, body).await?,
-                Err(error) => tracing::error!(channel, intake = id, %error, "the intake cannot be read"),
+                Err(error) => {
+                    tracing::error!(channel, intake = id, %error, "the intake cannot be read: a person must look");
+                    keep_unreadable(conn, channel, &id, received_at, &requests).await?;
+                }
             }
         }
         sqlx::query("DELETE FROM intake WHERE id = $1").bind(&id).execute(&mut *conn).await?;
@@ -67,13 +70,31 @@ pub async fn run(conn: &mut Conn, channel: &str) -> Result<usize> {
 /// Unpacks everything that came so far, for whoever must know that no event of a person waits unseen.
 pub async fn all(app: &App) -> Result<()> {
     for channel in app.config.channel.keys() {
-        let mut found = 1;
-        while found > 0 {
+        let mut is_more = true;
+        while is_more {
             let mut tx = app.db.begin().await?;
-            found = run(&mut tx, channel).await?;
+            // Fewer than a batch are all; what comes meanwhile is later.
+            is_more = run(&mut tx, channel).await? == usize::try_from(AT_ONCE).unwrap_or(usize::MAX);
             tx.commit().await?;
         }
     }
+    Ok(())
+}
+
+/// LINE was told that it is stored: it is kept as it is, beside a parked event that says so.
+async fn keep_unreadable(conn: &mut Conn, channel: &str, id: &str, received_at: Millis, requests: &[u8]) -> Result<()> {
+    let head = Head::new(format!("~{id}"), String::new(), received_at, requests);
+    insert_body(conn, channel, &head, requests).await?;
+    let event = NewEvent {
+        id: head.id.clone(),
+        seq: 0,
+        chat: head.id.clone(),
+        at: received_at,
+        kind: "unknown".into(),
+        state: "parked",
+        note: Some("intake_unreadable"),
+    };
+    insert_event(conn, channel, &head, &event).await?;
     Ok(())
 }
 

@@ -425,7 +425,7 @@ fn gallery(base: &str) -> Vec<Value> {
         flex(spans),
         json!({ "type": "text", "text": "Hello $ and thank you", "emojis": [{ "index": 6, "productId": "5ac1bfd5040ab15980c9b435", "emojiId": "001" }], "sender": { "name": "Shop Ginza", "iconUrl": picture } }),
         json!({ "type": "textV2", "text": "Welcome, {user1}! {{braces}} {smile}", "substitution": {
-            "user1": { "type": "mention", "mentionee": { "type": "user", "userId": "U1" } }, "smile": { "type": "emoji", "productId": "p", "emojiId": "1" } } }),
+            "user1": { "type": "mention", "mentionee": { "type": "user", "userId": "U0123456789abcdef0123456789abcdef" } }, "smile": { "type": "emoji", "productId": "p", "emojiId": "1" } } }),
         json!({ "type": "sticker", "packageId": "446", "stickerId": "1988" }),
         json!({ "type": "image", "originalContentUrl": picture, "previewImageUrl": picture }),
         json!({ "type": "video", "originalContentUrl": picture, "previewImageUrl": picture }),

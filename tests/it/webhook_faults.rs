@@ -746,3 +746,22 @@ async fn x38_a_rolling_restart_loses_no_event() {
     }
     world.end().await;
 }
+
+both_engines! {
+    /// What this version cannot read was answered 200 all the same: it is kept, and somebody is told.
+    async fn an_intake_that_cannot_be_read_is_kept_and_holds_up_nobody(app) {
+        assert_eq!(signed(app, envelope(&[follow(app, &user(1))])).await.status, StatusCode::OK);
+        sqlx::query("UPDATE intake SET requests = $1")
+            .bind(b"{\"of\":\"another version\"}".as_slice())
+            .execute(&mut *app.app.db.conn().await.unwrap())
+            .await
+            .unwrap();
+        assert_eq!(signed(app, envelope(&[follow(app, &user(2))])).await.status, StatusCode::OK);
+        app.drain().await;
+        let mut states = events(app).await;
+        states.sort();
+        assert_eq!(states, ["done", "parked intake_unreadable"]);
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM webhook_bodies WHERE id LIKE '~%'").await, 1);
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM intake").await, 0);
+    }
+}
