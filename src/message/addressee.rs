@@ -26,7 +26,7 @@ pub(super) struct Addressee {
 }
 
 /// What a message says to somebody, and how.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone, Default, sqlx::FromRow)]
 pub struct Person {
     pub name: String,
     pub external_id: Option<String>,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
-use super::recipient::{Recipient, Sources};
+use super::{addressee::Person, collapse, order::Lane, recipient::Sources};
 use crate::{
     app::App,
     db::{Conn, Locking, Millis, Rows, new_id, with_lock},
@@ -55,13 +55,6 @@ pub(super) struct Claimed {
     pub multicasts: usize,
 }
 
-/// What comes first, and what waits for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lane {
-    Transactional,
-    Bulk,
-}
-
 /// A request in the making.
 struct Draft {
     content: String,
@@ -78,7 +71,7 @@ struct Waiting {
     attempts: i64,
     lane: String,
     #[sqlx(flatten)]
-    recipient: Recipient,
+    person: Person,
     user_id: Option<String>,
     /// None for an answer to a person who wrote, linked or not.
     link_id: Option<String>,
@@ -95,13 +88,6 @@ struct Waiting {
     friend_changed_at: Option<Millis>,
     /// When the recipient last wrote in their own chat with this official account, by LINE's time.
     wrote_at: Option<Millis>,
-}
-
-/// Whether a waiting delivery may still be sent.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict<'a> {
-    Send { user_id: &'a str },
-    Cancel { reason: &'static str },
 }
 
 /// Whether there is anything to claim, by reading only: most rounds end here.
@@ -148,9 +134,9 @@ pub(super) async fn claim(
         let limit = limit.saturating_sub(claimed.found);
         for waiting in list_waiting(app, conn, lane, channel, now, limit).await? {
             claimed.found += 1;
-            match judge(&waiting, now) {
-                Verdict::Send { .. } => draft(app, conn, now, sources, &mut drafts, waiting).await?,
-                Verdict::Cancel { reason } => end(conn, now, &waiting, "cancelled", reason, None).await?,
+            match left_out(&waiting, now) {
+                None => draft(app, conn, now, sources, &mut drafts, waiting).await?,
+                Some(reason) => end(conn, now, &waiting, "cancelled", reason, None).await?,
             }
         }
     }
@@ -184,24 +170,37 @@ async fn draft(
     mut waiting: Waiting,
 ) -> Result<()> {
     let content = match waiting.content.take() {
-        Some(content) => content,
-        None => {
-            let source = sources.find(conn, &waiting.message_id).await?;
-            let rendered = source.ok_or_else(|| "the message has no template".to_owned());
-            match rendered.and_then(|source| source.render(app, &waiting.recipient)) {
-                Ok(content) => content,
-                Err(why) => return end(conn, now, &waiting, "failed", "not_rendered", Some(&why)).await,
-            }
-        }
+        Some(content) => Ok(content),
+        None => render(app, conn, sources, &waiting).await?,
     };
-    drafts.add(content, waiting);
+    match content {
+        Ok(content) => drafts.add(content, waiting),
+        Err(why) => end(conn, now, &waiting, "failed", "not_rendered", Some(&why)).await?,
+    }
     Ok(())
+}
+
+/// What a delivery says, or why that cannot be told.
+async fn render(
+    app: &App,
+    conn: &mut Conn,
+    sources: &mut Sources,
+    waiting: &Waiting,
+) -> Result<std::result::Result<String, String>> {
+    let Some(source) = sources.find(conn, &waiting.message_id).await? else {
+        return Ok(Err("the message has no template".to_owned()));
+    };
+    let updates = match &waiting.link_id {
+        Some(link_id) if source.collapses => Some(collapse::updates(conn, &waiting.message_id, link_id).await?),
+        _ => None,
+    };
+    Ok(source.render(app, &waiting.person, updates))
 }
 
 impl Drafts {
     /// What was refused once goes alone: LINE refuses a multicast as a whole for one of its people.
     fn add(&mut self, content: String, waiting: Waiting) {
-        if waiting.lane != "bulk" || waiting.attempts > 0 {
+        if waiting.lane != Lane::Bulk.word() || waiting.attempts > 0 {
             self.list.push(Draft { content, to: vec![waiting] });
             return;
         }
@@ -218,30 +217,29 @@ impl Drafts {
     }
 }
 
-/// Not known to be a non-friend is reachable: unknown is sent to.
-fn judge(waiting: &Waiting, now: Millis) -> Verdict<'_> {
-    let Some(user_id) = waiting.user_id.as_deref() else { return Verdict::Cancel { reason: "unlinked" } };
-    if waiting.cancelled_at.is_some() {
-        return Verdict::Cancel { reason: "cancelled" };
-    }
-    if waiting.opted_out_at.is_some() {
-        return Verdict::Cancel { reason: "opted_out" };
-    }
+/// Why a waiting delivery may not be sent any more. Not known to be a non-friend is reachable: unknown is sent to.
+fn left_out(waiting: &Waiting, now: Millis) -> Option<&'static str> {
     let is_linked = waiting.link_id.is_some();
-    if is_linked && (waiting.found_id.is_none() || waiting.ended_at.is_some()) {
-        return Verdict::Cancel { reason: "unlinked" };
-    }
-    if is_linked && waiting.suspended_at.is_some() {
-        return Verdict::Cancel { reason: "suspended" };
-    }
-    if is_linked && waiting.disabled_at.is_some() {
-        return Verdict::Cancel { reason: "member_disabled" };
-    }
-    if is_linked && waiting.permission.as_deref() == Some("withdrawn") {
-        return Verdict::Cancel { reason: "consent_withdrawn" };
-    }
     let is_reachable = waiting.friend.as_deref() != Some("no") || (!is_linked && may_be_answered(waiting, now));
-    if is_reachable { Verdict::Send { user_id } } else { Verdict::Cancel { reason: "not_reachable" } }
+    if waiting.user_id.is_none() {
+        Some("unlinked")
+    } else if waiting.cancelled_at.is_some() {
+        Some("cancelled")
+    } else if waiting.opted_out_at.is_some() {
+        Some("opted_out")
+    } else if is_linked && (waiting.found_id.is_none() || waiting.ended_at.is_some()) {
+        Some("unlinked")
+    } else if is_linked && waiting.suspended_at.is_some() {
+        Some("suspended")
+    } else if is_linked && waiting.disabled_at.is_some() {
+        Some("member_disabled")
+    } else if is_linked && waiting.permission.as_deref() == Some("withdrawn") {
+        Some("consent_withdrawn")
+    } else if !is_reachable {
+        Some("not_reachable")
+    } else {
+        None
+    }
 }
 
 /// Who writes without being a friend may be answered. Who blocked the account after writing may not.
@@ -311,7 +309,7 @@ macro_rules! waiting {
             "SELECT d.message_id, d.seq, d.attempts, d.lane,
                COALESCE(d.content, g.content) AS content, g.cancelled_at, o.created_at AS opted_out_at,
                d.link_id, u.user_id, u.language,
-               m.name, m.external_id, m.locale, m.time_zone,
+               COALESCE(m.name, '') AS name, m.external_id, m.locale, m.time_zone,
                l.id AS found_id, l.ended_at, l.suspended_at, l.permission, m.disabled_at,
                f.friend, f.changed_at AS friend_changed_at,
                CASE WHEN d.link_id IS NULL AND f.friend = 'no' THEN
@@ -456,11 +454,11 @@ mod tests {
         let answer = || Waiting { user_id: Some("U1".into()), ..Waiting::default() };
         let user = || Waiting { link_id: Some("l".into()), found_id: Some("l".into()), ..answer() };
         let at = Some(Millis(1));
-        let cancel = |reason| Verdict::Cancel { reason };
+        let cancel = Some;
         for (waiting, verdict) in [
-            (user(), Verdict::Send { user_id: "U1" }),
-            (Waiting { friend: Some("yes".into()), ..user() }, Verdict::Send { user_id: "U1" }),
-            (Waiting { friend: Some("unknown".into()), ..user() }, Verdict::Send { user_id: "U1" }),
+            (user(), None),
+            (Waiting { friend: Some("yes".into()), ..user() }, None),
+            (Waiting { friend: Some("unknown".into()), ..user() }, None),
             (Waiting { friend: no(), ..user() }, cancel("not_reachable")),
             (Waiting { friend: no(), wrote_at: ago(0), ..user() }, cancel("not_reachable")),
             (Waiting { ended_at: at, friend: no(), ..user() }, cancel("unlinked")),
@@ -469,18 +467,15 @@ mod tests {
             (Waiting { suspended_at: at, ..user() }, cancel("suspended")),
             (Waiting { disabled_at: at, ..user() }, cancel("member_disabled")),
             (Waiting { permission: Some("withdrawn".into()), ..user() }, cancel("consent_withdrawn")),
-            (Waiting { permission: Some("unverifiable".into()), ..user() }, Verdict::Send { user_id: "U1" }),
+            (Waiting { permission: Some("unverifiable".into()), ..user() }, None),
             (Waiting { found_id: None, ..user() }, cancel("unlinked")),
             (Waiting { user_id: None, ..user() }, cancel("unlinked")),
             (Waiting::default(), cancel("unlinked")),
             // Answers to a person who wrote.
-            (answer(), Verdict::Send { user_id: "U1" }),
-            (Waiting { friend: Some("yes".into()), ..answer() }, Verdict::Send { user_id: "U1" }),
+            (answer(), None),
+            (Waiting { friend: Some("yes".into()), ..answer() }, None),
             (Waiting { friend: no(), ..answer() }, cancel("not_reachable")),
-            (
-                Waiting { friend: no(), friend_changed_at: ago(2), wrote_at: ago(1), ..answer() },
-                Verdict::Send { user_id: "U1" },
-            ),
+            (Waiting { friend: no(), friend_changed_at: ago(2), wrote_at: ago(1), ..answer() }, None),
             (
                 Waiting { friend: no(), friend_changed_at: ago(1), wrote_at: ago(2), ..answer() },
                 cancel("not_reachable"),
@@ -490,7 +485,7 @@ mod tests {
                 cancel("not_reachable"),
             ),
         ] {
-            assert_eq!(judge(&waiting, now), verdict, "{waiting:?}");
+            assert_eq!(left_out(&waiting, now), verdict, "{waiting:?}");
         }
     }
 

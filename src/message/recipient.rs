@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use jiff::tz::TimeZone;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::addressee::Person;
 use crate::{
     app::App,
     db::Conn,
-    error::Result,
+    error::Error,
     flex::{self, Context, Template},
 };
 
@@ -21,18 +21,8 @@ pub(super) struct Source {
     /// By language; `""` is for everybody without one of their own.
     templates: BTreeMap<String, Template>,
     data: Value,
-}
-
-/// Who is spoken to.
-#[derive(Debug, Default, sqlx::FromRow)]
-pub(super) struct Recipient {
-    pub name: Option<String>,
-    pub external_id: Option<String>,
-    /// The member's own choice.
-    pub locale: Option<String>,
-    pub time_zone: Option<String>,
-    /// As LINE tells it.
-    pub language: Option<String>,
+    /// Whether it may have taken the place of others, which it tells of.
+    pub collapses: bool,
 }
 
 /// Sources kept at one time; a channel works on few messages at once.
@@ -40,16 +30,19 @@ const KEPT: usize = 64;
 
 impl Sources {
     /// None where the message has no template, or none that can be read.
-    pub async fn find(&mut self, conn: &mut Conn, message_id: &str) -> Result<Option<Arc<Source>>> {
+    pub async fn find(&mut self, conn: &mut Conn, message_id: &str) -> Result<Option<Arc<Source>>, Error> {
         if let Some(found) = self.0.get(message_id) {
             return Ok(found.clone());
         }
-        let row: Option<(Option<String>, Option<String>)> =
-            sqlx::query_as("SELECT source, data FROM messages WHERE id = $1")
+        let row: Option<(Option<String>, Option<String>, Option<String>)> =
+            sqlx::query_as("SELECT source, data, collapse_key FROM messages WHERE id = $1")
                 .bind(message_id)
                 .fetch_optional(conn)
                 .await?;
-        let source = row.and_then(|(source, data)| Source::read(&source?, data.as_deref())).map(Arc::new);
+        let read = |(source, data, key): (Option<String>, Option<String>, Option<String>)| {
+            Source::read(&source?, data.as_deref(), key.is_some())
+        };
+        let source = row.and_then(read).map(Arc::new);
         if self.0.len() >= KEPT {
             self.0.clear();
         }
@@ -59,31 +52,21 @@ impl Sources {
 }
 
 impl Source {
-    fn read(source: &str, data: Option<&str>) -> Option<Self> {
+    fn read(source: &str, data: Option<&str>, collapses: bool) -> Option<Self> {
         let files: BTreeMap<String, Value> = serde_json::from_str(source).ok()?;
         let templates: Option<_> =
             files.into_iter().map(|(language, file)| Some((language, Template::compile(&file).ok()?))).collect();
-        Some(Self { templates: templates?, data: serde_json::from_str(data.unwrap_or("{}")).ok()? })
+        Some(Self { templates: templates?, data: serde_json::from_str(data.unwrap_or("{}")).ok()?, collapses })
     }
 
     /// The JSON list of message objects for this person, or why there is none.
-    pub fn render(&self, app: &App, recipient: &Recipient) -> std::result::Result<String, String> {
+    pub fn render(&self, app: &App, person: &Person, updates: Option<Vec<Value>>) -> Result<String, String> {
         let default = app.config.default_locale.as_str();
-        let spoken = [&recipient.locale, &recipient.language].into_iter().flatten();
-        let locale = spoken.filter_map(|tag| flex::language(tag)).next().unwrap_or(default);
+        let locale = flex::language(person.locale(app)).unwrap_or(default);
         let found = [locale, "", default].iter().find_map(|language| self.templates.get(*language));
         let template = found.or_else(|| self.templates.values().next()).ok_or("the template has no language")?;
-        let own = recipient.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok());
-        let context = Context { zone: own.as_ref().unwrap_or(&app.zone), locale };
-        template.render(&self.data_of(recipient), &context).map_err(|error| error.to_string())
-    }
-
-    fn data_of(&self, recipient: &Recipient) -> Value {
-        let mut data = self.data.clone();
-        if let Some(fields) = data.as_object_mut() {
-            let member = json!({ "name": recipient.name, "external_id": recipient.external_id });
-            fields.insert("member".into(), member);
-        }
-        data
+        let zone = person.zone(app);
+        let context = Context { zone: &zone, locale };
+        template.render(&person.fill(&self.data, updates), &context).map_err(|error| error.to_string())
     }
 }

@@ -98,14 +98,15 @@ async fn settle_one(conn: &mut Conn, now: Millis, ended: &Ended) -> Result<()> {
     let tried = &ended.tried;
     let (request, delivery, reason, due_at) = match ended.after {
         After::Repeat(wait) => return repeat(conn, tried, now.plus(wait), note).await,
-        After::Sent => ("sent", "sent", None, now),
+        // Closed with the others.
+        After::Sent => return Ok(()),
         After::Thaw(wait) => ("refused", "waiting", None, now.plus(wait)),
         // LINE refuses a multicast as a whole for one of its people: each goes alone now.
         After::Failed if tried.endpoint == Endpoint::Multicast => ("refused", "waiting", None, now),
         After::Failed => ("failed", "failed", Some("refused_by_line"), now),
         After::Unknown => ("unknown", "unknown", Some("refused_in_doubt"), now),
     };
-    if close(conn, now, tried, request, ended.result.as_ref().ok(), note).await? {
+    if close(conn, now, &tried.request_id, tried.attempt, request, note).await? {
         let deliveries = Deliveries { state: delivery, reason, note, due_at };
         move_deliveries(conn, now, &tried.request_id, &deliveries).await?;
     }
@@ -130,7 +131,7 @@ pub(super) async fn give_up(app: &App, channel: &str, now: Millis) -> Result<()>
     for (request_id, attempts, note) in &late {
         // One transaction each: an unlink may hold several of these deliveries in another order.
         let mut tx = app.db.begin().await?;
-        if close_unknown(&mut tx, now, request_id, *attempts).await? {
+        if close(&mut tx, now, request_id, *attempts, "unknown", None).await? {
             let end = Deliveries { state: "unknown", reason: Some("no_answer"), note: note.as_deref(), due_at: now };
             move_deliveries(&mut tx, now, request_id, &end).await?;
             tracing::error!(channel, request_id, "LINE gave no answer for a day: whether it was sent is unknown");
@@ -154,42 +155,26 @@ async fn repeat(conn: &mut Conn, tried: &Try, next: Millis, note: Option<&str>) 
     Ok(())
 }
 
-/// Closes the request; false where this try is not its last claim. A refused one is forgotten by its deliveries,
-/// and keeps nothing of what they say.
+/// Closes a request that LINE has not, or perhaps not; false where the try is not its last claim. A refused one is
+/// forgotten by its deliveries, and keeps nothing of what they say.
 async fn close(
     conn: &mut Conn,
     now: Millis,
-    tried: &Try,
+    request_id: &str,
+    attempt: i64,
     state: &str,
-    accepted: Option<&Accepted>,
     note: Option<&str>,
 ) -> Result<bool> {
-    let ids = accepted.map(|accepted| serde_json::to_string(&accepted.sent_message_ids)).transpose()?;
     let closed = sqlx::query(
-        "UPDATE requests SET state = $1, closed_at = $2, line_request_id = $3, accepted_request_id = $4,
-           sent_message_ids = $5, note = COALESCE($6, note), body = CASE WHEN $1 = 'refused' THEN '' ELSE body END
-         WHERE id = $7 AND attempts = $8 AND state = 'open'",
+        "UPDATE requests SET state = $1, closed_at = $2, note = COALESCE($3, note),
+           body = CASE WHEN $1 = 'refused' THEN '' ELSE body END
+         WHERE id = $4 AND attempts = $5 AND state = 'open'",
     )
     .bind(state)
     .bind(now)
-    .bind(accepted.map(|accepted| accepted.request_id.as_str()))
-    .bind(accepted.and_then(|accepted| accepted.accepted_request_id.as_deref()))
-    .bind(ids)
     .bind(note)
-    .bind(&tried.request_id)
-    .bind(tried.attempt)
-    .execute(conn)
-    .await?;
-    Ok(closed.rows_affected() == 1)
-}
-
-async fn close_unknown(conn: &mut Conn, now: Millis, request_id: &str, attempts: i64) -> Result<bool> {
-    let closed = sqlx::query(
-        "UPDATE requests SET state = 'unknown', closed_at = $1 WHERE id = $2 AND attempts = $3 AND state = 'open'",
-    )
-    .bind(now)
     .bind(request_id)
-    .bind(attempts)
+    .bind(attempt)
     .execute(conn)
     .await?;
     Ok(closed.rows_affected() == 1)

@@ -32,6 +32,7 @@ const LONGEST: usize = 2 * 1024 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(5);
 /// How long recording a refusal may take.
 const RECORD_TIME: Duration = Duration::from_secs(1);
+
 /// Every answer that this route gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {

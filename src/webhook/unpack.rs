@@ -18,6 +18,7 @@ use crate::{
 const AT_ONCE: i64 = 16;
 /// Events older than this are not acted on: their ids may have been forgotten, so that they would count as new.
 const TOO_OLD: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// An event of a request.
 #[derive(Debug)]
 pub struct NewEvent {
@@ -83,12 +84,14 @@ pub async fn all(app: &App) -> Result<()> {
 
 /// LINE was told that it is stored: it is kept as it is, beside a parked event that says so.
 async fn keep_unreadable(conn: &mut Conn, channel: &str, id: &str, received_at: Millis, requests: &[u8]) -> Result<()> {
-    let head = Head::new(format!("~{id}"), String::new(), received_at, requests);
+    // Beside the row's first request, whose id it has, and pruned in its time.
+    let head = Head::new(format!("{id}~"), String::new(), received_at, requests);
     insert_body(conn, channel, &head, requests).await?;
+    let event_id = format!("~{id}");
     let event = NewEvent {
-        id: head.id.clone(),
+        id: event_id.clone(),
         seq: 0,
-        chat: head.id.clone(),
+        chat: event_id,
         at: received_at,
         kind: "unknown".into(),
         state: "parked",

@@ -5,27 +5,21 @@ use std::time::Duration;
 use musubi::{
     app::App,
     db::new_id,
-    message::{self, Counts, New, Tie, To},
+    message::{self, Counts},
 };
 use serde_json::{Value, json};
 
 use crate::{
-    stub::insert_linked,
+    sending::{counts, friend, send},
     support::{TestApp, both_engines},
 };
 
 const NONE: Counts = Counts { accepted: 0, waiting: 0, sending: 0, sent: 0, failed: 0, unknown: 0, cancelled: 0 };
 
-/// Friends of the bot whose accounts are linked, named by their LINE user's id.
 async fn friends(app: &TestApp, number: usize) -> Vec<String> {
     let mut users = Vec::new();
-    for place in 0..number {
-        let user = app.line_user(&format!("Person {place}")).await;
-        app.does(&user, "follow", json!({ "standby": true })).await;
-        let mut tx = app.app.db.begin().await.unwrap();
-        insert_linked(&mut tx, app.app.now(), &user, &user, None).await.unwrap();
-        tx.commit().await.unwrap();
-        users.push(user);
+    for _ in 0..number {
+        users.push(friend(app).await);
     }
     app.drain().await;
     users
@@ -63,21 +57,6 @@ async fn bulk(app: &TestApp, users: &[String], template: Value, data: Value) -> 
     }
     tx.commit().await.unwrap();
     id
-}
-
-/// One message to one person, calling them `name`.
-async fn single(app: &TestApp, user: &str, name: &str) -> String {
-    let data = json!({ "name": name, "company": "Example", "account_url": "https://example.jp/account" });
-    let to = To { line_user_id: user, link: Some(Tie { member_id: user, link_id: user }) };
-    let new = New { channel: "main", template: "welcome", locale: "en", data: &data, cause: "linked", topic: None, to };
-    let mut tx = app.app.db.begin().await.unwrap();
-    let id = message::send(&mut tx, &app.app, new).await.unwrap();
-    tx.commit().await.unwrap();
-    id
-}
-
-async fn counts(app: &TestApp, id: &str) -> Counts {
-    message::counts(&mut app.app.db.conn().await.unwrap(), id).await.unwrap().unwrap()
 }
 
 async fn said(app: &TestApp, user: &str) -> Vec<String> {
@@ -160,10 +139,10 @@ both_engines! {
         let users = friends(app, 2).await;
         // The first is refused for now and tried again later: the second must not overtake it.
         app.fault(json!({ "endpoint": "POST /v2/bot/message/push", "status": 429 })).await;
-        single(app, &users[0], "First").await;
+        send(app, &users[0], "First").await;
         deliver(&app.app).await;
-        single(app, &users[0], "Second").await;
-        single(app, &users[1], "Other").await;
+        send(app, &users[0], "Second").await;
+        send(app, &users[1], "Other").await;
         for _ in 0..4 {
             deliver(&app.app).await;
             app.clock.advance(Duration::from_secs(30));
@@ -177,10 +156,10 @@ both_engines! {
     /// An earlier one that is held up for long holds up nobody for ever.
     async fn what_cannot_be_sent_holds_the_later_ones_for_a_while_only(app) {
         let users = friends(app, 1).await;
-        single(app, &users[0], "First").await;
+        send(app, &users[0], "First").await;
         app.execute("UPDATE deliveries SET due_at = due_at + 86400000").await;
         app.clock.advance(Duration::from_secs(1));
-        single(app, &users[0], "Second").await;
+        send(app, &users[0], "Second").await;
         deliver(&app.app).await;
         assert_eq!(said(app, &users[0]).await.len(), 0);
         app.clock.advance(Duration::from_secs(601));
@@ -193,12 +172,53 @@ both_engines! {
         let users = friends(app, 40).await;
         bulk(app, &users, text("{{member.name}} bulk"), json!({})).await;
         app.clock.advance(Duration::from_secs(5));
-        let id = single(app, &users[39], "Urgent").await;
+        let id = send(app, &users[39], "Urgent").await;
         deliver(&app.app).await;
         let told = said(app, &users[39]).await;
         assert!(told.len() == 2, "{told:?}");
         let first: String = sqlx::query_scalar("SELECT d.message_id FROM deliveries d JOIN requests r ON r.id = d.request_id
               ORDER BY r.id LIMIT 1").fetch_one(&mut *app.app.db.conn().await.unwrap()).await.unwrap();
         assert_eq!(first, id, "its request was made first");
+    }
+
+    /// What a message to many took the place of is told when it is rendered, to each their own.
+    async fn what_took_the_place_of_others_tells_of_them(app) {
+        let users = friends(app, 2).await;
+        let template = json!([{ "$for": "former in updates", "$do": text("{{former.title}}") }, text("{{title}}")]);
+        let old = bulk(app, &users[..1], template.clone(), json!({ "title": "old" })).await;
+        let new = bulk(app, &users, template, json!({ "title": "new" })).await;
+        for (statement, id) in [
+            ("UPDATE messages SET collapse_key = 'k' WHERE id >= $1", &old),
+            ("UPDATE deliveries SET state = 'cancelled', reason = 'superseded', superseded_by = $1 WHERE message_id < $1", &new),
+        ] {
+            sqlx::query(statement).bind(id).execute(&mut *app.app.db.conn().await.unwrap()).await.unwrap();
+        }
+        deliver(&app.app).await;
+        assert_eq!(said(app, &users[0]).await, ["old", "new"]);
+        assert_eq!(said(app, &users[1]).await, ["new"]);
+        assert_eq!(counts(app, &new).await, Counts { accepted: 2, sent: 2, ..NONE });
+    }
+
+    /// G8: an opt-out, or a message taken back, stops also what slipped past it or waits again after a refusal.
+    async fn what_is_not_wanted_any_more_is_not_sent(app) {
+        let users = friends(app, 3).await;
+        let news = bulk(app, &users, text("news"), json!({})).await;
+        let taken_back = bulk(app, &users, text("taken back"), json!({})).await;
+        for (statement, id) in [
+            ("UPDATE messages SET topic = 'news' WHERE id = $1", &news),
+            ("INSERT INTO topic_opt_outs (member_id, topic, created_at) SELECT member_id, 'news', 1 FROM deliveries
+              WHERE message_id = $1 AND seq = 1", &news),
+            ("UPDATE messages SET cancelled_at = 1 WHERE id = $1", &taken_back),
+        ] {
+            sqlx::query(statement).bind(id).execute(&mut *app.app.db.conn().await.unwrap()).await.unwrap();
+        }
+        deliver(&app.app).await;
+        let mut told = Vec::new();
+        for user in &users {
+            told.push(said(app, user).await.concat());
+        }
+        assert_eq!(told, ["news", "", "news"]);
+        assert_eq!(counts(app, &news).await, Counts { accepted: 3, sent: 2, cancelled: 1, ..NONE });
+        assert_eq!(counts(app, &taken_back).await, Counts { accepted: 3, cancelled: 3, ..NONE });
     }
 }

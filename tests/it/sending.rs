@@ -33,7 +33,7 @@ const ROUND: Duration = Duration::from_secs(11 * 60);
 const ONE: Counts = Counts { accepted: 1, waiting: 0, sending: 0, sent: 0, failed: 0, unknown: 0, cancelled: 0 };
 
 /// A friend of the bot whose account is linked; gives the LINE user's id, which is also the link's.
-async fn friend(app: &TestApp) -> String {
+pub async fn friend(app: &TestApp) -> String {
     let user = app.line_user("はなこ").await;
     // Standby: nobody greets.
     app.does(&user, "follow", json!({ "standby": true })).await;
@@ -44,7 +44,7 @@ async fn friend(app: &TestApp) -> String {
 }
 
 /// Accepts a welcome that calls the person `name`.
-async fn send(app: &TestApp, user: &str, name: &str) -> String {
+pub async fn send(app: &TestApp, user: &str, name: &str) -> String {
     let data = json!({ "name": name, "company": "Example", "account_url": "https://example.jp/account" });
     let to = To { line_user_id: user, link: Some(Tie { member_id: user, link_id: user }) };
     let new = New { channel: "main", template: "welcome", locale: "en", data: &data, cause: "linked", topic: None, to };
@@ -54,7 +54,7 @@ async fn send(app: &TestApp, user: &str, name: &str) -> String {
     id
 }
 
-async fn counts(app: &TestApp, id: &str) -> Counts {
+pub async fn counts(app: &TestApp, id: &str) -> Counts {
     message::counts(&mut app.app.db.conn().await.unwrap(), id).await.unwrap().unwrap()
 }
 

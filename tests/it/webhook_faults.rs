@@ -761,7 +761,7 @@ both_engines! {
         let mut states = events(app).await;
         states.sort();
         assert_eq!(states, ["done", "parked intake_unreadable"]);
-        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM webhook_bodies WHERE id LIKE '~%'").await, 1);
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM webhook_bodies WHERE id LIKE '%~'").await, 1);
         assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM intake").await, 0);
     }
 }
