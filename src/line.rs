@@ -111,6 +111,14 @@ impl Error {
         }
     }
 
+    /// LINE's name of the call, where it answered.
+    pub fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::Refused { request_id, .. } if !request_id.is_empty() => Some(request_id),
+            Self::Refused { .. } | Self::Unreached(_) | Self::Lost(_) | Self::Malformed(_) | Self::Client(_) => None,
+        }
+    }
+
     /// Whether the same call may succeed later: the network, 429 and 5xx.
     pub fn is_passing(&self) -> bool {
         match self {

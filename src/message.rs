@@ -13,6 +13,7 @@
 //! - `addressee`, `content`, [`template`]: who gets what; `recipient`: the same at the sending; `collapse`: what takes
 //!   the place of what; [`topic`]: who wants none
 //! - `claim` → `sender` → `settle`: deliveries become requests, requests are tried, results are written down
+//! - [`prune`]: what goes when, of what is over
 
 mod accept;
 mod addressee;
@@ -27,6 +28,7 @@ mod content;
 mod expand;
 mod order;
 mod preview;
+pub mod prune;
 mod recipient;
 mod sender;
 mod settle;

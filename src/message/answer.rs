@@ -26,7 +26,6 @@ use crate::{
 
 /// Answers to one person in a time; more are not queued.
 const LIMITS: [(Duration, i64); 2] = [(Duration::from_secs(60), 10), (Duration::from_secs(3600), 60)];
-const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// LINE's permission to answer an event once, without cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,15 +120,22 @@ pub async fn was_given(conn: &mut Conn, channel: &str, line_user_id: &str, cause
     Ok(found.is_some())
 }
 
-/// Deletes answers of a month ago, some at a time.
-pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
-    let deleted =
-        sqlx::query("DELETE FROM answers WHERE id IN (SELECT id FROM answers WHERE created_at < $1 LIMIT 500)")
-            .bind(now.minus(KEPT))
-            .execute(conn)
-            .await?;
-    Ok(deleted.rows_affected())
+/// Of answers that are over: takes what was said before `contents`, and deletes those of before `rows`, some at a time.
+pub(super) async fn prune(conn: &mut Conn, contents: Millis, rows: Millis) -> Result<u64> {
+    let mut changed = 0;
+    for (statement, before) in [(EMPTY, contents), (DELETE, rows)] {
+        changed += sqlx::query(statement).bind(before).execute(&mut *conn).await?.rows_affected();
+    }
+    Ok(changed)
 }
+
+pub const EMPTY: &str = "UPDATE answers SET content = '[]' WHERE id IN (
+       SELECT id FROM answers WHERE created_at < $1 AND content <> '[]' AND state NOT IN ('waiting', 'replying')
+       ORDER BY created_at LIMIT 500)";
+
+pub const DELETE: &str = "DELETE FROM answers WHERE id IN (
+       SELECT id FROM answers WHERE created_at < $1 AND state NOT IN ('waiting', 'replying')
+       ORDER BY created_at LIMIT 500)";
 
 async fn is_too_often(conn: &mut Conn, now: Millis, line_user_id: &str) -> Result<bool> {
     for (time, most) in LIMITS {
