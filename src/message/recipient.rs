@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use super::addressee::Person;
+use super::{addressee::Person, content::Limits};
 use crate::{
     app::App,
     db::Conn,
@@ -21,6 +21,7 @@ pub(super) struct Source {
     /// By language; `""` is for everybody without one of their own.
     templates: BTreeMap<String, Template>,
     data: Value,
+    limits: Limits,
     /// Whether it may have taken the place of others, which it tells of.
     pub collapses: bool,
 }
@@ -56,7 +57,12 @@ impl Source {
         let files: BTreeMap<String, Value> = serde_json::from_str(source).ok()?;
         let templates: Option<_> =
             files.into_iter().map(|(language, file)| Some((language, Template::compile(&file).ok()?))).collect();
-        Some(Self { templates: templates?, data: serde_json::from_str(data.unwrap_or("{}")).ok()?, collapses })
+        Some(Self {
+            templates: templates?,
+            data: serde_json::from_str(data.unwrap_or("{}")).ok()?,
+            collapses,
+            limits: Limits::default(),
+        })
     }
 
     /// The JSON list of message objects for this person, or why there is none.
@@ -67,6 +73,8 @@ impl Source {
         let template = found.or_else(|| self.templates.values().next()).ok_or("the template has no language")?;
         let zone = person.zone(app);
         let context = Context { zone: &zone, locale };
-        template.render(&person.fill(&self.data, updates), &context).map_err(|error| error.to_string())
+        let content =
+            template.render(&person.fill(&self.data, updates), &context).map_err(|error| error.to_string())?;
+        self.limits.keeps(content)
     }
 }
