@@ -272,7 +272,11 @@ impl Compiler {
                 Part::Placeholder(Placeholder { path, filters }) => {
                     self.check_filters(path, &filters, at.path);
                     let place = self.place(path, at.path);
-                    let target = targets.next().unwrap_or(Target::Text);
+                    let mut target = targets.next().unwrap_or(Target::Text);
+                    if target == Target::Link && filters.is_empty() && self.kind(path) == Some(Kind::Url) {
+                        // The data was looked at before.
+                        target = Target::Text;
+                    }
                     out.push(Node::Slot(Box::new(Slot { place, filters, target })));
                 }
             }

@@ -64,7 +64,8 @@ impl Filter {
             }
             Self::Date(format) => {
                 let text = piece.text().ok_or_else(|| wrong("a date"))?;
-                let written = moment::write(&text, format, context).ok_or_else(|| wrong("a date"))?;
+                let mut written = String::new();
+                moment::write(&mut written, &text, format, context).ok_or_else(|| wrong("a date"))?;
                 Ok(Piece::Text(Cow::Owned(written)))
             }
             Self::Cut(letters) => Ok(Piece::Text(cut(piece.text().ok_or_else(|| wrong("a text"))?, *letters))),

@@ -34,12 +34,13 @@ pub(super) fn beginning(text: &str, parts: &[Part<'_>]) -> Result<Beginning, Str
     }
 }
 
+/// Schemes whose links may hold values: in others even an encoded value may be more than a part of an address.
+const SCHEMES: [&str; 3] = ["https", "http", "line"];
+
 /// Whether `fixed` holds a scheme, a host, and the end of the host.
 fn fixes_host(fixed: &str) -> bool {
     fixed.split_once("://").is_some_and(|(scheme, rest)| {
-        !scheme.is_empty()
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
-            && rest.find(['/', '?', '#']).is_some_and(|end| end > 0)
+        SCHEMES.contains(&scheme) && rest.find(['/', '?', '#']).is_some_and(|end| end > 0)
     })
 }
 

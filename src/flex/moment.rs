@@ -78,17 +78,25 @@ impl Format {
             other => Err(format!("date: {other:?} is none of date, datetime, time, or a format such as '%Y-%m-%d'")),
         }
     }
+
+    /// Whether what it writes holds nothing that JSON escapes.
+    pub fn is_plain(&self) -> bool {
+        !matches!(self, Self::Own(_))
+    }
 }
 
-/// Writes an RFC 3339 time in the reader's zone, or a date (and time) without a zone as it is.
-pub(super) fn write(text: &str, format: &Format, context: &Context<'_>) -> Option<String> {
+/// Appends an RFC 3339 time in the reader's zone, or a date (and time) without a zone as it is.
+pub(super) fn write(out: &mut String, text: &str, format: &Format, context: &Context<'_>) -> Option<()> {
     let at = read(text, context.zone)?;
     match format {
-        Format::Own(format) => strtime::format(format, at).ok(),
-        Format::Time => Some(Words::new().time(at).0),
-        Format::Date => day(at, context.locale),
-        Format::DateTime => short_day(at, context.locale),
+        Format::Own(format) => out.push_str(&strtime::format(format, at).ok()?),
+        Format::Time => {
+            Words(out).time(at);
+        }
+        Format::Date => day(out, at, context.locale)?,
+        Format::DateTime => short_day(out, at, context.locale)?,
     }
+    Some(())
 }
 
 /// Whether a text is a date that can be written.
@@ -96,10 +104,10 @@ pub(super) fn is_date(text: &str) -> bool {
     read(text, &TimeZone::UTC).is_some()
 }
 
-fn day(at: DateTime, locale: &str) -> Option<String> {
+fn day(out: &mut String, at: DateTime, locale: &str) -> Option<()> {
     let (year, month, day) = (at.year(), at.month(), at.day());
-    let words = Words::new();
-    let words = match locale {
+    let words = Words(out);
+    match locale {
         "ja" => words.number(year).text("年").number(month).text("月").number(day).text("日"),
         "zh-TW" => words.number(year).text(" 年 ").number(month).text(" 月 ").number(day).text(" 日"),
         "th" => {
@@ -108,15 +116,15 @@ fn day(at: DateTime, locale: &str) -> Option<String> {
         }
         _ => words.number(day).text(" ").text(of(&ENGLISH_MONTHS, month)?).text(" ").number(year),
     };
-    Some(words.0)
+    Some(())
 }
 
 /// Weekday, day and time, no longer than a line of a bubble.
-fn short_day(at: DateTime, locale: &str) -> Option<String> {
+fn short_day(out: &mut String, at: DateTime, locale: &str) -> Option<()> {
     let (year, month, day) = (at.year(), at.month(), at.day());
     let weekday = at.weekday().to_monday_one_offset();
-    let words = Words::new();
-    let words = match locale {
+    let words = Words(out);
+    match locale {
         "ja" => {
             let words = words.number(year).text("年").number(month).text("月").number(day).text("日(");
             words.text(of(&JAPANESE_DAYS, weekday)?).text(") ").time(at)
@@ -135,18 +143,14 @@ fn short_day(at: DateTime, locale: &str) -> Option<String> {
             words.text(of(&ENGLISH_MONTHS, month)?.get(..3)?).text(" ").number(year).text(", ").time(at)
         }
     };
-    Some(words.0)
+    Some(())
 }
 
 /// A date in the making, without the detours of `format!`.
-struct Words(String);
+struct Words<'a>(&'a mut String);
 
-impl Words {
-    fn new() -> Self {
-        Self(String::with_capacity(64))
-    }
-
-    fn text(mut self, text: &str) -> Self {
+impl Words<'_> {
+    fn text(self, text: &str) -> Self {
         self.0.push_str(text);
         self
     }
@@ -171,7 +175,7 @@ impl Words {
         self.digit(number / 10).digit(number % 10)
     }
 
-    fn digit(mut self, digit: i32) -> Self {
+    fn digit(self, digit: i32) -> Self {
         self.0.extend(u32::try_from(digit).ok().and_then(|digit| char::from_digit(digit, 10)));
         self
     }

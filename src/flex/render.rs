@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{
     compile::{Condition, Node, Origin, Place, Slot, Target, Template},
-    filter::Piece,
-    link, schema,
+    filter::{Filter, Piece},
+    link, moment, schema,
     syntax::{Literal, Test},
 };
 
@@ -47,12 +47,20 @@ pub enum RenderError {
 impl Template {
     /// The JSON text of the template with its values: a list of message objects.
     pub fn render(&self, data: &Value, context: &Context<'_>) -> Result<String, RenderError> {
-        let roots = self.resolve(data);
+        let (mut few, mut many) = ([None; 16], Vec::new());
+        let roots = match few.get_mut(..self.roots.len()) {
+            Some(few) => few,
+            None => {
+                many.resize(self.roots.len(), None);
+                many.as_mut_slice()
+            }
+        };
+        self.resolve(data, roots);
         if let Some(fields) = &self.schema {
             schema::check(fields, roots.iter().copied(), "")?;
         }
         let out = String::with_capacity(self.size + self.size / 4 + 64);
-        let mut run = Run { roots: &roots, context, items: Vec::new(), out, rounds: 0, messages: 0 };
+        let mut run = Run { roots, context, items: Vec::new(), out, rounds: 0, messages: 0 };
         run.nodes(&self.nodes)?;
         if self.is_messages && !(1..=5).contains(&run.messages) {
             return Err(RenderError::Messages(run.messages));
@@ -63,12 +71,10 @@ impl Template {
 
 impl Template {
     /// The data's values of the roots. Both are in the order of their names, so that one walk finds all.
-    fn resolve<'a>(&self, data: &'a Value) -> Vec<Option<&'a Value>> {
-        let mut found = vec![None; self.roots.len()];
-        let Value::Object(data) = data else { return found };
+    fn resolve<'a>(&self, data: &'a Value, found: &mut [Option<&'a Value>]) {
+        let Value::Object(data) = data else { return };
         if data.len() > MANY * self.roots.len() {
-            self.roots.iter().for_each(|(name, place)| found[*place] = data.get(&**name));
-            return found;
+            return self.roots.iter().for_each(|(name, place)| found[*place] = data.get(&**name));
         }
         let mut roots = self.roots.iter().peekable();
         for (name, value) in data {
@@ -80,7 +86,6 @@ impl Template {
                 found[*place] = order.is_eq().then_some(value);
             }
         }
-        found
     }
 }
 
@@ -160,6 +165,12 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let name = &slot.place.name;
+        if let (Some(Value::String(text)), [Filter::Date(format)], Target::Text) = (found, &*slot.filters, slot.target)
+            && format.is_plain()
+        {
+            let wrong = || RenderError::Kind { name: name.to_string(), wanted: "a date" };
+            return moment::write(&mut self.out, text, format, self.context).ok_or_else(wrong);
+        }
         let missing = || RenderError::Missing(name.to_string());
         let mut piece = found.map_or(Piece::Missing, Piece::Json);
         for filter in &slot.filters {

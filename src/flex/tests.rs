@@ -72,6 +72,7 @@ fn fills_texts_once() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn j02_a_value_never_chooses_where_a_link_leads() {
     let encoded = "x%40evil.example%2F%3Fa%3Db%23c";
     let open = |link: &str| Err(format!("must fix the scheme and host of its link: {link}"));
@@ -89,6 +90,8 @@ fn j02_a_value_never_chooses_where_a_link_leads() {
         ("{{url}}{{evil}}", open("{{url}}{{evil}}")),
         ("{{url}}.evil.example", open("{{url}}.evil.example")),
         ("tel:{{evil}}", open("tel:{{evil}}")),
+        ("javascript://a/{{evil}}", open("javascript://a/{{evil}}")),
+        ("line://app/{{evil}}", Ok(format!("line://app/{encoded}"))),
         ("{{script}}", no_link("script")),
         ("{{evil}}", no_link("evil")),
         ("{{spaced}}", no_link("spaced")),
