@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use super::addressee::Person;
+use super::{addressee::Person, content::Limits};
 use crate::{
     app::App,
     db::Conn,
@@ -28,6 +28,7 @@ pub(super) struct Frozen {
     /// By language; `""` is for everybody without one of their own.
     templates: BTreeMap<String, Template>,
     data: Value,
+    limits: Limits,
     /// Whether it may have taken the place of others, which it tells of.
     pub collapses: bool,
 }
@@ -71,8 +72,12 @@ impl Row {
         let files: BTreeMap<String, Value> = serde_json::from_str(&self.source?).ok()?;
         let templates: Option<_> =
             files.into_iter().map(|(language, file)| Some((language, Template::compile(&file).ok()?))).collect();
-        let data = serde_json::from_str(self.data.as_deref().unwrap_or("{}")).ok()?;
-        Some(Source::Template(Frozen { templates: templates?, data, collapses: self.collapse_key.is_some() }))
+        Some(Source::Template(Frozen {
+            templates: templates?,
+            data: serde_json::from_str(self.data.as_deref().unwrap_or("{}")).ok()?,
+            limits: Limits::default(),
+            collapses: self.collapse_key.is_some(),
+        }))
     }
 }
 
@@ -85,6 +90,8 @@ impl Frozen {
         let template = found.or_else(|| self.templates.values().next()).ok_or("the template has no language")?;
         let zone = person.zone(app);
         let context = Context { zone: &zone, locale };
-        template.render(&person.fill(&self.data, updates), &context).map_err(|error| error.to_string())
+        let content =
+            template.render(&person.fill(&self.data, updates), &context).map_err(|error| error.to_string())?;
+        self.limits.keeps(content)
     }
 }
