@@ -1,7 +1,6 @@
 //! The command line: one short function per command.
 
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -46,15 +45,8 @@ enum Command {
     Simulator {
         #[command(flatten)]
         config: ConfigPath,
-        /// Where it listens; loopback unless told otherwise
-        #[arg(long, default_value = "127.0.0.1:8081")]
-        listen: SocketAddr,
-        /// Takes mails here (SMTP) and shows them at /_sim/mailbox; without it there is no mailbox
-        #[arg(long)]
-        mail_listen: Option<SocketAddr>,
-        /// Keeps its state in this folder; without it everything is forgotten at the end
-        #[arg(long)]
-        data: Option<PathBuf>,
+        #[command(flatten)]
+        options: demo::simulator::Options,
     },
     /// Brings the database's schema up to date
     Migrate {
@@ -141,7 +133,7 @@ enum TemplateCommand {
         /// Only the files of this name
         name: Option<String>,
     },
-    /// Prints the message objects of a template
+    /// Prints the message objects of a template, and says what LINE would not take; ends with 1 then
     Render {
         #[command(flatten)]
         templates: Templates,
@@ -162,7 +154,7 @@ struct Templates {
     #[command(flatten)]
     config: ConfigPath,
     /// The folder of the company's templates; the configuration is not read then
-    #[arg(long, value_name = "FOLDER", conflicts_with = "path")]
+    #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
 }
 
@@ -227,9 +219,9 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Serve { config, role } => {
             serve::run(Config::load(config.path.as_deref())?, role).await.map(|()| ExitCode::SUCCESS)
         }
-        Command::Simulator { config, listen, mail_listen, data } => {
+        Command::Simulator { config, options } => {
             let config = Config::load(config.path.as_deref())?;
-            demo::run_simulator(&config, listen, mail_listen, data).await.map(|()| ExitCode::SUCCESS)
+            demo::simulator::run(&config, options).await.map(|()| ExitCode::SUCCESS)
         }
         Command::Migrate { config } => migrate(&Config::load(config.path.as_deref())?).await,
         Command::Member { command: MemberCommand::Disable { config, email } } => disable(config, &email).await,
@@ -346,8 +338,15 @@ fn render_template(templates: &Templates, name: &str, data: &Path, locale: Optio
     } else {
         std::fs::read_to_string(data).map_err(|error| format!("{}: {error}", data.display()))?
     };
-    say(&template::show(&templates.place()?, name, &text, locale)?);
-    Ok(ExitCode::SUCCESS)
+    let shown = template::show(&templates.place()?, name, &text, locale)?;
+    say(&shown.messages);
+    if shown.breaches.is_empty() {
+        explain("within LINE's limits");
+        return Ok(ExitCode::SUCCESS);
+    }
+    explain("LINE would not take this:");
+    shown.breaches.iter().for_each(|breach| complain(&breach.to_string()));
+    Ok(ExitCode::FAILURE)
 }
 
 impl Templates {
@@ -404,6 +403,11 @@ async fn rotate_keys(path: ConfigPath) -> Result<ExitCode, Failure> {
 #[expect(clippy::print_stdout, reason = "a command's answer")]
 fn say(line: &str) {
     println!("{line}");
+}
+
+#[expect(clippy::print_stderr, reason = "what is wrong with a command's answer")]
+fn complain(line: &str) {
+    eprintln!("✗ {line}");
 }
 
 #[expect(clippy::print_stderr, reason = "what to do with a command's answer")]
