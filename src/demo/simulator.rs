@@ -42,7 +42,11 @@ pub async fn run(config: &Config, options: Options) -> Result<(), Failure> {
     }
     let simulator = open(config, data)?;
     use_webhooks(&simulator, config, config.public_url.as_str().trim_end_matches('/'));
-    let hosts = if strict_hosts { one_each(listen).await? } else { vec![(Host::All, listen_at(listen).await?)] };
+    let hosts = if strict_hosts {
+        one_each(listen).await?
+    } else {
+        vec![(Host::All, serve::listen(listen, "--listen").await?)]
+    };
     if let Some(address) = mail_listen {
         let mail = serve::listen(address, "--mail-listen").await?;
         say(&format!("mails are taken at smtp://{}", mail.local_addr()?));
@@ -67,17 +71,13 @@ pub async fn run(config: &Config, options: Options) -> Result<(), Failure> {
     Ok(simulator.save()?)
 }
 
-async fn listen_at(address: SocketAddr) -> Result<TcpListener, Failure> {
-    Ok(serve::listen(address, "--listen").await?)
-}
-
 /// A listener for each host: on this port and those that follow, or on free ones where it is 0.
 async fn one_each(first: SocketAddr) -> Result<Vec<(Host, TcpListener)>, Failure> {
     let mut hosts = Vec::new();
     for (place, (host, _)) in (0..).zip(HOSTS) {
         let port = if first.port() == 0 { Some(0) } else { first.port().checked_add(place) };
         let port = port.ok_or("--listen: three more ports must follow this one")?;
-        hosts.push((host, listen_at(SocketAddr::new(first.ip(), port)).await?));
+        hosts.push((host, serve::listen(SocketAddr::new(first.ip(), port), "--listen").await?));
     }
     Ok(hosts)
 }
