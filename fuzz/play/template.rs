@@ -22,7 +22,7 @@ pub fn play_json(json: &Value) -> usize {
     let mut rendered = 0;
     for locale in LANGUAGES {
         let Ok(text) = template.render(data, &Context { zone: &TimeZone::UTC, locale }) else { continue };
-        let messages: Vec<Value> = serde_json::from_str(&text).expect("a list in JSON");
+        let messages: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
         assert!((1..=5).contains(&messages.len()) && messages.iter().all(Value::is_object), "{text}");
         check::check(&messages);
         for message in &messages {

@@ -520,6 +520,9 @@ async fn a_phone_draws_every_kind_of_message() {
             json!("700"),
             "styles hold under the policy"
         );
+        let line = "return getComputedStyle(document.querySelector('.cards.buttons')).borderTopWidth";
+        let line = browser.client.execute(line, Vec::new()).await.unwrap();
+        assert_eq!(line, json!("0px"), "the line above the buttons is the card's, not the list's");
         // The list grows to its whole height, so that one picture shows it all.
         let grow = "const list = document.querySelector('.messages'); list.style.cssText = 'overflow:visible;flex:none'; \
             document.querySelector('.phone').style.height = 'auto'; return list.scrollHeight";
