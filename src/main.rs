@@ -1,6 +1,7 @@
 //! The command line: one short function per command.
 
 use std::{
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -334,7 +335,7 @@ fn check_templates(templates: &Templates, name: Option<&str>) -> Result<ExitCode
 
 fn render_template(templates: &Templates, name: &str, data: &Path, locale: Option<&str>) -> Result<ExitCode, Failure> {
     let text = if data == Path::new("-") {
-        std::io::read_to_string(std::io::stdin())?
+        io::read_to_string(io::stdin())?
     } else {
         std::fs::read_to_string(data).map_err(|error| format!("{}: {error}", data.display()))?
     };
@@ -345,7 +346,7 @@ fn render_template(templates: &Templates, name: &str, data: &Path, locale: Optio
         return Ok(ExitCode::SUCCESS);
     }
     explain("LINE would not take this:");
-    shown.breaches.iter().for_each(|breach| complain(&breach.to_string()));
+    shown.breaches.iter().for_each(|breach| note(&format!("✗ {breach}")));
     Ok(ExitCode::FAILURE)
 }
 
@@ -400,31 +401,31 @@ async fn rotate_keys(path: ConfigPath) -> Result<ExitCode, Failure> {
     Ok(if report.is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-#[expect(clippy::print_stdout, reason = "a command's answer")]
+/// A command's answer. Whoever reads it may go away, as `| head` does: that is no reason to stop.
 fn say(line: &str) {
-    println!("{line}");
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
-#[expect(clippy::print_stderr, reason = "what is wrong with a command's answer")]
-fn complain(line: &str) {
-    eprintln!("✗ {line}");
+/// Beside the answer, which may be on its way to a file.
+fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
-#[expect(clippy::print_stderr, reason = "what to do with a command's answer")]
+/// What to do with a command's answer.
 fn explain(text: &str) {
-    eprintln!("\n{text}");
+    note(&format!("\n{text}"));
 }
 
-#[expect(clippy::print_stderr, reason = "why a command failed")]
+/// Why a command failed.
 fn report(error: &Failure) {
     let mut told = error.to_string();
-    eprintln!("musubi: {told}");
+    note(&format!("musubi: {told}"));
     let mut source = error.source();
     while let Some(cause) = source {
         // Many errors repeat their cause in their own words.
         let words = cause.to_string();
         if !told.contains(&words) {
-            eprintln!("  because: {words}");
+            note(&format!("  because: {words}"));
             told = words;
         }
         source = cause.source();

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     path::Path,
+    process::Command,
     time::Duration,
 };
 
@@ -466,6 +467,17 @@ fn help_tells_what_each_command_does() {
     let (code, told) = run(&["serve", "--config", "/nowhere/musubi.toml"]);
     assert_eq!(code, Some(1));
     assert!(told.contains("/nowhere/musubi.toml") && told.contains("cannot be read"), "{told}");
+}
+
+/// Whoever reads the answer may stop reading, as `| head` does.
+#[test]
+fn nobody_need_read_to_the_end() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_musubi"));
+    let ended = command.args(["template", "check"]).env_clear().stdout(writer).output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), &*told), (Some(0), ""));
 }
 
 /// Each command says in its first line what it does, and so do those below it.
