@@ -401,9 +401,16 @@ async fn rotate_keys(path: ConfigPath) -> Result<ExitCode, Failure> {
     Ok(if report.is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A command's answer. Whoever reads it may go away, as `| head` does: that is no reason to stop.
+/// A command's answer. Whoever reads it may go away, as `| head` does: that is no reason to stop. An answer that is
+/// lost otherwise is, as on a full disk.
 fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            note(&format!("musubi: the answer cannot be written: {error}"));
+            std::process::exit(1);
+        }
+        _ => {}
+    }
 }
 
 /// Beside the answer, which may be on its way to a file.

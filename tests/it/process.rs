@@ -478,6 +478,13 @@ fn nobody_need_read_to_the_end() {
     let ended = command.args(["template", "check"]).env_clear().stdout(writer).output().unwrap();
     let told = String::from_utf8_lossy(&ended.stderr);
     assert_eq!((ended.status.code(), &*told), (Some(0), ""));
+
+    // A full disk is another matter.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_musubi"));
+    let ended = command.args(["key", "new"]).env_clear().stdout(full).output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(1) && told.contains("the answer cannot be written"), "{told}");
 }
 
 /// Each command says in its first line what it does, and so do those below it.
