@@ -14,7 +14,7 @@ use crate::{
 
 use super::{
     after::After,
-    claim::{DEADLINE, Try},
+    claim::{DEADLINE, REFUSED_TOGETHER, Try},
 };
 
 /// Requests given up in one round.
@@ -76,7 +76,7 @@ async fn close_sent(app: &App, conn: &mut Conn, now: Millis, sent: &[&Ended]) ->
 async fn move_sent(app: &App, conn: &mut Conn, now: Millis, request_ids: &[String]) -> Result<()> {
     static UPDATE: LazyLock<Rows> = LazyLock::new(|| {
         Rows::new(
-            "UPDATE deliveries SET state = 'sent', note = NULL, due_at = v.column2, updated_at = v.column2
+            "UPDATE deliveries SET state = 'sent', due_at = v.column2, updated_at = v.column2
              FROM (VALUES",
             2,
             ") AS v WHERE deliveries.request_id = v.column1 AND deliveries.state = 'sending'",
@@ -97,12 +97,12 @@ async fn settle_one(conn: &mut Conn, now: Millis, ended: &Ended) -> Result<()> {
     let note = words.as_deref();
     let tried = &ended.tried;
     let (request, delivery, reason, due_at) = match ended.after {
-        After::Repeat(wait) => return repeat(conn, tried, now.plus(wait), note).await,
+        After::Repeat(wait) => return repeat(conn, now, tried, now.plus(wait), note).await,
         // Closed with the others.
         After::Sent => return Ok(()),
         After::Thaw(wait) => ("refused", "waiting", None, now.plus(wait)),
         // LINE refuses a multicast as a whole for one of its people: each goes alone now.
-        After::Failed if tried.endpoint == Endpoint::Multicast => ("refused", "waiting", None, now),
+        After::Failed if tried.endpoint == Endpoint::Multicast => ("refused", "waiting", Some(REFUSED_TOGETHER), now),
         After::Failed => ("failed", "failed", Some("refused_by_line"), now),
         After::Unknown => ("unknown", "unknown", Some("refused_in_doubt"), now),
     };
@@ -142,7 +142,7 @@ pub(super) async fn give_up(app: &App, channel: &str, now: Millis) -> Result<()>
 }
 
 /// Keeps the request open, to be tried again no later than it is given up.
-async fn repeat(conn: &mut Conn, tried: &Try, next: Millis, note: Option<&str>) -> Result<()> {
+async fn repeat(conn: &mut Conn, now: Millis, tried: &Try, next: Millis, note: Option<&str>) -> Result<()> {
     sqlx::query(
         "UPDATE requests SET next_attempt_at = $1, note = $2 WHERE id = $3 AND attempts = $4 AND state = 'open'",
     )
@@ -150,6 +150,14 @@ async fn repeat(conn: &mut Conn, tried: &Try, next: Millis, note: Option<&str>) 
     .bind(note)
     .bind(&tried.request_id)
     .bind(tried.attempt)
+    .execute(&mut *conn)
+    .await?;
+    // What is said to the same people later waits for it.
+    sqlx::query(
+        "UPDATE deliveries SET retried_at = $1 WHERE request_id = $2 AND state = 'sending' AND retried_at IS NULL",
+    )
+    .bind(now)
+    .bind(&tried.request_id)
     .execute(conn)
     .await?;
     Ok(())
@@ -183,7 +191,8 @@ async fn close(
 /// Moves the deliveries of a closed request on; without a new reason the earlier one stays.
 async fn move_deliveries(conn: &mut Conn, now: Millis, request_id: &str, to: &Deliveries<'_>) -> Result<()> {
     sqlx::query(
-        "UPDATE deliveries SET state = $1, reason = COALESCE($2, reason), note = $3, due_at = $4, updated_at = $5
+        "UPDATE deliveries SET state = $1, reason = COALESCE($2, reason), note = $3, due_at = $4, updated_at = $5,
+           retried_at = COALESCE(retried_at, $5)
          WHERE request_id = $6 AND state = 'sending'",
     )
     .bind(to.state)
