@@ -1,7 +1,7 @@
 //! The command line: one short function per command.
 
 use std::{
-    net::SocketAddr,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -46,15 +46,8 @@ enum Command {
     Simulator {
         #[command(flatten)]
         config: ConfigPath,
-        /// Where it listens; loopback unless told otherwise
-        #[arg(long, default_value = "127.0.0.1:8081")]
-        listen: SocketAddr,
-        /// Takes mails here (SMTP) and shows them at /_sim/mailbox; without it there is no mailbox
-        #[arg(long)]
-        mail_listen: Option<SocketAddr>,
-        /// Keeps its state in this folder; without it everything is forgotten at the end
-        #[arg(long)]
-        data: Option<PathBuf>,
+        #[command(flatten)]
+        options: demo::simulator::Options,
     },
     /// Brings the database's schema up to date
     Migrate {
@@ -141,7 +134,7 @@ enum TemplateCommand {
         /// Only the files of this name
         name: Option<String>,
     },
-    /// Prints the message objects of a template
+    /// Prints the message objects of a template, and says what LINE would not take; ends with 1 then
     Render {
         #[command(flatten)]
         templates: Templates,
@@ -162,7 +155,7 @@ struct Templates {
     #[command(flatten)]
     config: ConfigPath,
     /// The folder of the company's templates; the configuration is not read then
-    #[arg(long, value_name = "FOLDER", conflicts_with = "path")]
+    #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
 }
 
@@ -228,9 +221,9 @@ async fn run(command: Command, format: log::Format) -> Result<ExitCode, Failure>
     match command {
         Command::Demo(options) => demo::run(options).await.map(|()| ExitCode::SUCCESS),
         Command::Serve { config, role } => serve(config, role, format).await,
-        Command::Simulator { config, listen, mail_listen, data } => {
+        Command::Simulator { config, options } => {
             let config = Config::load(config.path.as_deref())?;
-            demo::run_simulator(&config, listen, mail_listen, data).await.map(|()| ExitCode::SUCCESS)
+            demo::simulator::run(&config, options).await.map(|()| ExitCode::SUCCESS)
         }
         Command::Migrate { config } => migrate(&Config::load(config.path.as_deref())?).await,
         Command::Member { command: MemberCommand::Disable { config, email } } => disable(config, &email).await,
@@ -356,12 +349,19 @@ fn check_templates(templates: &Templates, name: Option<&str>) -> Result<ExitCode
 
 fn render_template(templates: &Templates, name: &str, data: &Path, locale: Option<&str>) -> Result<ExitCode, Failure> {
     let text = if data == Path::new("-") {
-        std::io::read_to_string(std::io::stdin())?
+        io::read_to_string(io::stdin())?
     } else {
         std::fs::read_to_string(data).map_err(|error| format!("{}: {error}", data.display()))?
     };
-    say(&template::show(&templates.place()?, name, &text, locale)?);
-    Ok(ExitCode::SUCCESS)
+    let shown = template::show(&templates.place()?, name, &text, locale)?;
+    say(&shown.messages);
+    if shown.breaches.is_empty() {
+        explain("within LINE's limits");
+        return Ok(ExitCode::SUCCESS);
+    }
+    explain("LINE would not take this:");
+    shown.breaches.iter().for_each(|breach| note(&format!("✗ {breach}")));
+    Ok(ExitCode::FAILURE)
 }
 
 impl Templates {
@@ -415,26 +415,38 @@ async fn rotate_keys(path: ConfigPath) -> Result<ExitCode, Failure> {
     Ok(if report.is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-#[expect(clippy::print_stdout, reason = "a command's answer")]
+/// A command's answer. Whoever reads it may go away, as `| head` does: that is no reason to stop. An answer that is
+/// lost otherwise is, as on a full disk.
 fn say(line: &str) {
-    println!("{line}");
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            note(&format!("musubi: the answer cannot be written: {error}"));
+            std::process::exit(1);
+        }
+        _ => {}
+    }
 }
 
-#[expect(clippy::print_stderr, reason = "what to do with a command's answer")]
+/// Beside the answer, which may be on its way to a file.
+fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// What to do with a command's answer.
 fn explain(text: &str) {
-    eprintln!("\n{text}");
+    note(&format!("\n{text}"));
 }
 
-#[expect(clippy::print_stderr, reason = "why a command failed")]
+/// Why a command failed.
 fn report(error: &Failure) {
     let mut told = error.to_string();
-    eprintln!("musubi: {told}");
+    note(&format!("musubi: {told}"));
     let mut source = error.source();
     while let Some(cause) = source {
         // Many errors repeat their cause in their own words.
         let words = cause.to_string();
         if !told.contains(&words) {
-            eprintln!("  because: {words}");
+            note(&format!("  because: {words}"));
             told = words;
         }
         source = cause.source();

@@ -124,7 +124,7 @@ impl TestApp {
         );
         edit(&mut config);
         let line_clock = Clock::default();
-        let (ours, theirs, world) = (clock.clone(), line_clock.clone(), demo::world(&config));
+        let (ours, theirs, world) = (clock.clone(), line_clock.clone(), demo::simulator::world(&config));
         let now = move || ours.now().0 + theirs.now().0 - Clock::default().now().0;
         let options = simulator::Options { data: None, clock: Arc::new(now), world };
         let simulator = Simulator::open(options).unwrap();

@@ -379,8 +379,10 @@ impl Line {
         self.order("/_sim/logins", json!({ "user_id": user, "outcome": "consent", "add_friend": true })).await;
         let path = authorize.strip_prefix(&self.0.base).unwrap_or_else(|| panic!("not to LINE: {authorize}"));
         let back = self.0.clone().get(path).await;
-        let callback = back.location.strip_prefix(PUBLIC);
-        callback.unwrap_or_else(|| panic!("{} {}", back.status, back.body)).to_owned()
+        let callback = url::Url::parse(&back.location);
+        let callback = callback.unwrap_or_else(|error| panic!("{error}: {} {}", back.status, back.body));
+        assert_eq!(callback.host_str(), Some("localhost"), "{callback}");
+        format!("{}?{}", callback.path(), callback.query().unwrap_or_default())
     }
 
     pub async fn person(&self) -> String {
