@@ -4,7 +4,7 @@
 //! names the place, and the passing that is the last: `link.committed`, or `link.committed:3`.
 
 /// Every place, in the order of the story; a house test finds each once in the sources.
-pub const POINTS: [&str; 16] = [
+pub const POINTS: [&str; 21] = [
     "intake.verified",
     "intake.committed",
     "inbox.unpacked",
@@ -21,6 +21,11 @@ pub const POINTS: [&str; 16] = [
     "deauthorize.recorded",
     "revoke.accepted",
     "revoke.erased",
+    "send.claiming",
+    "send.claimed",
+    "send.writing",
+    "send.answered",
+    "send.recorded",
 ];
 
 /// Passes a place.

@@ -23,6 +23,7 @@ use crate::{
     channel::{self, Kind},
     db::{Conn, Millis},
     error::{Error, Result},
+    kill,
     line::messaging::Endpoint,
     queue,
 };
@@ -165,7 +166,16 @@ impl Turn<'_> {
             0 => Claimed::default(),
             _ => claim::claim(self.app, &mut tx, self.channel, room, &mut self.sources).await?,
         };
+        if !claimed.tries.is_empty() {
+            kill::point("send.claiming");
+        }
         tx.commit().await?;
+        if !claimed.tries.is_empty() {
+            kill::point("send.claimed");
+        }
+        if !ended.is_empty() {
+            kill::point("send.recorded");
+        }
         if room.pushes > 0 {
             self.app.pace.give_back(self.channel, Endpoint::Push, claimed.pushes);
             self.app.pace.give_back(self.channel, Endpoint::Multicast, claimed.multicasts);
@@ -192,7 +202,9 @@ impl Turn<'_> {
 
 /// One try: LINE is called outside of any transaction. Gives also whether the channel rests now.
 async fn carry_out(app: &App, channel: &str, token: &SecretString, tried: Try) -> (Ended, bool) {
+    kill::point("send.writing");
     let result = app.line.send(token, tried.endpoint, &tried.retry_key, &tried.body).await;
+    kill::point("send.answered");
     let fresh_token = channel::after_call(app, Kind::Bot(channel), token, &result).await;
     let facts = Tried { attempt: tried.attempt, count: tried.count, fresh_token, jitter: app.jitter() };
     let mut rests = after::is_unauthorized(&result);
