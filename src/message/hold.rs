@@ -8,6 +8,7 @@
 //! - An in-doubt request that is released goes on under its key, or is given up where LINE has forgotten that.
 
 pub mod command;
+mod store;
 
 use std::time::Duration;
 
@@ -28,8 +29,6 @@ const BEAT: Duration = Duration::from_secs(60);
 const OLD: Duration = Duration::from_secs(3600);
 /// A thousand years in milliseconds.
 const AWAY: i64 = 1000 * 365 * 24 * 3600 * 1000;
-/// Rows of one transaction.
-const AT_ONCE: i64 = 5_000;
 
 /// How much is held.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,7 +68,7 @@ pub enum Verdict {
 /// Killed half-way, the next start does it again: the heartbeat is written last.
 pub async fn at_start(app: &App, always: bool) -> Result<()> {
     let now = app.now();
-    let last = last_beat(&mut *app.db.conn().await?).await?;
+    let last = store::last_beat(&mut *app.db.conn().await?).await?;
     let is_old = last.is_some_and(|last| last < now.minus(OLD));
     if always || is_old {
         hold(app, now).await?;
@@ -87,7 +86,7 @@ pub async fn at_start(app: &App, always: bool) -> Result<()> {
             );
         }
     }
-    beat(app).await
+    store::beat(app).await
 }
 
 /// Writes down that a server works on this database, until it is told to stop.
@@ -97,7 +96,7 @@ pub async fn beat_by_the_minute(app: App, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = time::sleep(BEAT) => {}
         }
-        if let Err(error) = beat(&app).await {
+        if let Err(error) = store::beat(&app).await {
             tracing::warn!(%error, "the heartbeat could not be written");
         }
     }
@@ -147,23 +146,23 @@ pub async fn list(conn: &mut Conn, after: &str, limit: u32) -> Result<Vec<Held>>
 
 /// Carries out what an operator decided, for one message; false where nothing of it is held.
 pub async fn decide(app: &App, message_id: &str, verdict: Verdict) -> Result<bool> {
-    let is_stopped = is_stopped(&mut *app.db.conn().await?, message_id).await?;
-    let requests = list_requests(&mut *app.db.conn().await?, message_id).await?;
+    let is_stopped = store::is_stopped(&mut *app.db.conn().await?, message_id).await?;
+    let requests = store::list_requests(&mut *app.db.conn().await?, message_id).await?;
     let mut changed = is_stopped || !requests.is_empty();
     if is_stopped && verdict == Verdict::Cancel {
         cancel_message(app, message_id).await?;
     }
     for request_id in &requests {
         match verdict {
-            Verdict::Release => release_request(app, request_id).await?,
-            Verdict::Cancel => give_up(app, request_id).await?,
+            Verdict::Release => store::release_request(app, request_id).await?,
+            Verdict::Cancel => store::give_up(app, request_id).await?,
         }
     }
     loop {
         let mut conn = app.db.conn().await?;
         let moved = match verdict {
-            Verdict::Release => release_waiting(&mut conn, message_id).await?,
-            Verdict::Cancel => cancel_waiting(&mut conn, app.now(), message_id).await?,
+            Verdict::Release => store::release_waiting(&mut conn, message_id).await?,
+            Verdict::Cancel => store::cancel_waiting(&mut conn, app.now(), message_id).await?,
         };
         if moved == 0 {
             break;
@@ -171,7 +170,7 @@ pub async fn decide(app: &App, message_id: &str, verdict: Verdict) -> Result<boo
         changed = true;
     }
     if is_stopped && verdict == Verdict::Release {
-        let_grow(&mut *app.db.conn().await?, message_id).await?;
+        store::let_grow(&mut *app.db.conn().await?, message_id).await?;
     }
     if changed {
         let action = if verdict == Verdict::Release { "held_released" } else { "held_cancelled" };
@@ -183,186 +182,14 @@ pub async fn decide(app: &App, message_id: &str, verdict: Verdict) -> Result<boo
 
 /// Holds what is due or in doubt, some thousands at a time.
 async fn hold(app: &App, now: Millis) -> Result<()> {
-    stop_growing(&mut *app.db.conn().await?, now).await?;
-    hold_requests(app, now).await?;
+    store::stop_growing(&mut *app.db.conn().await?, now).await?;
+    store::hold_requests(app, now).await?;
     let channels: Vec<String> =
         sqlx::query_scalar("SELECT DISTINCT channel FROM messages").fetch_all(&mut *app.db.conn().await?).await?;
     for channel in &channels {
         for lane in ["transactional", "bulk"] {
-            while hold_waiting(&mut *app.db.conn().await?, now, channel, lane).await? > 0 {}
+            while store::hold_waiting(&mut *app.db.conn().await?, now, channel, lane).await? > 0 {}
         }
     }
     Ok(())
-}
-
-// ---- SQL
-
-async fn last_beat(conn: &mut Conn) -> Result<Option<Millis>> {
-    Ok(sqlx::query_scalar("SELECT at FROM heartbeats WHERE name = 'serve'").fetch_optional(conn).await?)
-}
-
-async fn beat(app: &App) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO heartbeats (name, at) VALUES ('serve', $1) ON CONFLICT (name) DO UPDATE SET at = excluded.at",
-    )
-    .bind(app.now())
-    .execute(&mut *app.db.conn().await?)
-    .await?;
-    Ok(())
-}
-
-/// Recipients that a lost expansion added may have got it.
-async fn stop_growing(conn: &mut Conn, now: Millis) -> Result<()> {
-    sqlx::query(
-        "UPDATE messages SET held_at = $1 WHERE expanded_at IS NULL AND cancelled_at IS NULL AND held_at IS NULL
-           AND (send_at IS NULL OR send_at <= $1)",
-    )
-    .bind(now)
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// What is in doubt holds up nobody's later messages.
-async fn hold_requests(app: &App, now: Millis) -> Result<()> {
-    let mut tx = app.db.begin().await?;
-    sqlx::query(
-        "UPDATE deliveries SET order_at = order_at - $1 WHERE state = 'sending' AND lane = 'transactional'
-           AND request_id IN (SELECT id FROM requests WHERE state = 'open' AND held_at IS NULL)",
-    )
-    .bind(AWAY)
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query(
-        "UPDATE requests SET held_at = $1, next_attempt_at = next_attempt_at + $2
-         WHERE state = 'open' AND held_at IS NULL",
-    )
-    .bind(now)
-    .bind(AWAY)
-    .execute(&mut *tx)
-    .await?;
-    Ok(tx.commit().await?)
-}
-
-async fn hold_waiting(conn: &mut Conn, now: Millis, channel: &str, lane: &str) -> Result<u64> {
-    let held = sqlx::query(
-        "UPDATE deliveries SET held_at = $1, due_at = due_at + $2, order_at = order_at - $2
-         WHERE (message_id, seq) IN (
-           SELECT message_id, seq FROM deliveries
-           WHERE state = 'waiting' AND channel = $3 AND lane = $4 AND due_at <= $1 AND held_at IS NULL LIMIT $5)
-           AND state = 'waiting' AND held_at IS NULL",
-    )
-    .bind(now)
-    .bind(AWAY)
-    .bind(channel)
-    .bind(lane)
-    .bind(AT_ONCE)
-    .execute(conn)
-    .await?;
-    Ok(held.rows_affected())
-}
-
-async fn is_stopped(conn: &mut Conn, message_id: &str) -> Result<bool> {
-    let found: Option<String> = sqlx::query_scalar(
-        "SELECT id FROM messages WHERE id = $1 AND held_at IS NOT NULL AND expanded_at IS NULL AND cancelled_at IS NULL",
-    )
-    .bind(message_id)
-    .fetch_optional(conn)
-    .await?;
-    Ok(found.is_some())
-}
-
-async fn list_requests(conn: &mut Conn, message_id: &str) -> Result<Vec<String>> {
-    let found = sqlx::query_scalar(
-        "SELECT r.id FROM requests r WHERE r.held_at IS NOT NULL AND r.state = 'open'
-           AND EXISTS (SELECT 1 FROM deliveries d WHERE d.request_id = r.id AND d.message_id = $1)",
-    )
-    .bind(message_id)
-    .fetch_all(conn)
-    .await?;
-    Ok(found)
-}
-
-async fn let_grow(conn: &mut Conn, message_id: &str) -> Result<()> {
-    sqlx::query("UPDATE messages SET held_at = NULL WHERE id = $1").bind(message_id).execute(conn).await?;
-    Ok(())
-}
-
-async fn release_request(app: &App, request_id: &str) -> Result<()> {
-    let mut tx = app.db.begin().await?;
-    let released = sqlx::query(
-        "UPDATE requests SET held_at = NULL, next_attempt_at = next_attempt_at - $1
-         WHERE id = $2 AND held_at IS NOT NULL AND state = 'open'",
-    )
-    .bind(AWAY)
-    .bind(request_id)
-    .execute(&mut *tx)
-    .await?;
-    if released.rows_affected() == 1 {
-        sqlx::query(
-            "UPDATE deliveries SET order_at = order_at + $1
-             WHERE request_id = $2 AND state = 'sending' AND lane = 'transactional'",
-        )
-        .bind(AWAY)
-        .bind(request_id)
-        .execute(&mut *tx)
-        .await?;
-    }
-    Ok(tx.commit().await?)
-}
-
-async fn release_waiting(conn: &mut Conn, message_id: &str) -> Result<u64> {
-    let released = sqlx::query(
-        "UPDATE deliveries SET held_at = NULL, due_at = due_at - $1, order_at = order_at + $1
-         WHERE (message_id, seq) IN (
-           SELECT message_id, seq FROM deliveries
-           WHERE message_id = $2 AND held_at IS NOT NULL AND state = 'waiting' LIMIT $3)
-           AND state = 'waiting' AND held_at IS NOT NULL",
-    )
-    .bind(AWAY)
-    .bind(message_id)
-    .bind(AT_ONCE)
-    .execute(conn)
-    .await?;
-    Ok(released.rows_affected())
-}
-
-async fn cancel_waiting(conn: &mut Conn, now: Millis, message_id: &str) -> Result<u64> {
-    let cancelled = sqlx::query(
-        "UPDATE deliveries SET state = 'cancelled', reason = 'held', updated_at = $1
-         WHERE (message_id, seq) IN (
-           SELECT message_id, seq FROM deliveries
-           WHERE message_id = $2 AND held_at IS NOT NULL AND state = 'waiting' LIMIT $3)
-           AND state = 'waiting'",
-    )
-    .bind(now)
-    .bind(message_id)
-    .bind(AT_ONCE)
-    .execute(conn)
-    .await?;
-    Ok(cancelled.rows_affected())
-}
-
-/// Nobody knows whether LINE has it, and it is not asked any more.
-async fn give_up(app: &App, request_id: &str) -> Result<()> {
-    let now = app.now();
-    let mut tx = app.db.begin().await?;
-    let closed = sqlx::query(
-        "UPDATE requests SET state = 'unknown', closed_at = $1 WHERE id = $2 AND held_at IS NOT NULL AND state = 'open'",
-    )
-    .bind(now)
-    .bind(request_id)
-    .execute(&mut *tx)
-    .await?;
-    if closed.rows_affected() == 1 {
-        sqlx::query(
-            "UPDATE deliveries SET state = 'unknown', reason = 'held', updated_at = $1
-             WHERE request_id = $2 AND state = 'sending'",
-        )
-        .bind(now)
-        .bind(request_id)
-        .execute(&mut *tx)
-        .await?;
-    }
-    Ok(tx.commit().await?)
 }
