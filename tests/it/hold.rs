@@ -228,7 +228,7 @@ async fn x15_an_ordinary_downtime_needs_no_operator() {
         let second = accept(app, &text(to.clone(), "second")).await;
         until(async || counts(app, &second).await == SENT).await;
         assert_eq!(counts(app, &tomorrow).await, WAITING);
-        assert_eq!(hold::size(&mut *app.db.conn().await.unwrap()).await.unwrap(), Size::default());
+        assert_eq!(hold::size(&mut app.db.conn().await.unwrap()).await.unwrap(), Size::default());
         assert!(!server.stop().contains("the outbox is held"));
 
         // What waits when a server comes soon after is not held either.
@@ -248,7 +248,7 @@ async fn dump(app: &crate::support::TestApp) -> Vec<String> {
 }
 
 async fn size(app: &crate::support::TestApp) -> Size {
-    hold::size(&mut *app.app.db.conn().await.unwrap()).await.unwrap()
+    hold::size(&mut app.app.db.conn().await.unwrap()).await.unwrap()
 }
 
 fn all() -> Which {

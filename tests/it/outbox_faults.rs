@@ -46,7 +46,7 @@ both_engines! {
         // A lease taken by a clock ten minutes ahead lasts no longer than any.
         app.clock.advance(Duration::from_secs(1800));
         assert!(queue::lease(&app.app, "send:main", "a", minute).await.unwrap());
-        let now = app.app.db.now(&mut *app.app.db.conn().await.unwrap()).await.unwrap();
+        let now = app.app.db.now(&mut app.app.db.conn().await.unwrap()).await.unwrap();
         let until = app.count("SELECT expires_at FROM leases WHERE name = 'send:main'").await;
         assert!(until <= now.plus(minute).0, "{until} {now}");
         app.execute("UPDATE leases SET expires_at = 0").await;
