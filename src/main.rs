@@ -13,7 +13,11 @@ use musubi::{
     db::{Db, Millis},
     demo, doctor, key, log,
     member::disabling::{self, Outcome},
-    message::{self, template::command as template},
+    message::{
+        self,
+        hold::{Verdict, command as hold},
+        template::command as template,
+    },
     seal, serve,
     webhook::command,
 };
@@ -41,6 +45,12 @@ enum Command {
         /// What this process does; SQLite needs `all`
         #[arg(long, value_enum, default_value = "all")]
         role: serve::Role,
+        /// Holds back what waits to be sent, for `musubi outbox`: after a restore or a failover
+        ///
+        /// What waits in an old database may have been sent since. A database that no server worked on for an hour is
+        /// held without this too. What is accepted after the start goes its way.
+        #[arg(long)]
+        hold_outbox: bool,
     },
     /// Plays the LINE Platform, for development; knows the channels of the configuration
     Simulator {
@@ -74,6 +84,14 @@ enum Command {
         config: ConfigPath,
         #[command(flatten)]
         options: message::command::Options,
+    },
+    /// Shows and decides what is held back since the database was put back from a backup
+    ///
+    /// `serve` holds what waits where it is told to (--hold-outbox), or where no server worked on the database for an
+    /// hour: it may have been sent by what happened since.
+    Outbox {
+        #[command(subcommand)]
+        command: OutboxCommand,
     },
     /// Checks what going live needs, and says what to mend
     Doctor {
@@ -122,6 +140,36 @@ enum EventsCommand {
         /// All that are parked
         #[arg(long, conflicts_with = "id")]
         all: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum OutboxCommand {
+    /// Lists the messages held back, oldest first: id, time, channel, lane, what it is, and recipients
+    Held {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// How many
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Sends what is held back of these messages: they were not sent
+    ///
+    /// What was in doubt is asked for again under its key; where LINE has forgotten that by now, it is unknown.
+    Release {
+        #[command(flatten)]
+        config: ConfigPath,
+        #[command(flatten)]
+        which: hold::Which,
+    },
+    /// Gives up what is held back of these messages: they were sent, or are not wanted any more
+    ///
+    /// What waited is cancelled; what was in doubt is unknown.
+    Cancel {
+        #[command(flatten)]
+        config: ConfigPath,
+        #[command(flatten)]
+        which: hold::Which,
     },
 }
 
@@ -220,7 +268,7 @@ async fn run(command: Command, format: log::Format) -> Result<ExitCode, Failure>
     }
     match command {
         Command::Demo(options) => demo::run(options).await.map(|()| ExitCode::SUCCESS),
-        Command::Serve { config, role } => serve(config, role, format).await,
+        Command::Serve { config, role, hold_outbox } => serve(config, role, hold_outbox, format).await,
         Command::Simulator { config, options } => {
             let config = Config::load(config.path.as_deref())?;
             demo::simulator::run(&config, options).await.map(|()| ExitCode::SUCCESS)
@@ -229,6 +277,7 @@ async fn run(command: Command, format: log::Format) -> Result<ExitCode, Failure>
         Command::Member { command: MemberCommand::Disable { config, email } } => disable(config, &email).await,
         Command::Member { command: MemberCommand::Enable { config, email } } => enable(config, &email).await,
         Command::Send { config, options } => send(config, &options).await,
+        Command::Outbox { command } => outbox(command).await,
         Command::Doctor { config } => doctor(config).await,
         Command::Events { command: EventsCommand::List { config, state, limit } } => {
             list_events(config, state, limit).await
@@ -250,7 +299,12 @@ async fn run(command: Command, format: log::Format) -> Result<ExitCode, Failure>
     }
 }
 
-async fn serve(path: ConfigPath, role: serve::Role, format: log::Format) -> Result<ExitCode, Failure> {
+async fn serve(
+    path: ConfigPath,
+    role: serve::Role,
+    hold_outbox: bool,
+    format: log::Format,
+) -> Result<ExitCode, Failure> {
     let config = Config::load(path.path.as_deref())?;
     match &config.log {
         Some(kept) => {
@@ -259,7 +313,7 @@ async fn serve(path: ConfigPath, role: serve::Role, format: log::Format) -> Resu
         }
         None => log::start(format),
     }
-    serve::run(config, role).await?;
+    serve::run(config, role, hold_outbox).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -306,6 +360,18 @@ async fn send(path: ConfigPath, options: &message::command::Options) -> Result<E
     let watch = message::command::Watch::default();
     let end = message::command::send(&app, &order, options.wait, watch, &mut say).await?;
     Ok(ExitCode::from(end.code()))
+}
+
+async fn outbox(command: OutboxCommand) -> Result<ExitCode, Failure> {
+    let lines = match command {
+        OutboxCommand::Held { config, limit } => hold::held(&open(config).await?, limit).await?,
+        OutboxCommand::Release { config, which } => {
+            hold::decide(&open(config).await?, &which, Verdict::Release).await?
+        }
+        OutboxCommand::Cancel { config, which } => hold::decide(&open(config).await?, &which, Verdict::Cancel).await?,
+    };
+    lines.iter().for_each(|line| say(line));
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn doctor(path: ConfigPath) -> Result<ExitCode, Failure> {

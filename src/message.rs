@@ -13,6 +13,7 @@
 //! - `addressee`, `content`, [`template`]: who gets what; `recipient`: the same at the sending; `collapse`: what takes
 //!   the place of what; [`topic`]: who wants none
 //! - `claim` → `sender` → `settle`: deliveries become requests, requests are tried, results are written down
+//! - [`hold`]: what waits in a database that was put back from a backup is not sent by itself
 //! - [`prune`]: what goes when, of what is over
 
 mod accept;
@@ -26,6 +27,7 @@ mod collapse;
 pub mod command;
 mod content;
 mod expand;
+pub mod hold;
 mod order;
 mod preview;
 pub mod prune;

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Engine, TestApp, both_engines};
 
-fn order(to: Audience, what: What) -> Order {
+pub fn order(to: Audience, what: What) -> Order {
     Order {
         channel: "main".into(),
         to,
@@ -41,7 +41,7 @@ fn one(id: &str) -> Audience {
     Audience::Member(id.into())
 }
 
-fn hello() -> What {
+pub fn hello() -> What {
     What::Messages(vec![json!({ "type": "text", "text": "hello {{not.a.placeholder}}" })])
 }
 
@@ -56,7 +56,7 @@ async fn accept(app: &TestApp, order: &Order) -> String {
     accepted.message_id
 }
 
-async fn expand(app: &TestApp) {
+pub async fn expand(app: &TestApp) {
     while message::expand(&app.app, "main").await.unwrap() > 0 {}
 }
 
@@ -87,7 +87,7 @@ async fn left_out(app: &TestApp, id: &str) -> BTreeMap<String, i64> {
 }
 
 /// Members `m00001` and on, each linked by `l00001` and on to a LINE user of the same number.
-async fn people(app: &TestApp, count: u32) {
+pub async fn people(app: &TestApp, count: u32) {
     let numbers = format!("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) ");
     let id = |letter: &str| format!("'{letter}' || substr('0000000' || CAST(i AS TEXT), length(CAST(i AS TEXT)) + 1)");
     let (member, user, link) = (id("m"), id("u"), id("l"));

@@ -26,7 +26,7 @@ async fn friends(app: &TestApp, number: usize) -> Vec<String> {
 }
 
 /// A message in bulk, as it stands when all its recipients were added.
-async fn bulk(app: &TestApp, users: &[String], template: Value, data: Value) -> String {
+pub async fn bulk(app: &TestApp, users: &[String], template: Value, data: Value) -> String {
     let (id, now) = (new_id(app.app.now()), app.app.now());
     let mut tx = app.app.db.begin().await.unwrap();
     sqlx::query(
@@ -59,17 +59,17 @@ async fn bulk(app: &TestApp, users: &[String], template: Value, data: Value) -> 
     id
 }
 
-async fn said(app: &TestApp, user: &str) -> Vec<String> {
+pub async fn said(app: &TestApp, user: &str) -> Vec<String> {
     let chat = app.phone(user).await;
     let messages = chat["messages"].as_array().unwrap().iter();
     messages.map(|message| message["text"].as_str().map_or(message.to_string(), str::to_owned)).collect()
 }
 
-fn text(text: &str) -> Value {
+pub fn text(text: &str) -> Value {
     json!({ "type": "text", "text": text })
 }
 
-async fn deliver(app: &App) {
+pub async fn deliver(app: &App) {
     while message::deliver(app, "main", "test").await.unwrap() > 0 {}
 }
 

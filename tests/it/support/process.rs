@@ -194,6 +194,21 @@ impl Place {
         path.to_str().unwrap().to_owned()
     }
 
+    /// The same with a copy of the database, which nobody uses at this moment.
+    pub async fn copy(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database_url = match self.engine {
+            Engine::Sqlite => {
+                for name in ["musubi.db", "musubi.db-wal"].iter().filter(|name| self.path(name).exists()) {
+                    fs::copy(self.path(name), folder.path().join(name)).unwrap();
+                }
+                format!("sqlite://{}/musubi.db", folder.path().display())
+            }
+            Engine::Postgres => postgres::copy_database(&self.database_url).await,
+        };
+        Self { folder, database_url, engine: self.engine }
+    }
+
     /// A configuration for a process that need not reach LINE.
     pub fn alone(&self) -> String {
         self.config("musubi.toml", "http://127.0.0.1:9", "listen = \"127.0.0.1:0\"")
@@ -388,6 +403,25 @@ impl Line {
     pub async fn person(&self) -> String {
         let made = self.order("/_sim/users", json!({ "display_name": "はなこ" })).await;
         made["user_id"].as_str().unwrap().to_owned()
+    }
+
+    /// A friend of the official account, who tells it nothing.
+    pub async fn friend(&self) -> String {
+        let user = self.person().await;
+        self.order(&format!("/_sim/users/{user}/follow"), json!({ "standby": true })).await;
+        user
+    }
+
+    /// What the official account said to a person, text by text.
+    pub async fn said(&self, user: &str) -> Vec<String> {
+        let chat = self.ask(&format!("/_sim/users/{user}/chat")).await;
+        let messages = chat["messages"].as_array().unwrap().iter();
+        messages.filter_map(|message| message["text"].as_str().map(str::to_owned)).collect()
+    }
+
+    pub async fn forget_faults(&self) {
+        let request = self.0.client.delete(format!("{}/_sim/faults", self.0.base));
+        request.send().await.unwrap().error_for_status().unwrap();
     }
 
     /// The calls whose path begins so.
