@@ -253,7 +253,7 @@ both_engines! {
         let mut secrets: Vec<String> = hanako.cookies.values().cloned().collect();
         for statement in ["SELECT id_hash FROM sessions", "SELECT sealed FROM grants WHERE sealed IS NOT NULL",
             "SELECT token_hash FROM tokens", "SELECT password_hash FROM members", "SELECT lineage_id FROM sessions",
-            "SELECT retry_key FROM requests"] {
+            "SELECT id FROM requests"] {
             let mut conn = app.app.db.conn().await.unwrap();
             secrets.extend(sqlx::query_scalar::<_, String>(statement).fetch_all(&mut *conn).await.unwrap());
         }
