@@ -1,5 +1,5 @@
 //! Messages, their deliveries, and the requests that carry them to LINE (tables `messages`, `message_exclusions`,
-//! `deliveries`, `requests`, `send_pauses`, `topic_opt_outs`).
+//! `deliveries`, `requests`, `send_pauses`, `topic_opt_outs`, `quotas`).
 //!
 //! - A message commits with the thing that caused it, rendered: what cannot be rendered is an error there.
 //! - At every moment a message's accepted recipients are the sum of its deliveries over all states.
@@ -12,7 +12,8 @@
 //!   [`preview`] only looks, [`cancel_message`] takes back; [`command`] does it from the command line
 //! - `addressee`, `content`, [`template`]: who gets what; `recipient`: the same at the sending; `collapse`: what takes
 //!   the place of what; [`topic`]: who wants none
-//! - `claim` → `sender` → `settle`: deliveries become requests, requests are tried, results are written down
+//! - `claim` → `sender` → `settle`: deliveries become requests, requests are tried, results are written down; [`quota`]:
+//!   how many may be
 
 mod accept;
 mod addressee;
@@ -27,6 +28,7 @@ mod content;
 mod expand;
 mod order;
 mod preview;
+pub mod quota;
 mod recipient;
 mod sender;
 mod settle;

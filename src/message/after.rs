@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
+use super::quota;
 use crate::{
     line::{Error, Failure, messaging::Accepted},
     queue::backoff,
 };
 
-/// An hour, after which a monthly limit is looked at again: reserved messages may have become free.
-const MONTHLY_LIMIT: Duration = Duration::from_secs(3600);
 /// How long a channel rests when LINE does not take even a new token.
 const WRONG_CREDENTIALS: Duration = Duration::from_secs(60);
 /// The longest rest of a channel while LINE cannot be reached.
@@ -56,7 +55,9 @@ pub(super) fn after(result: &Result<Accepted, Error>, tried: Tried) -> After {
         Failure::Unreached | Failure::TooFast => backoff(tried.count, tried.jitter),
         Failure::Unauthorized if tried.fresh_token => Duration::ZERO,
         Failure::Unauthorized => WRONG_CREDENTIALS,
-        Failure::MonthlyLimit => MONTHLY_LIMIT,
+        // What was surely not sent waits for the quota, which holds the whole channel.
+        Failure::MonthlyLimit if in_doubt => quota::HOLD,
+        Failure::MonthlyLimit => Duration::ZERO,
     };
     if in_doubt { After::Repeat(wait) } else { After::Thaw(wait) }
 }
@@ -64,18 +65,19 @@ pub(super) fn after(result: &Result<Accepted, Error>, tried: Tried) -> After {
 /// How long the whole channel rests after a try, where what happened is not this request's own matter.
 pub(super) fn pause(result: &Result<Accepted, Error>, tried: Tried) -> Option<Duration> {
     match result.as_ref().err()?.failure() {
-        Failure::Ambiguous | Failure::Refused => None,
+        // `quota` holds a channel whose month is used up.
+        Failure::Ambiguous | Failure::Refused | Failure::MonthlyLimit => None,
         Failure::Unreached => Some(backoff(tried.count, tried.jitter).min(UNREACHED)),
         // LINE limits one person's pushes by the same answer: a long rest would let one hold up all.
         Failure::TooFast => Some(backoff(1, tried.jitter)),
         Failure::Unauthorized => (!tried.fresh_token).then_some(WRONG_CREDENTIALS),
-        Failure::MonthlyLimit => Some(MONTHLY_LIMIT),
     }
 }
 
-/// Whether LINE did not take the token.
-pub(super) fn is_unauthorized(result: &Result<Accepted, Error>) -> bool {
-    result.as_ref().is_err_and(|error| error.failure() == Failure::Unauthorized)
+/// Whether LINE did not take the token, or no more of this month: nothing else is begun.
+pub(super) fn ends_turn(result: &Result<Accepted, Error>) -> bool {
+    let is_end = |failure| matches!(failure, Failure::Unauthorized | Failure::MonthlyLimit);
+    result.as_ref().is_err_and(|error| is_end(error.failure()))
 }
 
 #[cfg(test)]
@@ -103,7 +105,7 @@ mod tests {
             (refused(408, ""), After::Repeat(seconds(4)), After::Repeat(seconds(4)), None),
             (unreached(), After::Thaw(seconds(4)), After::Repeat(seconds(4)), Some(seconds(4))),
             (refused(429, "rate"), After::Thaw(seconds(4)), After::Repeat(seconds(4)), Some(seconds(1))),
-            (refused(429, limit), After::Thaw(seconds(3600)), After::Repeat(seconds(3600)), Some(seconds(3600))),
+            (refused(429, limit), After::Thaw(seconds(0)), After::Repeat(seconds(600)), None),
             (refused(401, ""), After::Thaw(seconds(60)), After::Repeat(seconds(60)), Some(seconds(60))),
             (refused(400, ""), After::Failed, After::Unknown, None),
             (refused(403, ""), After::Failed, After::Unknown, None),

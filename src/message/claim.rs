@@ -41,6 +41,8 @@ pub(super) struct Try {
 pub(super) struct Room {
     pub pushes: usize,
     pub multicasts: usize,
+    /// Recipients in bulk.
+    pub bulk: usize,
     /// Whether many recipients go into one request at present.
     pub is_wide: bool,
 }
@@ -128,8 +130,9 @@ pub(super) async fn claim(
     for lane in [Lane::Transactional, Lane::Bulk] {
         let limit = match lane {
             Lane::Bulk if room.is_wide && room.multicasts == 0 => 0,
-            Lane::Bulk if room.is_wide => MULTICAST,
-            Lane::Transactional | Lane::Bulk => pushes,
+            Lane::Bulk if room.is_wide => MULTICAST.min(room.bulk),
+            Lane::Bulk => pushes.min(room.bulk),
+            Lane::Transactional => pushes,
         };
         let limit = limit.saturating_sub(claimed.found);
         for waiting in list_waiting(app, conn, lane, channel, now, limit).await? {

@@ -15,6 +15,7 @@ use tokio::{
 use super::{
     after::{self, Tried, after},
     claim::{self, Claimed, Room, Try},
+    quota,
     recipient::Sources,
     settle::{self, Ended},
 };
@@ -48,7 +49,9 @@ pub async fn deliver(app: &App, channel: &str, holder: &str) -> Result<usize> {
     let now = app.now();
     settle::give_up(app, channel, now).await?;
     let mut conn = app.db.conn().await?;
-    let resting = is_paused(&mut conn, channel, now).await? || !claim::is_due(&mut conn, channel, now).await?;
+    let resting = is_paused(&mut conn, channel, now).await?
+        || !claim::is_due(&mut conn, channel, now).await?
+        || quota::holds_all(&mut conn, app, channel).await?;
     drop(conn);
     let lease = format!("send:{channel}");
     if resting || !queue::lease(app, &lease, holder, LEASE).await? {
@@ -150,7 +153,7 @@ impl Turn<'_> {
 
     async fn settle_alone(&self, ended: &Ended) -> Result<()> {
         let mut tx = self.app.db.begin().await?;
-        settle::settle(self.app, &mut tx, std::slice::from_ref(ended)).await?;
+        settle::settle(self.app, &mut tx, self.channel, std::slice::from_ref(ended)).await?;
         Ok(tx.commit().await?)
     }
 
@@ -160,7 +163,8 @@ impl Turn<'_> {
             return Ok(Claimed { found: usize::from(free > 0), ..Claimed::default() });
         }
         let mut tx = self.app.db.begin().await?;
-        settle::settle(self.app, &mut tx, ended).await?;
+        settle::settle(self.app, &mut tx, self.channel, ended).await?;
+        let room = self.within_quota(&mut tx, room).await?;
         let claimed = match room.pushes {
             0 => Claimed::default(),
             _ => claim::claim(self.app, &mut tx, self.channel, room, &mut self.sources).await?,
@@ -178,7 +182,7 @@ impl Turn<'_> {
     fn room(&self, free: usize) -> Room {
         let (app, now) = (self.app, self.app.now().0);
         let Some(limits) = app.config.channel.get(self.channel) else {
-            return Room { pushes: 0, multicasts: 0, is_wide: false };
+            return Room { pushes: 0, multicasts: 0, bulk: 0, is_wide: false };
         };
         let take = |endpoint, rate, wanted| app.pace.take(self.channel, endpoint, rate, now, wanted);
         let pushes = take(Endpoint::Push, limits.pushes_per_second, free);
@@ -186,7 +190,20 @@ impl Turn<'_> {
             0 => 0,
             _ => take(Endpoint::Multicast, limits.multicasts_per_second, MULTICASTS),
         };
-        Room { pushes, multicasts, is_wide: self.is_wide }
+        Room { pushes, multicasts, bulk: usize::MAX, is_wide: self.is_wide }
+    }
+
+    /// What the month leaves of the room.
+    async fn within_quota(&self, conn: &mut Conn, room: Room) -> Result<Room> {
+        if room.pushes == 0 {
+            return Ok(room);
+        }
+        let allowed = quota::allowed(conn, self.app, self.channel).await?;
+        let pushes = room.pushes.min(allowed.all);
+        let multicasts = if pushes == 0 { 0 } else { room.multicasts };
+        self.app.pace.give_back(self.channel, Endpoint::Push, room.pushes - pushes);
+        self.app.pace.give_back(self.channel, Endpoint::Multicast, room.multicasts - multicasts);
+        Ok(Room { pushes, multicasts, bulk: allowed.bulk, is_wide: room.is_wide && allowed.bulk > 1 })
     }
 }
 
@@ -195,7 +212,7 @@ async fn carry_out(app: &App, channel: &str, token: &SecretString, tried: Try) -
     let result = app.line.send(token, tried.endpoint, &tried.retry_key, &tried.body).await;
     let fresh_token = channel::after_call(app, Kind::Bot(channel), token, &result).await;
     let facts = Tried { attempt: tried.attempt, count: tried.count, fresh_token, jitter: app.jitter() };
-    let mut rests = after::is_unauthorized(&result);
+    let mut rests = after::ends_turn(&result);
     if let Err(error) = &result {
         tracing::warn!(channel, request = tried.request_id, attempt = tried.attempt, %error, "not accepted");
         if let Some(rest) = after::pause(&result, facts) {

@@ -31,6 +31,7 @@ mod password;
 mod permission;
 mod process;
 mod profile;
+mod quota;
 mod rich_menu;
 mod secrets;
 mod self_service;

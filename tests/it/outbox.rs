@@ -16,7 +16,7 @@ use crate::{
 
 const NONE: Counts = Counts { accepted: 0, waiting: 0, sending: 0, sent: 0, failed: 0, unknown: 0, cancelled: 0 };
 
-async fn friends(app: &TestApp, number: usize) -> Vec<String> {
+pub async fn friends(app: &TestApp, number: usize) -> Vec<String> {
     let mut users = Vec::new();
     for _ in 0..number {
         users.push(friend(app).await);
@@ -26,7 +26,7 @@ async fn friends(app: &TestApp, number: usize) -> Vec<String> {
 }
 
 /// A message in bulk, as it stands when all its recipients were added.
-async fn bulk(app: &TestApp, users: &[String], template: Value, data: Value) -> String {
+pub async fn bulk(app: &TestApp, users: &[String], template: Value, data: Value) -> String {
     let (id, now) = (new_id(app.app.now()), app.app.now());
     let mut tx = app.app.db.begin().await.unwrap();
     sqlx::query(
@@ -65,7 +65,7 @@ async fn said(app: &TestApp, user: &str) -> Vec<String> {
     messages.map(|message| message["text"].as_str().map_or(message.to_string(), str::to_owned)).collect()
 }
 
-fn text(text: &str) -> Value {
+pub fn text(text: &str) -> Value {
     json!({ "type": "text", "text": text })
 }
 

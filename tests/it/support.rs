@@ -347,7 +347,7 @@ pub async fn dump_of(db: &Db, but: &[&str]) -> Vec<String> {
 }
 
 /// All tables; a test compares them with the migrations.
-pub const TABLES: [&str; 41] = [
+pub const TABLES: [&str; 42] = [
     "channel_alarms",
     "channel_tokens",
     "intake",
@@ -380,6 +380,7 @@ pub const TABLES: [&str; 41] = [
     "member_tags",
     "topic_opt_outs",
     "quotas",
+    "hourly_spends",
     "send_pauses",
     "rich_menus",
     "user_menus",
