@@ -153,7 +153,7 @@ async fn quota(app: &App, name: &str) -> Result<String, String> {
     let state = message::quota::state(app, name).await.map_err(|error| text(&error))?;
     let stands = outlook.describe(&app.zone);
     match state.shortage {
-        Some((why, _)) => Err(format!("{why}; raise the plan at LINE, or wait for the next month ({stands})")),
+        Some(why) => Err(format!("{why}; raise the plan at LINE, or wait for the next month ({stands})")),
         None => Ok(stands),
     }
 }

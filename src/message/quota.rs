@@ -82,6 +82,11 @@ impl Quota {
         Some(self.monthly? - self.used - self.spent - self.open)
     }
 
+    /// What bulk leaves of the month.
+    fn reserve(&self, app: &App) -> i64 {
+        self.monthly.map_or(0, |monthly| app.config.sending.reserve.of(monthly))
+    }
+
     fn is_held(&self, now: Millis) -> bool {
         self.held_until.is_some_and(|until| now < until)
     }
@@ -92,7 +97,7 @@ impl Quota {
             Some(_) => 1,
             None => usize::MAX,
         };
-        let bulk = self.left().zip(self.monthly).map_or(i64::MAX, |(left, monthly)| left - reserve(app, monthly));
+        let bulk = self.left().map_or(i64::MAX, |left| left - self.reserve(app));
         Allowed { all, bulk: usize::try_from(bulk.max(0)).unwrap_or(usize::MAX).min(all) }
     }
 }
@@ -125,7 +130,7 @@ pub async fn why_held(app: &App, channel: &str, lane: Lane) -> Result<Option<Str
         "{} of this month's {monthly} messages are left, of which {} are kept for the transactional lane: the rest waits \
          for a larger plan or the next month",
         left.max(0),
-        reserve(app, monthly)
+        quota.reserve(app)
     )))
 }
 
@@ -156,10 +161,6 @@ pub(super) async fn note(conn: &mut Conn, now: Millis, channel: &str, ends: Ends
     .execute(conn)
     .await?;
     Ok(())
-}
-
-fn reserve(app: &App, monthly: i64) -> i64 {
-    app.config.sending.reserve.of(monthly)
 }
 
 /// Japan is nine hours ahead, all year.

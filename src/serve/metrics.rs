@@ -60,11 +60,10 @@ async fn write_quotas(app: &App, text: &mut String) -> Result<()> {
     let (mut monthly, mut left, mut alarm) = (String::new(), String::new(), String::new());
     for channel in app.config.channel.keys() {
         let state = quota::state(app, channel).await?;
-        let is_told = state.shortage.is_some_and(|(_, is_told)| is_told);
         for (lines, name, value) in [
             (&mut monthly, "musubi_quota_monthly", state.monthly),
             (&mut left, "musubi_quota_left", state.left),
-            (&mut alarm, "musubi_quota_alarm", Some(i64::from(is_told))),
+            (&mut alarm, "musubi_quota_alarm", Some(i64::from(state.is_told))),
         ] {
             if let Some(value) = value {
                 writeln!(lines, "{name}{{channel=\"{channel}\"}} {value}").map_err(Error::internal)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Quota, find, reserve};
+use super::{Quota, find};
 use crate::{
     app::App,
     db::{Conn, Millis},
@@ -26,26 +26,24 @@ enum Shortage {
 /// A channel's month, for whoever looks after the installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// None: there is none, or LINE has not told it.
+    /// None: there is no limit, or LINE has not told it.
     pub monthly: Option<i64>,
     pub left: Option<i64>,
-    /// What was sent, roughly; none where LINE never told.
-    pub used: Option<i64>,
-    pub reserve: i64,
-    /// What is short, in words; told already where the second is true.
-    pub shortage: Option<(String, bool)>,
+    /// What is short, in words.
+    pub shortage: Option<String>,
+    /// Whether that was told as an alarm.
+    pub is_told: bool,
 }
 
 /// How a channel's month stands, as far as it is known.
 pub async fn state(app: &App, channel: &str) -> Result<State> {
     let quota = find(&mut *app.db.conn().await?, app.now(), channel).await?;
-    let reserve = quota.monthly.map_or(0, |monthly| reserve(app, monthly));
+    let shortage = quota.shortage(quota.reserve(app));
     Ok(State {
         monthly: quota.monthly,
         left: quota.left().map(|left| left.max(0)),
-        used: quota.checked_at.map(|_| quota.used + quota.spent),
-        reserve,
-        shortage: quota.shortage(reserve).map(|shortage| (shortage.words(), quota.told_at.is_some())),
+        is_told: shortage.is_some() && quota.told_at.is_some(),
+        shortage: shortage.map(Shortage::words),
     })
 }
 
@@ -87,7 +85,7 @@ pub(super) async fn watch(app: &App, channel: &str) -> Result<()> {
     let now = app.now();
     let mut conn = app.db.conn().await?;
     let quota = find(&mut conn, now, channel).await?;
-    let reserve = quota.monthly.map_or(0, |monthly| reserve(app, monthly));
+    let reserve = quota.reserve(app);
     match quota.shortage(reserve) {
         Some(shortage) if quota.told_at.is_none() => {
             // The reserve was set to be told in time.
@@ -101,7 +99,8 @@ pub(super) async fn watch(app: &App, channel: &str) -> Result<()> {
         }
         Some(_) => {}
         None if quota.low_since.is_some() => {
-            if clear(&mut conn, channel, quota.told_at).await? && quota.told_at.is_some() {
+            let is_ours = clear(&mut conn, channel, quota.told_at).await?;
+            if is_ours && quota.told_at.is_some() {
                 tracing::info!(channel, left = quota.left(), "there is quota again");
             }
         }

@@ -2,7 +2,7 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{bounds, find, month, refresh, reserve};
+use super::{bounds, find, month, refresh};
 use crate::{
     app::App,
     db::{Conn, Millis},
@@ -61,7 +61,7 @@ pub async fn outlook(app: &App, channel: &str) -> Result<Outlook> {
         now,
         limit,
         used: quota.used + quota.spent + quota.open,
-        reserve: quota.monthly.map_or(0, |monthly| reserve(app, monthly)),
+        reserve: quota.reserve(app),
         waiting: count_waiting(&mut conn, channel, bounds(now).1).await?,
     })
 }
@@ -84,7 +84,7 @@ pub(in crate::message) async fn misfit(app: &App, order: &Order) -> Result<Optio
     let what = outlook.describe(&app.zone);
     let text = format!(
         "{recipients} recipients are more than the {free} that may be sent this month ({what}): raise the plan at LINE, \
-         choose fewer, or order it beyond the quota, so that the rest waits for a larger plan or the next month"
+         choose fewer, or order it with --beyond-quota: the rest waits for a larger plan or the next month"
     );
     Ok(Some(Mistake::new("to", text)))
 }
