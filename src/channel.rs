@@ -116,7 +116,7 @@ pub async fn forget(app: &App, kind: Kind<'_>, token: &SecretString) -> bool {
     if !is_dropped {
         slot.note_taken(false);
         let message = "LINE does not take the token that it gave".to_owned();
-        let refusal = Error::Refused { status: 401, message, request_id: String::new() };
+        let refusal = Error::Refused { status: 401, message, request_id: String::new(), retry_after: None };
         alarm::raise(app, &own, alarm::What::Token, &refusal).await;
     }
     is_dropped

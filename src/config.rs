@@ -69,11 +69,13 @@ pub struct Config {
     pub keyword: Vec<Keyword>,
     #[serde(default)]
     pub retention: Retention,
+    /// Without it the log is written to standard error, and kept by whoever reads that.
+    pub log: Option<Log>,
     /// Where Prometheus reads `/metrics`, apart from what the world reaches; without it nothing listens.
     pub metrics_listen: Option<SocketAddr>,
 }
 
-/// How many days what came from LINE is kept.
+/// How many days what came from LINE, and what was sent there, is kept.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {
@@ -85,6 +87,22 @@ pub struct Retention {
     pub chat_days: u32,
     /// Pictures, videos, sounds and files that they sent.
     pub media_days: u32,
+    /// What was sent to whom, and what became of it, from its end on. Whoever asks again under an idempotency key within
+    /// this time sends nothing.
+    pub messages_days: u32,
+    /// What these messages said; no longer than the messages.
+    pub message_contents_days: u32,
+}
+
+/// Where the lines of `serve` go in place of standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Gets a file each day (of UTC).
+    pub folder: PathBuf,
+    /// Older files are removed.
+    #[serde(default = "default_log_days")]
+    pub keep_days: u32,
 }
 
 /// Keys and limits that protect what is stored.
@@ -358,7 +376,14 @@ impl Default for Consent {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { webhook_bodies_days: 31, events_days: 31, chat_days: 365, media_days: 90 }
+        Self {
+            webhook_bodies_days: 31,
+            events_days: 31,
+            chat_days: 365,
+            media_days: 90,
+            messages_days: 365,
+            message_contents_days: 90,
+        }
     }
 }
 
@@ -377,6 +402,10 @@ impl Default for LineHosts {
 #[expect(clippy::expect_used, reason = "only called with the constants above")]
 fn constant_url(text: &str) -> Url {
     Url::parse(text).expect("a constant URL parses")
+}
+
+fn default_log_days() -> u32 {
+    180
 }
 
 fn default_password_length() -> usize {

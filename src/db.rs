@@ -243,7 +243,8 @@ impl Engine {
     /// What a connection is told whose caller waits a second at most.
     fn impatience(&self) -> &'static str {
         match self {
-            Self::Sqlite { .. } => "PRAGMA busy_timeout = 1000",
+            // What only appends needs few pages in memory.
+            Self::Sqlite { .. } => "PRAGMA busy_timeout = 1000; PRAGMA cache_size = -1024",
             Self::Postgres => "SET lock_timeout = '1s'; SET statement_timeout = '5s'",
         }
     }

@@ -1,10 +1,11 @@
-//! Places where a test may end the process, as a crash would.
+//! Places where a test may end the process, as a crash would, or make it panic.
 //!
 //! Without the feature `kill-points` a place is nothing, and the environment is not read. With it, `MUSUBI_KILL_AT`
-//! names the place, and the passing that is the last: `link.committed`, or `link.committed:3`.
+//! names the place, and the passing that is the last: `link.committed`, or `link.committed:3`. Places whose names begin
+//! with `MUSUBI_PANIC_AT` panic when they are passed for the first time.
 
 /// Every place, in the order of the story; a house test finds each once in the sources.
-pub const POINTS: [&str; 16] = [
+pub const POINTS: [&str; 24] = [
     "intake.verified",
     "intake.committed",
     "inbox.unpacked",
@@ -21,6 +22,14 @@ pub const POINTS: [&str; 16] = [
     "deauthorize.recorded",
     "revoke.accepted",
     "revoke.erased",
+    "prune.emptied",
+    "prune.deleted",
+    "loop.expand",
+    "loop.deliver",
+    "loop.inbox",
+    "loop.jobs",
+    "loop.ask",
+    "loop.prune",
 ];
 
 /// Passes a place.
@@ -49,5 +58,25 @@ pub fn point(name: &'static str) {
         && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *passing
     {
         std::process::abort();
+    }
+    panic_once(name);
+}
+
+#[cfg(feature = "kill-points")]
+#[expect(clippy::panic, reason = "a test's order to its own process")]
+fn panic_once(name: &'static str) {
+    use std::{
+        collections::BTreeSet,
+        sync::{LazyLock, Mutex, PoisonError},
+    };
+
+    #[expect(clippy::disallowed_methods, reason = "a test's order to its own process, and no configuration")]
+    static ORDER: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("MUSUBI_PANIC_AT").ok());
+    static PASSED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+
+    if ORDER.as_ref().is_some_and(|order| name.starts_with(order.as_str()))
+        && PASSED.lock().unwrap_or_else(PoisonError::into_inner).insert(name)
+    {
+        panic!("ordered at {name}");
     }
 }

@@ -22,6 +22,8 @@ pub mod rich_menu;
 pub mod token;
 pub mod webhook;
 
+use std::time::Duration;
+
 use url::Url;
 
 /// The issuer of every ID token, whatever host it came from.
@@ -53,7 +55,13 @@ pub enum Error {
     Lost(String),
     /// LINE answered with another status than success.
     #[error("LINE answered {status}: {message} (request {request_id})")]
-    Refused { status: u16, message: String, request_id: String },
+    Refused {
+        status: u16,
+        message: String,
+        request_id: String,
+        /// How long to leave LINE alone, where it said so.
+        retry_after: Option<Duration>,
+    },
     /// LINE answered with success and a body that is not what it documents.
     #[error("LINE's answer is not as documented: {0}")]
     Malformed(String),
@@ -92,6 +100,22 @@ impl Error {
                 400..500 => Failure::Refused,
                 _ => Failure::Ambiguous,
             },
+        }
+    }
+
+    /// How long LINE wants to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            Self::Unreached(_) | Self::Lost(_) | Self::Malformed(_) | Self::Client(_) => None,
+        }
+    }
+
+    /// LINE's name of the call, where it answered.
+    pub fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::Refused { request_id, .. } if !request_id.is_empty() => Some(request_id),
+            Self::Refused { .. } | Self::Unreached(_) | Self::Lost(_) | Self::Malformed(_) | Self::Client(_) => None,
         }
     }
 

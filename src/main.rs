@@ -211,8 +211,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    log::start(cli.log);
-    match run(cli.command).await {
+    match run(cli.command, cli.log).await {
         Ok(code) => code,
         Err(error) => {
             report(&error);
@@ -221,12 +220,14 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> Result<ExitCode, Failure> {
+async fn run(command: Command, format: log::Format) -> Result<ExitCode, Failure> {
+    // What `serve` logs may go elsewhere, as its configuration says.
+    if !matches!(command, Command::Serve { .. }) {
+        log::start(format);
+    }
     match command {
         Command::Demo(options) => demo::run(options).await.map(|()| ExitCode::SUCCESS),
-        Command::Serve { config, role } => {
-            serve::run(Config::load(config.path.as_deref())?, role).await.map(|()| ExitCode::SUCCESS)
-        }
+        Command::Serve { config, role } => serve(config, role, format).await,
         Command::Simulator { config, listen, mail_listen, data } => {
             let config = Config::load(config.path.as_deref())?;
             demo::run_simulator(&config, listen, mail_listen, data).await.map(|()| ExitCode::SUCCESS)
@@ -254,6 +255,19 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Key { command: KeyCommand::New } => new_key(),
         Command::Key { command: KeyCommand::Rotate { config } } => rotate_keys(config).await,
     }
+}
+
+async fn serve(path: ConfigPath, role: serve::Role, format: log::Format) -> Result<ExitCode, Failure> {
+    let config = Config::load(path.path.as_deref())?;
+    match &config.log {
+        Some(kept) => {
+            log::start_in(format, &kept.folder, kept.keep_days)?;
+            explain(&format!("the log is written to {}", kept.folder.display()));
+        }
+        None => log::start(format),
+    }
+    serve::run(config, role).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn migrate(config: &Config) -> Result<ExitCode, Failure> {

@@ -14,6 +14,7 @@
 //!   the place of what; [`topic`]: who wants none
 //! - `claim` → `sender` → `settle`: deliveries become requests, requests are tried, results are written down; [`quota`]:
 //!   how many may be
+//! - [`prune`]: what goes when, of what is over
 
 mod accept;
 mod addressee;
@@ -28,6 +29,7 @@ mod content;
 mod expand;
 mod order;
 mod preview;
+pub mod prune;
 pub mod quota;
 mod recipient;
 mod sender;
@@ -50,7 +52,7 @@ pub use self::{
 use crate::{
     app::App,
     db::{Conn, Millis, new_id},
-    error::Result,
+    error::{Error, Result},
 };
 
 /// A message to one linked person.
@@ -59,6 +61,7 @@ pub struct New<'a> {
     /// Name of the Messaging API channel that sends it.
     pub channel: &'a str,
     pub template: &'a str,
+    /// Of the page it comes from; the recipient's own choice and what LINE says count first.
     pub locale: &'a str,
     pub data: &'a Value,
     /// What asked for it, a machine word such as `linked`.
@@ -102,13 +105,19 @@ impl Counts {
     }
 }
 
-/// Accepts a message in the caller's transaction and returns its id. Wake the worker after the commit.
+/// Accepts a message in the caller's transaction and returns its id. Wake the worker after the commit. One that LINE would
+/// not take has failed already: what caused it stands all the same.
 pub async fn send(conn: &mut Conn, app: &App, new: New<'_>) -> Result<String> {
     let now = app.now();
-    let content = template::content(app, new.template, new.locale, new.data)?;
+    let person = addressee::of_line_user(conn, new.to.line_user_id, Some(new.locale)).await?;
+    let content = template::render_for(app, new.template, &person, new.data).map_err(Error::internal)?;
     let id = new_id(now);
-    insert_message(conn, now, &id, &new).await?;
+    insert_message(conn, now, &id, &New { locale: person.locale(app), ..new }).await?;
     insert_delivery(conn, now, &id, new.channel, new.to, &content).await?;
+    if let Some(why) = content::refused(&content) {
+        tracing::warn!(message = id, template = new.template, "LINE would not take this message: see its note");
+        fail(conn, now, &id, &why).await?;
+    }
     Ok(id)
 }
 
@@ -187,6 +196,20 @@ async fn insert_message(conn: &mut Conn, now: Millis, id: &str, new: &New<'_>) -
     .bind(new.template)
     .bind(new.locale)
     .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Ends a message's deliveries before anything is sent.
+async fn fail(conn: &mut Conn, now: Millis, message_id: &str, why: &str) -> Result<()> {
+    sqlx::query(
+        "UPDATE deliveries SET state = 'failed', reason = 'not_rendered', note = $1, updated_at = $2
+         WHERE message_id = $3 AND state = 'waiting'",
+    )
+    .bind(why)
+    .bind(now)
+    .bind(message_id)
     .execute(conn)
     .await?;
     Ok(())

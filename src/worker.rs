@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use tokio::{sync::watch, task::JoinSet, time};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     app::App,
     channel, chat,
     error::Result,
-    line_user, link, mail, member, message, privacy,
+    kill, line_user, link, mail, member, message, privacy,
     queue::{self, Claimed, Job, Lane, Outcome},
     rich_menu, webhook,
 };
@@ -30,37 +30,40 @@ pub async fn run(app: App, stop: CancellationToken) {
     let mut loops = JoinSet::new();
     let holder = app.new_id();
     for channel in app.config.channel.keys() {
-        let given = (app.clone(), channel.clone(), holder.clone());
-        let expanding = (app.clone(), channel.clone());
+        let (expanding, sending) = ((app.clone(), channel.clone()), (app.clone(), channel.clone(), holder.clone()));
+        let receiving = sending.clone();
         loops.spawn(repeat(app.wakes(), stop.clone(), move || {
             let (app, channel) = expanding.clone();
-            async move {
-                let found = message::expand(&app, &channel).await?;
-                if found > 0 {
-                    time::sleep(BREATH).await;
-                }
-                Ok(found)
-            }
+            async move { expand(&app, &channel).await }
         }));
-        let sending = given.clone();
         loops.spawn(repeat(app.wakes(), stop.clone(), move || {
             let (app, channel, holder) = sending.clone();
-            async move { message::deliver(&app, &channel, &holder).await }
+            async move {
+                kill::point("loop.deliver");
+                message::deliver(&app, &channel, &holder).await
+            }
         }));
         loops.spawn(repeat(app.inbox_wakes(), stop.clone(), move || {
-            let (app, channel, holder) = given.clone();
-            async move { webhook::inbox::run(&app, &channel, &holder).await }
+            let (app, channel, holder) = receiving.clone();
+            async move {
+                kill::point("loop.inbox");
+                webhook::inbox::run(&app, &channel, &holder).await
+            }
         }));
     }
     for lane in Lane::ALL {
         let worker = app.clone();
         loops.spawn(repeat(app.wakes(), stop.clone(), move || {
             let app = worker.clone();
-            async move { run_due(&app, lane).await }
+            async move {
+                kill::point("loop.jobs");
+                run_due(&app, lane).await
+            }
         }));
     }
-    loops.spawn(ask_by_the_minute(app.clone(), holder.clone(), stop.clone()));
-    loops.spawn(prune_hourly(app.clone(), holder.clone(), stop));
+    let (asking, pruning) = ((app.clone(), holder.clone(), stop.clone()), (app.clone(), holder.clone(), stop.clone()));
+    loops.spawn(again(stop.clone(), move || ask_by_the_minute(asking.0.clone(), asking.1.clone(), asking.2.clone())));
+    loops.spawn(again(stop, move || prune_hourly(pruning.0.clone(), pruning.1.clone(), pruning.2.clone())));
     while loops.join_next().await.is_some() {}
     // Another node goes on at once.
     if let Err(error) = queue::release_all(&app, &holder).await {
@@ -98,8 +101,31 @@ pub async fn drain(app: &App) -> Result<()> {
     }
 }
 
-/// Runs `work` again and again: at once while it finds something, else when woken or rested.
-async fn repeat<W, F>(mut wakes: watch::Receiver<u64>, stop: CancellationToken, work: W)
+/// Runs `work` again and again, also where it panics.
+async fn repeat<W, F>(wakes: watch::Receiver<u64>, stop: CancellationToken, work: W)
+where
+    W: Fn() -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<usize>> + Send + 'static,
+{
+    again(stop.clone(), move || rounds(wakes.clone(), stop.clone(), work.clone())).await;
+}
+
+/// Runs a loop to its end, and begins it anew where it panics: without it that work would stand still.
+async fn again<F>(stop: CancellationToken, begin: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    while let Err(error) = AbortOnDropHandle::new(tokio::spawn(begin())).await {
+        tracing::error!(%error, "a loop of the worker begins anew");
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = time::sleep(REST) => {}
+        }
+    }
+}
+
+/// Works at once while there is something to do, else when woken or rested.
+async fn rounds<W, F>(mut wakes: watch::Receiver<u64>, stop: CancellationToken, work: W)
 where
     W: Fn() -> F,
     F: Future<Output = Result<usize>>,
@@ -116,6 +142,16 @@ where
             }
         }
     }
+}
+
+/// Adds the next recipients of a channel's messages to many.
+async fn expand(app: &App, channel: &str) -> Result<usize> {
+    kill::point("loop.expand");
+    let found = message::expand(app, channel).await?;
+    if found > 0 {
+        time::sleep(BREATH).await;
+    }
+    Ok(found)
 }
 
 /// Runs the jobs of a lane that are due, side by side; gives their number.
@@ -180,6 +216,7 @@ async fn perform(app: &App, job: &Job) -> Result<Outcome> {
 /// Asks LINE, a few people a minute, what it tells nobody by itself.
 async fn ask_by_the_minute(app: App, holder: String, stop: CancellationToken) {
     while !stop.is_cancelled() {
+        kill::point("loop.ask");
         if let Err(error) = ask(&app, &holder).await {
             tracing::error!(%error, "nobody could be asked about");
         }
@@ -209,6 +246,7 @@ pub async fn ask(app: &App, holder: &str) -> Result<usize> {
 /// Deletes what is past its time, in small steps, then rests for an hour.
 async fn prune_hourly(app: App, holder: String, stop: CancellationToken) {
     while !stop.is_cancelled() {
+        kill::point("loop.prune");
         let deleted = prune(&app, &holder).await.unwrap_or_else(|error| {
             tracing::error!(%error, "nothing could be pruned");
             0
@@ -236,12 +274,13 @@ pub async fn prune(app: &App, holder: &str) -> Result<u64> {
     deleted += or_none("attempts", link::attempt::prune(&mut conn, now).await);
     deleted += or_none("account_links", link::account_link::prune(&mut conn, now).await);
     deleted += or_none("mails", mail::prune(&mut conn, now).await);
-    deleted += or_none("answers", message::answer::prune(&mut conn, now).await);
     deleted += or_none("jobs", queue::prune(&mut conn, now).await);
     deleted += or_none("webhooks", webhook::prune::run(&mut conn, now, events, bodies).await);
     deleted += or_none("chats", chat::prune(&mut conn, now, days(kept.chat_days)).await);
     deleted += or_none("media", chat::media::prune(&mut conn, now, days(kept.media_days)).await);
     drop(conn);
+    let (contents, messages) = (days(kept.message_contents_days), days(kept.messages_days));
+    deleted += or_none("messages", message::prune::run(app, contents, messages).await);
     deleted += or_none("copies", webhook::erase::copies(app).await);
     deleted += or_none("strangers", privacy::erase::prune(app).await);
     Ok(deleted)
@@ -261,6 +300,11 @@ fn days(days: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
     use super::*;
 
     #[tokio::test]
@@ -271,5 +315,25 @@ mod tests {
         assert!(matches!(panicked, Outcome::Retry { .. }), "{panicked:?}");
         let endless = shielded(Duration::from_millis(1), std::future::pending()).await;
         assert_eq!(endless, Outcome::retry(&"it took too long"));
+    }
+
+    /// Each round panics twice; then there is nothing more to do, and told to stop it ends.
+    #[tokio::test(start_paused = true)]
+    async fn j16_a_loop_that_panics_begins_anew() {
+        let (wakes, woken) = watch::channel(0);
+        let stop = CancellationToken::new();
+        let (count, stopping) = (Arc::new(AtomicUsize::new(0)), stop.clone());
+        let counted = count.clone();
+        repeat(woken, stop, move || {
+            let (round, stop) = (counted.fetch_add(1, Ordering::Relaxed), stopping.clone());
+            async move {
+                assert!(round >= 2, "at the disco");
+                stop.cancel();
+                Ok(0)
+            }
+        })
+        .await;
+        assert_eq!(count.load(Ordering::Relaxed), 3);
+        drop(wakes);
     }
 }

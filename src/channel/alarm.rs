@@ -55,7 +55,7 @@ impl Alarm {
     pub fn error(&self) -> Error {
         let (message, request_id) = (self.message.clone(), self.request_id.clone());
         match self.status.and_then(|status| u16::try_from(status).ok()) {
-            Some(status) => Error::Refused { status, message, request_id },
+            Some(status) => Error::Refused { status, message, request_id, retry_after: None },
             None => Error::Malformed(message),
         }
     }
@@ -154,7 +154,7 @@ async fn extend(conn: &mut Conn, now: Millis, own: &Own<'_>, what: What) -> Resu
 /// False where another node was quicker.
 async fn insert(conn: &mut Conn, app: &App, own: &Own<'_>, what: What, error: &Error) -> Result<bool> {
     let (status, message, request_id) = match error {
-        Error::Refused { status, message, request_id } => {
+        Error::Refused { status, message, request_id, .. } => {
             (Some(i64::from(*status)), message.clone(), request_id.as_str())
         }
         other => (None, other.to_string(), ""),

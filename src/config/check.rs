@@ -63,8 +63,20 @@ impl Config {
         if kept.events_days < 31 {
             mistakes.push("retention.events_days: must be 31 or more, or a replayed event would count as new".into());
         }
-        if kept.webhook_bodies_days < 1 || kept.chat_days < 1 || kept.media_days < 1 {
+        if kept.messages_days < 2 {
+            mistakes
+                .push("retention.messages_days: must be 2 or more, or what is asked for again is sent twice".into());
+        }
+        let others = [kept.webhook_bodies_days, kept.chat_days, kept.media_days, kept.message_contents_days];
+        if others.contains(&0) {
             mistakes.push("retention: a time must be a day or more".into());
+        }
+        let Some(log) = &self.log else { return };
+        if log.folder.as_os_str().is_empty() {
+            mistakes.push("log.folder: must name a folder".into());
+        }
+        if log.keep_days < 1 {
+            mistakes.push("log.keep_days: must be 1 or more".into());
         }
     }
 

@@ -17,6 +17,8 @@ use super::{
 /// Deeper trees are no messages.
 const DEEPEST: usize = 40;
 const MOST_LOOPS: usize = 3;
+/// What is known of the recipient, partly in their own words.
+const PERSON: &str = "member";
 /// LINE shows these words where a message itself cannot be shown.
 const WITH_ALT_TEXT: [&str; 3] = ["flex", "template", "imagemap"];
 
@@ -24,6 +26,8 @@ const WITH_ALT_TEXT: [&str; 3] = ["flex", "template", "imagemap"];
 #[derive(Debug, Clone)]
 pub struct Template {
     pub(super) nodes: Vec<Node>,
+    /// Names at the data's top that are asked for, in their order, each with its number: with a schema that of its field.
+    pub(super) roots: Vec<(Box<str>, usize)>,
     pub(super) schema: Option<Fields>,
     /// Bytes of the fixed text.
     pub(super) size: usize,
@@ -34,7 +38,7 @@ pub struct Template {
 pub(super) enum Node {
     /// JSON text as it is.
     Literal(String),
-    Slot(Slot),
+    Slot(Box<Slot>),
     /// A comma, unless the list or object has just begun.
     Comma,
     /// Another message object begins.
@@ -75,9 +79,17 @@ pub(super) enum Target {
 pub(super) struct Place {
     /// As it is written, for errors.
     pub name: Box<str>,
-    /// Of which repetition around, counted from the outermost; else of the data itself.
-    pub item: Option<usize>,
+    pub from: Origin,
+    /// What is asked for within it.
     pub keys: Vec<Box<str>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Origin {
+    /// One of the template's roots.
+    Root(usize),
+    /// An item of a repetition around, counted from the outermost.
+    Item(usize),
 }
 
 #[derive(Debug, Clone)]
@@ -96,7 +108,9 @@ impl Template {
                     compiler.complain(name, "stands beside $data, where only messages may stand");
                 }
                 let declared = object.get("$data").unwrap_or(&Value::Null);
-                compiler.schema = Some(schema::read(declared, "$data", &mut compiler.mistakes));
+                let fields = schema::read(declared, "$data", &mut compiler.mistakes);
+                compiler.roots = fields.keys().map(|name| name.as_str().into()).collect();
+                compiler.schema = Some(fields);
                 (object.get("messages").unwrap_or(&Value::Null), "messages")
             }
             other => (other, ""),
@@ -153,6 +167,8 @@ enum Comma {
 #[derive(Default)]
 struct Compiler {
     schema: Option<Fields>,
+    /// Names at the data's top, as they are met; those of the schema come first.
+    roots: Vec<Box<str>>,
     mistakes: Vec<Mistake>,
     /// The names of the repetitions around, with what each holds where that is declared.
     loops: Vec<(String, Option<Kind>)>,
@@ -168,7 +184,9 @@ impl Compiler {
             return Err(self.mistakes);
         }
         let size = nodes.iter().map(Node::size).sum();
-        Ok(Template { nodes, schema: self.schema, size, is_messages })
+        let mut roots: Vec<_> = self.roots.into_iter().zip(0..).collect();
+        roots.sort_unstable();
+        Ok(Template { nodes, roots, schema: self.schema, size, is_messages })
     }
 
     fn complain(&mut self, path: &str, text: impl Into<String>) {
@@ -254,8 +272,12 @@ impl Compiler {
                 Part::Placeholder(Placeholder { path, filters }) => {
                     self.check_filters(path, &filters, at.path);
                     let place = self.place(path, at.path);
-                    let target = targets.next().unwrap_or(Target::Text);
-                    out.push(Node::Slot(Slot { place, filters, target }));
+                    let mut target = targets.next().unwrap_or(Target::Text);
+                    if target == Target::Link && filters.is_empty() && self.kind(path) == Some(Kind::Url) {
+                        // The data was looked at before.
+                        target = Target::Text;
+                    }
+                    out.push(Node::Slot(Box::new(Slot { place, filters, target })));
                 }
             }
         }
@@ -268,6 +290,14 @@ impl Compiler {
             let target = if self.in_text_v2 && key == "text" { Target::TextV2 } else { Target::Text };
             return Ok((target, target));
         }
+        if let [Part::Placeholder(Placeholder { path, .. }), ..] = parts
+            && path.split('.').next() == Some(PERSON)
+            && self.loops.iter().all(|(name, _)| name != PERSON)
+        {
+            return Err(format!(
+                "{text:?} must fix the scheme and host of its link: people write {{{{{path}}}}} themselves"
+            ));
+        }
         let first = match link::beginning(text, parts)? {
             Beginning::Fixed => Target::InLink,
             Beginning::Value => Target::Link,
@@ -277,15 +307,24 @@ impl Compiler {
     }
 
     fn place(&mut self, path: &str, at: &str) -> Place {
-        let mut keys = path.split('.').map(Box::from).collect::<Vec<Box<str>>>();
-        let item = keys.first().and_then(|first| self.loops.iter().rposition(|(name, _)| **name == **first));
-        if item.is_some() {
-            keys.remove(0);
-        }
+        let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+        let keys = rest.into_iter().flat_map(|rest| rest.split('.')).map(Box::from).collect();
+        let from = match self.loops.iter().rposition(|(name, _)| name == first) {
+            Some(item) => Origin::Item(item),
+            None => Origin::Root(self.root(first)),
+        };
         if self.schema.is_some() && self.field(path).is_none() {
             self.complain(at, format!("{path} is not declared in $data"));
         }
-        Place { name: path.into(), item, keys }
+        Place { name: path.into(), from, keys }
+    }
+
+    fn root(&mut self, name: &str) -> usize {
+        if let Some(known) = self.roots.iter().position(|root| **root == *name) {
+            return known;
+        }
+        self.roots.push(name.into());
+        self.roots.len() - 1
     }
 }
 

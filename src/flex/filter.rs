@@ -64,7 +64,8 @@ impl Filter {
             }
             Self::Date(format) => {
                 let text = piece.text().ok_or_else(|| wrong("a date"))?;
-                let written = moment::write(&text, format, context).ok_or_else(|| wrong("a date"))?;
+                let mut written = String::new();
+                moment::write(&mut written, &text, format, context).ok_or_else(|| wrong("a date"))?;
                 Ok(Piece::Text(Cow::Owned(written)))
             }
             Self::Cut(letters) => Ok(Piece::Text(cut(piece.text().ok_or_else(|| wrong("a text"))?, *letters))),
@@ -94,6 +95,10 @@ impl<'a> Piece<'a> {
 }
 
 fn cut(text: Cow<'_, str>, letters: usize) -> Cow<'_, str> {
+    // No letter is shorter than a byte.
+    if text.len() <= letters {
+        return text;
+    }
     let mut ends = text.grapheme_indices(true).map(|(at, _)| at).skip(letters.saturating_sub(1));
     match (ends.next(), ends.next()) {
         (Some(end), Some(_)) => Cow::Owned(format!("{}…", &text[..end])),
@@ -104,43 +109,43 @@ fn cut(text: Cow<'_, str>, letters: usize) -> Cow<'_, str> {
 /// A JSON number, or a text of digits, with commas between its thousands.
 fn number(piece: &Piece<'_>, decimals: Option<usize>) -> Option<String> {
     let plain = match piece {
-        Piece::Json(Value::Number(number)) => match (number.as_f64(), decimals) {
+        Piece::Json(Value::Number(number)) => Cow::Owned(match (number.as_f64(), decimals) {
             (Some(float), Some(decimals)) if number.is_f64() => format!("{float:.decimals$}"),
             (Some(float), None) if number.is_f64() => float.to_string(),
             _ => number.to_string(),
-        },
-        Piece::Json(Value::String(text)) => text.clone(),
-        Piece::Text(text) => text.to_string(),
+        }),
+        Piece::Json(Value::String(text)) => Cow::Borrowed(text.as_str()),
+        Piece::Text(text) => Cow::Borrowed(text.as_ref()),
         Piece::Missing | Piece::Json(_) => return None,
     };
-    let (sign, digits) = plain.strip_prefix('-').map_or(("", plain.as_str()), |rest| ("-", rest));
+    let (sign, digits) = plain.strip_prefix('-').map_or(("", plain.as_ref()), |rest| ("-", rest));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if whole.is_empty() || whole.len() > 40 || !all_digits(whole) || !all_digits(fraction) {
         return None;
     }
-    let fraction = match decimals {
-        // A text is not rounded: it says more than was asked for, or less.
-        Some(decimals) if fraction.len() > decimals => return rounded(&plain, decimals),
-        Some(decimals) => format!("{fraction:0<decimals$}"),
-        None => fraction.to_owned(),
-    };
-    let point = if fraction.is_empty() { "" } else { "." };
-    Some(format!("{sign}{}{point}{fraction}", grouped(whole)))
+    let decimals = decimals.unwrap_or(fraction.len());
+    if fraction.len() > decimals {
+        // A text that says more than was asked for.
+        let float: f64 = plain.parse().ok()?;
+        return number(&Piece::Text(Cow::Owned(format!("{float:.decimals$}"))), Some(decimals));
+    }
+    let mut text = String::with_capacity(plain.len() * 4 / 3 + decimals + 2);
+    text.push_str(sign);
+    push_grouped(&mut text, whole);
+    if decimals > 0 {
+        text.push('.');
+        text.push_str(fraction);
+        text.extend(std::iter::repeat_n('0', decimals - fraction.len()));
+    }
+    Some(text)
 }
 
-fn rounded(plain: &str, decimals: usize) -> Option<String> {
-    let float: f64 = plain.parse().ok()?;
-    number(&Piece::Text(Cow::Owned(format!("{float:.decimals$}"))), Some(decimals))
-}
-
-fn grouped(digits: &str) -> String {
-    let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
+fn push_grouped(text: &mut String, digits: &str) {
     for (place, digit) in digits.chars().enumerate() {
         if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
     }
-    text
 }

@@ -1,6 +1,7 @@
 //! Where links lead: scheme and host are the template's, or those of one whole value that was handed the beginning.
+//! That value is https, and is none of those that people write about themselves.
 
-use url::{Url, form_urlencoded};
+use url::{Host, Url, form_urlencoded};
 
 use super::syntax::Part;
 
@@ -33,40 +34,56 @@ pub(super) fn beginning(text: &str, parts: &[Part<'_>]) -> Result<Beginning, Str
     }
 }
 
+/// Schemes whose links may hold values: in others even an encoded value may be more than a part of an address.
+const SCHEMES: [&str; 3] = ["https", "http", "line"];
+
 /// Whether `fixed` holds a scheme, a host, and the end of the host.
 fn fixes_host(fixed: &str) -> bool {
     fixed.split_once("://").is_some_and(|(scheme, rest)| {
-        !scheme.is_empty()
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
-            && rest.find(['/', '?', '#']).is_some_and(|end| end > 0)
+        SCHEMES.contains(&scheme) && rest.find(['/', '?', '#']).is_some_and(|end| end > 0)
     })
 }
 
-/// Whether a value is a whole link that nothing after it turns into another one.
+/// Whether a value is a whole link that nothing after it turns into another one: https, or http to this machine, and
+/// nobody's name before the host.
 pub(super) fn is_whole(value: &str) -> bool {
-    if is_plain(value) {
-        return true;
-    }
-    let good = Url::parse(value).is_ok_and(|url| {
-        ["http", "https"].contains(&url.scheme()) && url.username().is_empty() && url.password().is_none()
-    });
-    good && !value.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\')
+    is_plain(value) || is_allowed(value)
 }
 
-/// Whether a value is a link of the commonest form, which needs no closer look: a name of letters, digits, dots and
-/// dashes that ends in a letter, and graphic ASCII after it.
+fn is_allowed(value: &str) -> bool {
+    let Some(rest) = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://")) else { return false };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if host.is_empty() || host.contains('@') {
+        return false;
+    }
+    let is_clean = !value.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\');
+    is_clean && Url::parse(value).is_ok_and(|url| url.scheme() == "https" || is_loopback(&url))
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Whether a value is a link of the commonest form, which needs no closer look: a name of letters, digits, and single
+/// dots and dashes, that begins and ends with a letter, and graphic ASCII after it.
 fn is_plain(value: &str) -> bool {
-    let Some(rest) = value.strip_prefix("https://") else { return false };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let Some(rest) = value.as_bytes().strip_prefix(b"https://") else { return false };
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let (host, after) = rest.split_at(end);
-    let is_name = host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-');
-    is_name
-        && host.starts_with(|c: char| c.is_ascii_lowercase())
-        && host.ends_with(|c: char| c.is_ascii_lowercase())
-        && host.len() < 200
-        && !host.contains("..")
-        && !host.contains("--")
-        && after.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
+    let is_mark = |byte: u8| matches!(byte, b'.' | b'-');
+    let mut before = b'.';
+    let mut is_name = host.last().is_some_and(u8::is_ascii_lowercase) && host.len() < 200;
+    for byte in host {
+        let is_letter = byte.is_ascii_lowercase() || (byte.is_ascii_digit() && before != b'.');
+        is_name = is_name && (is_letter || (is_mark(*byte) && !is_mark(before)));
+        before = *byte;
+    }
+    is_name && after.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'\\')
 }
 
 pub(super) fn percent_encoded(value: &str) -> String {

@@ -1,6 +1,11 @@
 //! Dates and times as people of a language write them.
 
-use jiff::{Timestamp, civil::DateTime, fmt::strtime, tz::TimeZone};
+use jiff::{
+    Timestamp,
+    civil::DateTime,
+    fmt::strtime,
+    tz::{Offset, TimeZone},
+};
 
 use super::render::Context;
 
@@ -73,18 +78,25 @@ impl Format {
             other => Err(format!("date: {other:?} is none of date, datetime, time, or a format such as '%Y-%m-%d'")),
         }
     }
+
+    /// Whether what it writes holds nothing that JSON escapes.
+    pub fn is_plain(&self) -> bool {
+        !matches!(self, Self::Own(_))
+    }
 }
 
-/// Writes an RFC 3339 time in the reader's zone, or a date (and time) without a zone as it is.
-pub(super) fn write(text: &str, format: &Format, context: &Context<'_>) -> Option<String> {
+/// Appends an RFC 3339 time in the reader's zone, or a date (and time) without a zone as it is.
+pub(super) fn write(out: &mut String, text: &str, format: &Format, context: &Context<'_>) -> Option<()> {
     let at = read(text, context.zone)?;
-    let time = || format!("{:02}:{:02}", at.hour(), at.minute());
     match format {
-        Format::Own(format) => strtime::format(format, at).ok(),
-        Format::Time => Some(time()),
-        Format::Date => day(at, context.locale),
-        Format::DateTime => short_day(at, context.locale, &time()),
+        Format::Own(format) => out.push_str(&strtime::format(format, at).ok()?),
+        Format::Time => {
+            Words(out).time(at);
+        }
+        Format::Date => day(out, at, context.locale)?,
+        Format::DateTime => short_day(out, at, context.locale)?,
     }
+    Some(())
 }
 
 /// Whether a text is a date that can be written.
@@ -92,32 +104,81 @@ pub(super) fn is_date(text: &str) -> bool {
     read(text, &TimeZone::UTC).is_some()
 }
 
-fn day(at: DateTime, locale: &str) -> Option<String> {
+fn day(out: &mut String, at: DateTime, locale: &str) -> Option<()> {
     let (year, month, day) = (at.year(), at.month(), at.day());
-    Some(match locale {
-        "ja" => format!("{year}年{month}月{day}日"),
-        "zh-TW" => format!("{year} 年 {month} 月 {day} 日"),
-        "th" => format!("{day} {} {}", of(&THAI_MONTHS, month)?.0, i32::from(year) + THAI_ERA),
-        _ => format!("{day} {} {year}", of(&ENGLISH_MONTHS, month)?),
-    })
+    let words = Words(out);
+    match locale {
+        "ja" => words.number(year).text("年").number(month).text("月").number(day).text("日"),
+        "zh-TW" => words.number(year).text(" 年 ").number(month).text(" 月 ").number(day).text(" 日"),
+        "th" => {
+            let year = i32::from(year) + THAI_ERA;
+            words.number(day).text(" ").text(of(&THAI_MONTHS, month)?.0).text(" ").number(year)
+        }
+        _ => words.number(day).text(" ").text(of(&ENGLISH_MONTHS, month)?).text(" ").number(year),
+    };
+    Some(())
 }
 
 /// Weekday, day and time, no longer than a line of a bubble.
-fn short_day(at: DateTime, locale: &str, time: &str) -> Option<String> {
+fn short_day(out: &mut String, at: DateTime, locale: &str) -> Option<()> {
     let (year, month, day) = (at.year(), at.month(), at.day());
     let weekday = at.weekday().to_monday_one_offset();
-    Some(match locale {
-        "ja" => format!("{year}年{month}月{day}日({}) {time}", of(&JAPANESE_DAYS, weekday)?),
-        "zh-TW" => format!("{year}/{month}/{day}（{}）{time}", of(&CHINESE_DAYS, weekday)?),
+    let words = Words(out);
+    match locale {
+        "ja" => {
+            let words = words.number(year).text("年").number(month).text("月").number(day).text("日(");
+            words.text(of(&JAPANESE_DAYS, weekday)?).text(") ").time(at)
+        }
+        "zh-TW" => {
+            let words = words.number(year).text("/").number(month).text("/").number(day).text("（");
+            words.text(of(&CHINESE_DAYS, weekday)?).text("）").time(at)
+        }
         "th" => {
-            let year = i32::from(year) + THAI_ERA;
-            format!("{} {day} {} {year} {time} น.", of(&THAI_DAYS, weekday)?, of(&THAI_MONTHS, month)?.1)
+            let words = words.text(of(&THAI_DAYS, weekday)?).text(" ").number(day).text(" ");
+            let words = words.text(of(&THAI_MONTHS, month)?.1).text(" ").number(i32::from(year) + THAI_ERA);
+            words.text(" ").time(at).text(" น.")
         }
         _ => {
-            let (weekday, month) = (of(&ENGLISH_DAYS, weekday)?, of(&ENGLISH_MONTHS, month)?.get(..3)?);
-            format!("{weekday}, {day} {month} {year}, {time}")
+            let words = words.text(of(&ENGLISH_DAYS, weekday)?).text(", ").number(day).text(" ");
+            words.text(of(&ENGLISH_MONTHS, month)?.get(..3)?).text(" ").number(year).text(", ").time(at)
         }
-    })
+    };
+    Some(())
+}
+
+/// A date in the making, without the detours of `format!`.
+struct Words<'a>(&'a mut String);
+
+impl Words<'_> {
+    fn text(self, text: &str) -> Self {
+        self.0.push_str(text);
+        self
+    }
+
+    fn number(self, number: impl Into<i32>) -> Self {
+        let number = number.into();
+        match number {
+            0..=9 => self.digit(number),
+            10..=99 => self.pair(number),
+            1000..=9999 => self.pair(number / 100).pair(number % 100),
+            _ => self.text(&number.to_string()),
+        }
+    }
+
+    fn time(self, at: DateTime) -> Self {
+        self.pair(at.hour()).text(":").pair(at.minute())
+    }
+
+    /// Two digits, of a number below a hundred.
+    fn pair(self, number: impl Into<i32>) -> Self {
+        let number = number.into();
+        self.digit(number / 10).digit(number % 10)
+    }
+
+    fn digit(self, digit: i32) -> Self {
+        self.0.extend(u32::try_from(digit).ok().and_then(|digit| char::from_digit(digit, 10)));
+        self
+    }
 }
 
 /// The word of a number that counts from one.
@@ -126,10 +187,28 @@ fn of<T: Copy>(words: &[T], number: i8) -> Option<T> {
 }
 
 fn read(text: &str, zone: &TimeZone) -> Option<DateTime> {
+    if let Some(instant) = plain(text) {
+        return Some(zone.to_datetime(instant));
+    }
     // A time with an offset first: as a date alone the offset would be dropped.
     match text.parse::<Timestamp>() {
         Ok(instant) => Some(zone.to_datetime(instant)),
         Err(_) if text.len() <= 30 && !text.ends_with(['Z', 'z']) => text.parse().ok(),
         Err(_) => None,
     }
+}
+
+/// A time of the commonest form, `2026-11-20T09:30:00Z`, which needs no parser.
+fn plain(text: &str) -> Option<Timestamp> {
+    let text: &[u8; 20] = text.as_bytes().try_into().ok()?;
+    if [text[4], text[7], text[10], text[13], text[16], text[19]] != *b"--T::Z" {
+        return None;
+    }
+    let pair = |at: usize| {
+        let (tens, ones) = (text[at].wrapping_sub(b'0'), text[at + 1].wrapping_sub(b'0'));
+        if tens < 10 && ones < 10 { i8::try_from(tens * 10 + ones).ok() } else { None }
+    };
+    let year = i16::from(pair(0)?) * 100 + i16::from(pair(2)?);
+    let at = DateTime::new(year, pair(5)?, pair(8)?, pair(11)?, pair(14)?, pair(17)?, 0).ok()?;
+    Offset::UTC.to_timestamp(at).ok()
 }

@@ -69,11 +69,16 @@ fn read_kind(declared: &Value, path: &str, mistakes: &mut Vec<Mistake>) -> Optio
     kind
 }
 
-/// Whether data is as declared. What is not declared is not looked at: one data serves several templates.
-pub(super) fn check(fields: &Fields, data: &Value, path: &str) -> Result<(), RenderError> {
-    for (name, field) in fields {
+/// Whether data is as declared, by its values in the order of the fields. What is not declared is not looked at: one
+/// data serves several templates.
+pub(super) fn check<'a>(
+    fields: &Fields,
+    values: impl IntoIterator<Item = Option<&'a Value>>,
+    path: &str,
+) -> Result<(), RenderError> {
+    for ((name, field), value) in fields.iter().zip(values) {
         let inner = || if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        match data.get(name) {
+        match value {
             None | Some(Value::Null) if field.is_optional => {}
             None | Some(Value::Null) => return Err(RenderError::Missing(inner())),
             // The names of what is simple are only needed where it is wrong.
@@ -90,7 +95,9 @@ pub(super) fn check(fields: &Fields, data: &Value, path: &str) -> Result<(), Ren
 impl Kind {
     fn check(&self, value: &Value, name: &str) -> Result<(), RenderError> {
         match (self, value) {
-            (Self::Object(fields), Value::Object(_)) => check(fields, value, name),
+            (Self::Object(fields), Value::Object(object)) => {
+                check(fields, fields.keys().map(|key| object.get(key)), name)
+            }
             (Self::List(of), Value::Array(list)) => list.iter().try_for_each(|item| of.check(item, name)),
             (simple, value) if simple.fits(value) => Ok(()),
             _ => Err(RenderError::Kind { name: name.to_owned(), wanted: self.word() }),
@@ -114,7 +121,7 @@ impl Kind {
             Self::Number => "a number",
             Self::Bool => "true or false",
             Self::Date => "a date",
-            Self::Url => "an absolute http or https URL",
+            Self::Url => "a whole https URL",
             Self::List(_) => "a list",
             Self::Object(_) => "an object",
         }

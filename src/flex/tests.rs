@@ -35,6 +35,14 @@ fn data() -> Value {
         "user": "https://good.example@evil.example/",
         "password": "https://:x@evil.example/",
         "back": "https://good.example\\@evil.example",
+        "at": "https://@evil.example/",
+        "mail": "user@evil.example",
+        "open": "http://evil.example/",
+        "here": "http://localhost:8080/account",
+        "opaque": "https:evil.example",
+        "empty_host": "https:///evil.example",
+        "data": "data:text/html,x",
+        "member": { "name": "https://evil.example/" },
         "empty": "",
         "nothing": null,
         "count": 3,
@@ -54,16 +62,21 @@ fn fills_texts_once() {
         (json!(""), json!("")),
         (json!("{{count}}"), json!("3")),
         (json!("a\"\\\n\u{1}é{{empty}}"), json!("a\"\\\n\u{1}é")),
+        (
+            json!("{{url}} {{count}} {{name}} {{evil}} {{url}}"),
+            json!("https://members.example.jp/ 3 Aiko \"A\" {{url}} x@evil.example/?a=b#c https://members.example.jp/"),
+        ),
     ] {
         assert_eq!(render(&template, &data()), Ok(expected), "{template}");
     }
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn j02_a_value_never_chooses_where_a_link_leads() {
     let encoded = "x%40evil.example%2F%3Fa%3Db%23c";
     let open = |link: &str| Err(format!("must fix the scheme and host of its link: {link}"));
-    let no_link = |name: &str| Err(format!("{{{{{name}}}}} begins a link and must be an absolute http or https URL"));
+    let no_link = |name: &str| Err(format!("{{{{{name}}}}} begins a link and must be a whole https URL"));
     for (link, expected) in [
         ("https://a.example/{{evil}}", Ok(format!("https://a.example/{encoded}"))),
         ("https://a.example?q={{evil}}", Ok(format!("https://a.example?q={encoded}"))),
@@ -77,6 +90,8 @@ fn j02_a_value_never_chooses_where_a_link_leads() {
         ("{{url}}{{evil}}", open("{{url}}{{evil}}")),
         ("{{url}}.evil.example", open("{{url}}.evil.example")),
         ("tel:{{evil}}", open("tel:{{evil}}")),
+        ("javascript://a/{{evil}}", open("javascript://a/{{evil}}")),
+        ("line://app/{{evil}}", Ok(format!("line://app/{encoded}"))),
         ("{{script}}", no_link("script")),
         ("{{evil}}", no_link("evil")),
         ("{{spaced}}", no_link("spaced")),
@@ -85,9 +100,32 @@ fn j02_a_value_never_chooses_where_a_link_leads() {
         ("{{user}}", no_link("user")),
         ("{{password}}", no_link("password")),
         ("{{back}}", no_link("back")),
+        ("{{at}}", no_link("at")),
+        ("{{mail}}", no_link("mail")),
+        ("{{open}}", no_link("open")),
+        ("{{opaque}}", no_link("opaque")),
+        ("{{empty_host}}", no_link("empty_host")),
+        ("{{data}}", no_link("data")),
+        ("{{script}}/x", no_link("script")),
+        ("{{user}}?x=1", no_link("user")),
         ("{{nothing | default: 'javascript:alert(1)'}}", no_link("nothing")),
+        ("{{here}}", Ok("http://localhost:8080/account".to_owned())),
+        ("https://a.example/?n={{member.name}}", Ok("https://a.example/?n=https%3A%2F%2Fevil.example%2F".to_owned())),
+        ("{{member.name}}", open("{{member.name}}")),
+        ("{{member.name}}/x", open("{{member.name}}/x")),
     ] {
-        for key in ["uri", "url", "linkUri", "previewImageUrl"] {
+        for key in [
+            "uri",
+            "url",
+            "linkUri",
+            "previewImageUrl",
+            "previewUrl",
+            "originalContentUrl",
+            "thumbnailImageUrl",
+            "imageUrl",
+            "iconUrl",
+            "baseUrl",
+        ] {
             let rendered = render(&json!({ key: link }), &data());
             match &expected {
                 Err(text) if text.starts_with("must fix") => {
@@ -100,6 +138,39 @@ fn j02_a_value_never_chooses_where_a_link_leads() {
     }
     let desktop = json!({ "altUri": { "desktop": { "$if": "paid", "$then": "{{script}}", "$else": "x" } } });
     assert!(render(&desktop, &data()).is_err(), "also behind a condition");
+    let shops = json!([{ "$for": "member in shops", "$do": { "uri": "{{member.url}}" } }]);
+    let data = json!({ "shops": [{ "url": "https://a.example" }] });
+    assert_eq!(render(&shops, &data), Ok(json!([{ "uri": "https://a.example" }])), "a member of a list is nobody");
+}
+
+/// Every byte at every place of a text of every length that is looked at in another way.
+#[test]
+fn escapes_wherever_it_stands() {
+    for length in 1..40 {
+        for place in 0..length {
+            for special in [
+                "\"",
+                "\\",
+                "\u{1f}",
+                "\n",
+                "\u{0}",
+                "\u{7f}",
+                "!",
+                "#",
+                " ",
+                "[",
+                "]",
+                "¢",
+                "\u{a0}",
+                "あ",
+                "\u{20001}",
+            ] {
+                let mut text = "x".repeat(length);
+                text.replace_range(place..=place, special);
+                assert_eq!(render(&json!("{{text}}"), &json!({ "text": text })), Ok(json!(text)), "{text:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -333,7 +404,7 @@ fn data_is_as_declared() {
         ("count", json!("1"), "{{count}} must be a number"),
         ("paid", json!("yes"), "{{paid}} must be true or false"),
         ("at", json!("tomorrow"), "{{at}} must be a date"),
-        ("url", json!("javascript:x"), "{{url}} must be an absolute http or https URL"),
+        ("url", json!("javascript:x"), "{{url}} must be a whole https URL"),
         ("shop", json!({}), "{{shop.name}} has no value"),
         ("shop", json!("x"), "{{shop}} must be an object"),
         ("items", json!({}), "{{items}} must be a list"),

@@ -16,6 +16,8 @@ pub const SMALL: usize = 64 * 1024;
 pub const LARGE: usize = 4 * 1024 * 1024;
 
 const WHOLE: Duration = Duration::from_secs(10);
+/// The longest that LINE may ask to be left alone.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 const CONNECT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone)]
@@ -120,6 +122,22 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
+    /// `Retry-After` in seconds or as a date, an hour at most; none where it is neither. LINE does not document it: what
+    /// stands between may say it.
+    fn retry_after(&self) -> Option<Duration> {
+        let text = self.header("retry-after").trim();
+        let wait = match text.parse() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => {
+                let seconds =
+                    |name| jiff::fmt::rfc2822::parse(self.header(name)).ok().map(|at| at.timestamp().as_second());
+                let until = seconds("retry-after")?;
+                Duration::from_secs(u64::try_from(until - seconds("date")?).unwrap_or(0))
+            }
+        };
+        Some(wait.min(LONGEST_WAIT))
+    }
+
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_slice(&self.body).map_err(|error| Error::Malformed(error.to_string()))
     }
@@ -139,7 +157,7 @@ impl Answer {
         };
         let message = message.chars().filter(|c| !c.is_control()).take(500).collect();
         let request_id = self.request_id().chars().take(100).collect();
-        Error::Refused { status: self.status, message, request_id }
+        Error::Refused { status: self.status, message, request_id, retry_after: self.retry_after() }
     }
 }
 
@@ -156,4 +174,33 @@ fn describe(error: &reqwest::Error) -> String {
         source = cause.source();
     }
     text.chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn x25_how_long_line_wants_to_be_left_alone() {
+        let date = "Sun, 29 Nov 2026 04:00:00 GMT";
+        for (text, seconds) in [
+            ("7", Some(7)),
+            ("0", Some(0)),
+            ("Sun, 29 Nov 2026 04:00:30 GMT", Some(30)),
+            ("Sun, 29 Nov 2026 03:00:00 GMT", Some(0)),
+            ("315360000", Some(3600)),
+            ("Sun, 29 Nov 2036 04:00:00 GMT", Some(3600)),
+            ("soon", None),
+            ("-1", None),
+            ("1.5", None),
+            ("99999999999999999999", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("date", date.parse().unwrap());
+            headers.insert("retry-after", text.parse().unwrap());
+            let answer = Answer { status: 429, headers, body: Vec::new() };
+            assert_eq!(answer.retry_after(), seconds.map(Duration::from_secs), "{text}");
+        }
+    }
 }

@@ -70,14 +70,13 @@ pub(super) async fn content(
     name: &str,
     more: &[(&str, &str)],
 ) -> Result<String> {
-    let locale = answer::language(conn, app, line_user_id).await?;
     let mut data = json!({
         "company": app.config.company,
         "account_url": app.config.url("/account"),
         "password_url": app.config.url("/password/change"),
     });
     more.iter().for_each(|(name, value)| data[*name] = json!(value));
-    template::content(app, name, &locale, &data)
+    template::content(conn, app, line_user_id, None, name, &data).await
 }
 
 /// LINE bounds the texts of its buttons.

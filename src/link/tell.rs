@@ -48,8 +48,9 @@ pub async fn welcome(conn: &mut Conn, app: &App, linked: &Linked<'_>, but: Optio
 }
 
 /// The welcome as message objects, to be said where somebody can be answered.
-pub fn welcome_content(app: &App, linked: &Linked<'_>) -> Result<String> {
-    template::content(app, "welcome", linked.locale, &welcome_data(app, linked))
+pub async fn welcome_content(conn: &mut Conn, app: &App, linked: &Linked<'_>) -> Result<String> {
+    let data = welcome_data(app, linked);
+    template::content(conn, app, linked.line_user_id, Some(linked.locale), "welcome", &data).await
 }
 
 fn welcome_data(app: &App, linked: &Linked<'_>) -> Value {
@@ -93,17 +94,12 @@ pub async fn owner(
     };
     audit::insert(conn, now, entry).await?;
     let data = json!({ "company": app.config.company, "account_url": app.config.url("/account") });
-    // In the owner's language: the visitor is somebody else.
-    let own: Option<String> = sqlx::query_scalar("SELECT locale FROM members WHERE id = $1")
-        .bind(&owner.member_id)
-        .fetch_one(&mut *conn)
-        .await?;
-    let locale = own.as_deref().unwrap_or(&app.config.default_locale);
     for channel in app.config.channels_of(provider).filter(|channel| Some(channel.as_str()) != but) {
         let new = message::New {
             channel,
             template: "link_conflict",
-            locale,
+            // Not of the page: the visitor is somebody else.
+            locale: &app.config.default_locale,
             data: &data,
             cause: "link_conflict",
             topic: None,

@@ -100,6 +100,24 @@ pub(super) async fn find_member(conn: &mut Conn, id: &str) -> Result<Option<Stri
     Ok(found)
 }
 
+/// Whoever is written to in LINE, by what the member chose that they are linked to, where there is one. `page` is the
+/// language of the page they are on, which is told where neither they nor LINE says one.
+pub(super) async fn of_line_user(conn: &mut Conn, line_user_id: &str, page: Option<&str>) -> Result<Person> {
+    let found: Option<Person> = sqlx::query_as(
+        "SELECT COALESCE(m.name, '') AS name, m.external_id, m.locale, u.language, m.time_zone FROM line_users u
+         LEFT JOIN links l ON l.line_user_id = u.id AND l.ended_at IS NULL
+         LEFT JOIN members m ON m.id = l.member_id WHERE u.id = $1",
+    )
+    .bind(line_user_id)
+    .fetch_optional(conn)
+    .await?;
+    let mut person = found.unwrap_or_default();
+    if person.language.as_deref().and_then(flex::language).is_none() {
+        person.language = page.map(str::to_owned);
+    }
+    Ok(person)
+}
+
 pub(super) async fn find(
     conn: &mut Conn,
     app: &App,

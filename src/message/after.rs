@@ -13,7 +13,7 @@ use crate::{
 
 /// How long a channel rests when LINE does not take even a new token.
 const WRONG_CREDENTIALS: Duration = Duration::from_secs(60);
-/// The longest rest of a channel while LINE cannot be reached.
+/// The longest rest of a channel while LINE cannot be reached or is not well.
 const UNREACHED: Duration = Duration::from_secs(30);
 
 /// What to do with a request and its deliveries.
@@ -48,11 +48,12 @@ pub(super) struct Tried {
 pub(super) fn after(result: &Result<Accepted, Error>, tried: Tried) -> After {
     let in_doubt = tried.attempt > 1;
     let Err(error) = result else { return After::Sent };
+    let asked = error.retry_after().unwrap_or_default();
     let wait = match error.failure() {
         Failure::Refused if in_doubt => return After::Unknown,
         Failure::Refused => return After::Failed,
-        Failure::Ambiguous => return After::Repeat(backoff(tried.count, tried.jitter)),
-        Failure::Unreached | Failure::TooFast => backoff(tried.count, tried.jitter),
+        Failure::Ambiguous => return After::Repeat(backoff(tried.count, tried.jitter).max(asked)),
+        Failure::Unreached | Failure::TooFast => backoff(tried.count, tried.jitter).max(asked),
         Failure::Unauthorized if tried.fresh_token => Duration::ZERO,
         Failure::Unauthorized => WRONG_CREDENTIALS,
         // What was surely not sent waits for the quota, which holds the whole channel.
@@ -64,14 +65,34 @@ pub(super) fn after(result: &Result<Accepted, Error>, tried: Tried) -> After {
 
 /// How long the whole channel rests after a try, where what happened is not this request's own matter.
 pub(super) fn pause(result: &Result<Accepted, Error>, tried: Tried) -> Option<Duration> {
-    match result.as_ref().err()?.failure() {
+    let error = result.as_ref().err()?;
+    match error.failure() {
+        // Of one request; many in a row open the breaker.
+        Failure::Ambiguous => error.retry_after(),
         // `quota` holds a channel whose month is used up.
-        Failure::Ambiguous | Failure::Refused | Failure::MonthlyLimit => None,
+        Failure::Refused | Failure::MonthlyLimit => None,
         Failure::Unreached => Some(backoff(tried.count, tried.jitter).min(UNREACHED)),
         // LINE limits one person's pushes by the same answer: a long rest would let one hold up all.
-        Failure::TooFast => Some(backoff(1, tried.jitter)),
+        Failure::TooFast => Some(backoff(1, tried.jitter).max(error.retry_after().unwrap_or_default())),
         Failure::Unauthorized => (!tried.fresh_token).then_some(WRONG_CREDENTIALS),
     }
+}
+
+/// Failures in a row after which a channel rests, whatever each of them was.
+pub(super) const BREAKS: usize = 10;
+
+/// Whether a try tells that LINE is not well, and not that one request is wrong. None where it tells neither.
+pub(super) fn is_well(result: &Result<Accepted, Error>) -> Option<bool> {
+    match result.as_ref().map_err(Error::failure) {
+        Ok(_) | Err(Failure::Refused) => Some(true),
+        Err(Failure::Ambiguous | Failure::Unreached) => Some(false),
+        Err(Failure::Unauthorized | Failure::TooFast | Failure::MonthlyLimit) => None,
+    }
+}
+
+/// How long a channel rests after so many rests in a row that helped nothing.
+pub(super) fn rest(failures: i64, jitter: f64) -> Duration {
+    backoff(failures + 1, jitter).min(UNREACHED)
 }
 
 /// Whether LINE did not take the token, or no more of this month: nothing else is begun.
@@ -85,7 +106,7 @@ mod tests {
     use super::*;
 
     fn refused(status: u16, message: &str) -> Result<Accepted, Error> {
-        Err(Error::Refused { status, message: message.into(), request_id: String::new() })
+        Err(Error::Refused { status, message: message.into(), request_id: String::new(), retry_after: None })
     }
 
     #[test]
@@ -117,6 +138,19 @@ mod tests {
             assert_eq!(after(&result, tried(2)), later, "{result:?} in doubt");
             assert_eq!(pause(&result, tried(1)), rest, "{result:?}");
         }
+    }
+
+    #[test]
+    fn x25_line_is_left_alone_as_long_as_it_asks() {
+        let refused = |status| {
+            let retry_after = Some(Duration::from_secs(90));
+            Err(Error::Refused { status, message: String::new(), request_id: String::new(), retry_after })
+        };
+        let tried = Tried { attempt: 1, count: 1, fresh_token: false, jitter: 1.0 };
+        let wait = Duration::from_secs(90);
+        assert_eq!((after(&refused(429), tried), pause(&refused(429), tried)), (After::Thaw(wait), Some(wait)));
+        assert_eq!((after(&refused(503), tried), pause(&refused(503), tried)), (After::Repeat(wait), Some(wait)));
+        assert_eq!((after(&refused(400), tried), pause(&refused(400), tried)), (After::Failed, None));
     }
 
     #[test]

@@ -15,18 +15,16 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 pub use self::send::send;
-use super::template;
+use super::{addressee, content, template};
 use crate::{
     app::App,
     db::{Conn, Millis, new_id},
     error::Result,
-    flex,
     queue::{self, Job},
 };
 
 /// Answers to one person in a time; more are not queued.
 const LIMITS: [(Duration, i64); 2] = [(Duration::from_secs(60), 10), (Duration::from_secs(3600), 60)];
-const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// LINE's permission to answer an event once, without cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +54,8 @@ pub async fn queue(conn: &mut Conn, app: &App, new: New<'_>, content: Option<&st
     }
     let id = new_id(now);
     insert(conn, now, &id, &new, content).await?;
-    if content.is_some() {
-        queue::enqueue(conn, now, now, &Job::Answer { answer_id: id.clone() }).await?;
+    if let Some(content) = content {
+        go(conn, now, &id, content).await?;
     }
     Ok(Some(id))
 }
@@ -74,15 +72,15 @@ pub async fn fill(conn: &mut Conn, app: &App, id: &str, content: &str) -> Result
     .execute(&mut *conn)
     .await?;
     if filled.rows_affected() == 1 {
-        queue::enqueue(conn, now, now, &Job::Answer { answer_id: id.to_owned() }).await?;
+        go(conn, now, id, content).await?;
     }
     Ok(())
 }
 
 /// Queues a template in the person's language; as [`queue`].
 pub async fn say(conn: &mut Conn, app: &App, new: New<'_>, name: &str, data: &Value) -> Result<Option<String>> {
-    let locale = language(conn, app, new.line_user_id).await?;
-    queue(conn, app, new, Some(&template::content(app, name, &locale, data)?)).await
+    let content = template::content(conn, app, new.line_user_id, None, name, data).await?;
+    queue(conn, app, new, Some(&content)).await
 }
 
 /// A plain text as the content of an answer.
@@ -92,17 +90,7 @@ pub fn text(text: &str) -> String {
 
 /// The language to answer in: what the linked member chose, else what LINE says of the person, else the company's.
 pub async fn language(conn: &mut Conn, app: &App, line_user_id: &str) -> Result<String> {
-    let found: Option<(Option<String>, Option<String>)> = sqlx::query_as(
-        "SELECT m.locale, u.language FROM line_users u
-         LEFT JOIN links l ON l.line_user_id = u.id AND l.ended_at IS NULL
-         LEFT JOIN members m ON m.id = l.member_id WHERE u.id = $1",
-    )
-    .bind(line_user_id)
-    .fetch_optional(conn)
-    .await?;
-    let (own, at_line) = found.unwrap_or_default();
-    let known = [own, at_line].into_iter().flatten().find_map(|tag| flex::language(&tag));
-    Ok(known.unwrap_or(&app.config.default_locale).to_owned())
+    Ok(addressee::of_line_user(conn, line_user_id, None).await?.locale(app).to_owned())
 }
 
 /// Whether a person was answered for this cause, in this official account, since `since`. An answer that came too late
@@ -121,15 +109,22 @@ pub async fn was_given(conn: &mut Conn, channel: &str, line_user_id: &str, cause
     Ok(found.is_some())
 }
 
-/// Deletes answers of a month ago, some at a time.
-pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
-    let deleted =
-        sqlx::query("DELETE FROM answers WHERE id IN (SELECT id FROM answers WHERE created_at < $1 LIMIT 500)")
-            .bind(now.minus(KEPT))
-            .execute(conn)
-            .await?;
-    Ok(deleted.rows_affected())
+/// Of answers that are over: takes what was said before `contents`, and deletes those of before `rows`, some at a time.
+pub(super) async fn prune(conn: &mut Conn, contents: Millis, rows: Millis) -> Result<u64> {
+    let mut changed = 0;
+    for (statement, before) in [(EMPTY, contents), (DELETE, rows)] {
+        changed += sqlx::query(statement).bind(before).execute(&mut *conn).await?.rows_affected();
+    }
+    Ok(changed)
 }
+
+pub const EMPTY: &str = "UPDATE answers SET content = '[]' WHERE id IN (
+       SELECT id FROM answers WHERE created_at < $1 AND content <> '[]' AND state NOT IN ('waiting', 'replying')
+       ORDER BY created_at LIMIT 500)";
+
+pub const DELETE: &str = "DELETE FROM answers WHERE id IN (
+       SELECT id FROM answers WHERE created_at < $1 AND state NOT IN ('waiting', 'replying')
+       ORDER BY created_at LIMIT 500)";
 
 async fn is_too_often(conn: &mut Conn, now: Millis, line_user_id: &str) -> Result<bool> {
     for (time, most) in LIMITS {
@@ -145,6 +140,21 @@ async fn is_too_often(conn: &mut Conn, now: Millis, line_user_id: &str) -> Resul
         }
     }
     Ok(false)
+}
+
+/// Has an answer sent; one that LINE would not take is over.
+async fn go(conn: &mut Conn, now: Millis, id: &str, content: &str) -> Result<()> {
+    let Some(why) = content::refused(content) else {
+        return queue::enqueue(conn, now, now, &Job::Answer { answer_id: id.to_owned() }).await;
+    };
+    tracing::warn!(answer = id, "LINE would not take this answer: see its note");
+    sqlx::query("UPDATE answers SET state = 'failed', note = $1, updated_at = $2 WHERE id = $3")
+        .bind(why)
+        .bind(now)
+        .bind(id)
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 async fn insert(conn: &mut Conn, now: Millis, id: &str, new: &New<'_>, content: Option<&str>) -> Result<()> {

@@ -1,8 +1,17 @@
 //! The claim: what is due becomes a request in one transaction, before anything goes to LINE.
 
-use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
-use super::{addressee::Person, collapse, order::Lane, recipient::Sources};
+use super::{
+    addressee::Person,
+    collapse, expand,
+    order::Lane,
+    recipient::{Source, Sources},
+};
 use crate::{
     app::App,
     db::{Conn, Locking, Millis, Rows, new_id, with_lock},
@@ -22,29 +31,30 @@ const WROTE: Duration = Duration::from_secs(7 * 24 * 3600);
 const MULTICAST: usize = 500;
 /// How long a person's later messages wait for an earlier one that cannot be sent.
 const HELD: Duration = Duration::from_secs(600);
+/// The reason of a delivery that waits after LINE refused the multicast it was in.
+pub(super) const REFUSED_TOGETHER: &str = "refused_together";
 
 /// A claimed request. Its attempt number is the fence: a later claim makes this one's result void.
 #[derive(Debug)]
 pub(super) struct Try {
+    /// Also the retry key that LINE is given.
     pub request_id: String,
     pub attempt: i64,
     /// What the backoff counts.
     pub count: i64,
-    pub retry_key: String,
+    pub lane: Lane,
     pub endpoint: Endpoint,
     pub body: String,
     pub first_attempt_at: Millis,
 }
 
-/// What a claim may take.
-#[derive(Debug, Clone, Copy)]
+/// How many requests a claim may make, by endpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Room {
     pub pushes: usize,
     pub multicasts: usize,
-    /// Recipients in bulk.
+    /// Recipients in bulk, as far as the month goes.
     pub bulk: usize,
-    /// Whether many recipients go into one request at present.
-    pub is_wide: bool,
 }
 
 /// What a claim took, and what of its room is left.
@@ -53,14 +63,33 @@ pub(super) struct Claimed {
     pub tries: Vec<Try>,
     /// Deliveries that were looked at.
     pub found: usize,
-    pub pushes: usize,
-    pub multicasts: usize,
+    pub left: Room,
+}
+
+impl Room {
+    pub fn is_empty(self) -> bool {
+        self.pushes == 0 && self.multicasts == 0
+    }
+
+    /// Takes a request's place, where there is one.
+    fn take(&mut self, endpoint: Endpoint) -> bool {
+        let places = if endpoint == Endpoint::Multicast { &mut self.multicasts } else { &mut self.pushes };
+        let is_free = *places > 0;
+        *places -= usize::from(is_free);
+        is_free
+    }
 }
 
 /// A request in the making.
 struct Draft {
-    content: String,
+    content: Arc<str>,
     to: Vec<Waiting>,
+}
+
+impl Draft {
+    fn endpoint(&self) -> Endpoint {
+        if self.to.len() > 1 { Endpoint::Multicast } else { Endpoint::Push }
+    }
 }
 
 /// A waiting delivery, and what is true of its recipient now.
@@ -68,10 +97,10 @@ struct Draft {
 struct Waiting {
     message_id: String,
     seq: i64,
-    /// None where it is rendered now.
+    /// None where the message has it, or it is rendered now.
     content: Option<String>,
+    reason: Option<String>,
     attempts: i64,
-    lane: String,
     #[sqlx(flatten)]
     person: Person,
     user_id: Option<String>,
@@ -94,66 +123,81 @@ struct Waiting {
 
 /// Whether there is anything to claim, by reading only: most rounds end here.
 pub(super) async fn is_due(conn: &mut Conn, channel: &str, now: Millis) -> Result<bool> {
-    let open: Option<String> = sqlx::query_scalar(
-        "SELECT id FROM requests WHERE channel = $1 AND state = 'open' AND next_attempt_at <= $2 LIMIT 1",
-    )
-    .bind(channel)
-    .bind(now)
-    .fetch_optional(&mut *conn)
-    .await?;
-    if open.is_some() {
-        return Ok(true);
+    for statement in [
+        "SELECT id FROM requests WHERE channel = $1 AND lane = $2 AND state = 'open' AND next_attempt_at <= $3 LIMIT 1",
+        "SELECT message_id FROM deliveries
+         WHERE channel = $1 AND lane = $2 AND state = 'waiting' AND due_at <= $3 LIMIT 1",
+    ] {
+        for lane in LANES {
+            let query = sqlx::query_scalar::<_, String>(statement).bind(channel).bind(lane.word()).bind(now);
+            if query.fetch_optional(&mut *conn).await?.is_some() {
+                return Ok(true);
+            }
+        }
     }
-    let waiting: Option<String> = sqlx::query_scalar(
-        "SELECT message_id FROM deliveries WHERE channel = $1 AND state = 'waiting' AND due_at <= $2 LIMIT 1",
-    )
-    .bind(channel)
-    .bind(now)
-    .fetch_optional(conn)
-    .await?;
-    Ok(waiting.is_some())
+    Ok(false)
 }
 
+/// What is urgent comes first, also of what was claimed before.
+const LANES: [Lane; 2] = [Lane::Transactional, Lane::Bulk];
+
 /// Claims due requests and makes new ones of due deliveries. They are sent once the caller's transaction has committed.
+/// `is_wide`: many recipients go into one request at present.
 pub(super) async fn claim(
     app: &App,
     conn: &mut Conn,
     channel: &str,
     room: Room,
+    is_wide: bool,
     sources: &mut Sources,
 ) -> Result<Claimed> {
     let now = app.now();
-    let tries = claim_open(app, conn, channel, now, room.pushes).await?;
-    let (pushes, multicasts) = (room.pushes - tries.len(), room.multicasts);
-    let mut claimed = Claimed { tries, found: 0, pushes, multicasts };
-    let mut drafts = Drafts::default();
-    for lane in [Lane::Transactional, Lane::Bulk] {
+    let mut claimed = Claimed { left: room, ..Claimed::default() };
+    for lane in LANES {
+        for endpoint in [Endpoint::Push, Endpoint::Multicast] {
+            claim_open(app, conn, channel, (lane, endpoint), now, &mut claimed).await?;
+        }
+        let bulk = room.bulk.saturating_sub(claimed.found);
+        let most = if lane == Lane::Bulk { bulk } else { usize::MAX };
         let limit = match lane {
-            Lane::Bulk if room.is_wide && room.multicasts == 0 => 0,
-            Lane::Bulk if room.is_wide => MULTICAST.min(room.bulk),
-            Lane::Bulk => pushes.min(room.bulk),
-            Lane::Transactional => pushes,
+            Lane::Transactional => claimed.left.pushes,
+            Lane::Bulk if claimed.left.is_empty() || bulk == 0 => 0,
+            Lane::Bulk if is_wide || is_for_many(conn, channel, now, sources).await? => {
+                // Without a place it is waited for.
+                claimed.found += usize::from(claimed.left.multicasts == 0);
+                claimed.left.multicasts * MULTICAST
+            }
+            // More than may be pushed: what says the same goes together.
+            Lane::Bulk => claimed.left.pushes.max(LOOKED_AT),
         };
-        let limit = limit.saturating_sub(claimed.found);
-        for waiting in list_waiting(app, conn, lane, channel, now, limit).await? {
+        let mut drafts = Drafts::default();
+        for waiting in list_waiting(app, conn, lane, channel, now, limit).await?.into_iter().take(most) {
             claimed.found += 1;
             match left_out(&waiting, now) {
-                None => draft(app, conn, now, sources, &mut drafts, waiting).await?,
+                None => draft(app, conn, now, sources, lane, &mut drafts, waiting).await?,
                 Some(reason) => end(conn, now, &waiting, "cancelled", reason, None).await?,
             }
         }
+        drafts.list.retain(|draft| claimed.left.take(draft.endpoint()));
+        let made = make_requests(app, conn, channel, lane, now, drafts.list).await?;
+        claimed.tries.extend(made);
     }
-    let mut taken = Vec::new();
-    for draft in drafts.list {
-        let room = if draft.to.len() > 1 { &mut claimed.multicasts } else { &mut claimed.pushes };
-        if *room > 0 {
-            *room -= 1;
-            taken.push(draft);
-        }
-    }
-    let made = make_requests(app, conn, channel, now, taken).await?;
-    claimed.tries.extend(made);
     Ok(claimed)
+}
+
+/// Whether what is due first in bulk says the same to all.
+async fn is_for_many(conn: &mut Conn, channel: &str, now: Millis, sources: &mut Sources) -> Result<bool> {
+    let first: Option<String> = sqlx::query_scalar(
+        "SELECT message_id FROM deliveries
+         WHERE channel = $1 AND lane = 'bulk' AND state = 'waiting' AND due_at <= $2
+         ORDER BY due_at, message_id, seq LIMIT 1",
+    )
+    .bind(channel)
+    .bind(now)
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some(message_id) = first else { return Ok(false) };
+    Ok(matches!(sources.find(conn, &message_id).await?.as_deref(), Some(Source::Content(_))))
 }
 
 /// Requests in the making; those in bulk that say the same go together.
@@ -161,7 +205,7 @@ pub(super) async fn claim(
 struct Drafts {
     list: Vec<Draft>,
     /// The place of the open one, by message and content.
-    open: BTreeMap<(String, String), usize>,
+    open: BTreeMap<(String, Arc<str>), usize>,
 }
 
 async fn draft(
@@ -169,15 +213,21 @@ async fn draft(
     conn: &mut Conn,
     now: Millis,
     sources: &mut Sources,
+    lane: Lane,
     drafts: &mut Drafts,
     mut waiting: Waiting,
 ) -> Result<()> {
+    if lane == Lane::Bulk
+        && let Some(later) = expand::quiet_until(app, now, &waiting.person)
+    {
+        return postpone(conn, now, &waiting, later).await;
+    }
     let content = match waiting.content.take() {
-        Some(content) => Ok(content),
+        Some(content) => Ok(content.into()),
         None => render(app, conn, sources, &waiting).await?,
     };
     match content {
-        Ok(content) => drafts.add(content, waiting),
+        Ok(content) => drafts.add(lane, content, waiting),
         Err(why) => end(conn, now, &waiting, "failed", "not_rendered", Some(&why)).await?,
     }
     Ok(())
@@ -189,21 +239,25 @@ async fn render(
     conn: &mut Conn,
     sources: &mut Sources,
     waiting: &Waiting,
-) -> Result<std::result::Result<String, String>> {
+) -> Result<std::result::Result<Arc<str>, String>> {
     let Some(source) = sources.find(conn, &waiting.message_id).await? else {
         return Ok(Err("the message has no template".to_owned()));
     };
+    let template = match source.as_ref() {
+        Source::Content(content) => return Ok(Ok(content.clone())),
+        Source::Template(template) => template,
+    };
     let updates = match &waiting.link_id {
-        Some(link_id) if source.collapses => Some(collapse::updates(conn, &waiting.message_id, link_id).await?),
+        Some(link_id) if template.collapses => Some(collapse::updates(conn, &waiting.message_id, link_id).await?),
         _ => None,
     };
-    Ok(source.render(app, &waiting.person, updates))
+    Ok(template.render(app, &waiting.person, updates).map(Arc::from))
 }
 
 impl Drafts {
-    /// What was refused once goes alone: LINE refuses a multicast as a whole for one of its people.
-    fn add(&mut self, content: String, waiting: Waiting) {
-        if waiting.lane != Lane::Bulk.word() || waiting.attempts > 0 {
+    /// What was refused together goes alone: LINE refuses a multicast as a whole for one of its people.
+    fn add(&mut self, lane: Lane, content: Arc<str>, waiting: Waiting) {
+        if lane == Lane::Transactional || waiting.reason.as_deref() == Some(REFUSED_TOGETHER) {
             self.list.push(Draft { content, to: vec![waiting] });
             return;
         }
@@ -252,32 +306,46 @@ fn may_be_answered(waiting: &Waiting, now: Millis) -> bool {
     })
 }
 
-async fn claim_open(app: &App, conn: &mut Conn, channel: &str, now: Millis, limit: usize) -> Result<Vec<Try>> {
-    let rows: Vec<(String, i64, String, String, String, Millis)> = sqlx::query_as(app.db.locking(OPEN))
+/// Claims requests that are due again, as far as there is room.
+async fn claim_open(
+    app: &App,
+    conn: &mut Conn,
+    channel: &str,
+    (lane, endpoint): (Lane, Endpoint),
+    now: Millis,
+    claimed: &mut Claimed,
+) -> Result<()> {
+    let limit = if endpoint == Endpoint::Multicast { claimed.left.multicasts } else { claimed.left.pushes };
+    if limit == 0 {
+        return Ok(());
+    }
+    let rows: Vec<(String, i64, String, Millis)> = sqlx::query_as(app.db.locking(OPEN))
         .bind(channel)
+        .bind(lane.word())
+        .bind(endpoint.word())
         .bind(now)
         .bind(now.minus(DEADLINE))
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(&mut *conn)
         .await?;
-    let mut tries = Vec::new();
-    for (request_id, attempts, retry_key, endpoint, body, first_attempt_at) in rows {
+    for (request_id, attempts, body, first_attempt_at) in rows {
         sqlx::query("UPDATE requests SET attempts = attempts + 1, next_attempt_at = $1 WHERE id = $2")
             .bind(now.plus(IN_FLIGHT))
             .bind(&request_id)
             .execute(&mut *conn)
             .await?;
         let attempt = attempts + 1;
-        let endpoint = if endpoint == "multicast" { Endpoint::Multicast } else { Endpoint::Push };
-        tries.push(Try { request_id, attempt, count: attempt, retry_key, endpoint, body, first_attempt_at });
+        claimed.left.take(endpoint);
+        claimed.tries.push(Try { request_id, attempt, count: attempt, lane, endpoint, body, first_attempt_at });
     }
-    Ok(tries)
+    Ok(())
 }
 
 const OPEN: Locking = with_lock!(
-    "SELECT id, attempts, retry_key, endpoint, body, first_attempt_at FROM requests
-     WHERE channel = $1 AND state = 'open' AND next_attempt_at <= $2 AND first_attempt_at > $3
-     ORDER BY next_attempt_at LIMIT $4",
+    "SELECT id, attempts, body, first_attempt_at FROM requests
+     WHERE channel = $1 AND lane = $2 AND state = 'open' AND endpoint = $3 AND next_attempt_at <= $4
+       AND first_attempt_at > $5
+     ORDER BY next_attempt_at LIMIT $6",
     "FOR UPDATE SKIP LOCKED"
 );
 
@@ -289,64 +357,80 @@ async fn list_waiting(
     now: Millis,
     limit: usize,
 ) -> Result<Vec<Waiting>> {
-    if limit == 0 {
-        return Ok(Vec::new());
-    }
-    let statement = match lane {
-        Lane::Transactional => TRANSACTIONAL,
-        Lane::Bulk => BULK,
+    let texts = match lane {
+        Lane::Transactional => &TRANSACTIONAL,
+        Lane::Bulk => &BULK,
     };
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let list = sqlx::query_as(app.db.locking(statement)).bind(channel).bind(now).bind(limit);
-    let list = match lane {
-        Lane::Transactional => list.bind(now.minus(HELD)),
-        Lane::Bulk => list,
-    };
+    // The largest that has room.
+    let Some((_, statement)) = texts.iter().find(|(most, _)| *most <= limit) else { return Ok(Vec::new()) };
+    let list = sqlx::query_as(app.db.locking(*statement)).bind(channel).bind(now).bind(now.minus(HELD));
     Ok(list.fetch_all(conn).await?)
 }
 
-/// What is due in a lane; `$more` is one more condition.
+/// What is due in a lane, `$most` at a time. The number stands in the text: PostgreSQL plans a statement without knowing
+/// its parameters, and for many rows it would go through whole tables. An earlier one of `$earlier` that is not over holds a
+/// person's later ones, for a while.
 macro_rules! waiting {
-    ($lane:literal, $more:literal) => {
-        with_lock!(
-            "SELECT d.message_id, d.seq, d.attempts, d.lane,
-               COALESCE(d.content, g.content) AS content, g.cancelled_at, o.created_at AS opted_out_at,
-               d.link_id, u.user_id, u.language,
-               COALESCE(m.name, '') AS name, m.external_id, m.locale, m.time_zone,
-               l.id AS found_id, l.ended_at, l.suspended_at, l.permission, m.disabled_at,
-               f.friend, f.changed_at AS friend_changed_at,
-               CASE WHEN d.link_id IS NULL AND f.friend = 'no' THEN
-                 (SELECT MAX(c.at) FROM chat_messages c WHERE c.channel = d.channel AND c.chat = u.user_id) END AS wrote_at
-             FROM deliveries d
-             JOIN messages g ON g.id = d.message_id
-             LEFT JOIN links l ON l.id = d.link_id
-             LEFT JOIN topic_opt_outs o ON o.member_id = l.member_id AND o.topic = g.topic
-             LEFT JOIN line_users u ON u.id = d.line_user_id
-             LEFT JOIN members m ON m.id = l.member_id
-             LEFT JOIN friends f ON f.line_user_id = d.line_user_id AND f.channel = d.channel
-             WHERE d.channel = $1 AND d.state = 'waiting' AND d.due_at <= $2 AND d.lane = " $lane $more
-             " ORDER BY d.due_at, d.message_id, d.seq LIMIT $3",
-            "FOR UPDATE OF d SKIP LOCKED"
+    ($lane:literal, $most:literal, $earlier:literal) => {
+        (
+            $most,
+            with_lock!(
+                "SELECT d.message_id, d.seq, d.content, d.reason, d.attempts, g.cancelled_at, o.created_at AS opted_out_at,
+                   d.link_id, u.user_id, u.language,
+                   COALESCE(m.name, '') AS name, m.external_id, m.locale, m.time_zone,
+                   l.id AS found_id, l.ended_at, l.suspended_at, l.permission, m.disabled_at,
+                   f.friend, f.changed_at AS friend_changed_at,
+                   CASE WHEN d.link_id IS NULL AND f.friend = 'no' THEN
+                     (SELECT MAX(c.at) FROM chat_messages c WHERE c.channel = d.channel AND c.chat = u.user_id)
+                     END AS wrote_at
+                 FROM deliveries d
+                 JOIN messages g ON g.id = d.message_id
+                 LEFT JOIN links l ON l.id = d.link_id
+                 LEFT JOIN topic_opt_outs o ON o.member_id = l.member_id AND o.topic = g.topic
+                 LEFT JOIN line_users u ON u.id = d.line_user_id
+                 LEFT JOIN members m ON m.id = l.member_id
+                 LEFT JOIN friends f ON f.line_user_id = d.line_user_id AND f.channel = d.channel
+                 WHERE d.channel = $1 AND d.state = 'waiting' AND d.due_at <= $2 AND d.lane = " $lane "
+                   AND NOT EXISTS (SELECT 1 FROM deliveries e
+                     WHERE e.channel = d.channel AND e.line_user_id = d.line_user_id AND e.order_at > $3
+                       AND (e.order_at < d.order_at OR (e.order_at = d.order_at AND e.message_id < d.message_id))
+                       AND e.state IN ('waiting', 'sending') AND " $earlier ")
+                 ORDER BY d.due_at, d.message_id, d.seq LIMIT " $most,
+                "FOR UPDATE OF d SKIP LOCKED"
+            ),
         )
     };
 }
 
-/// What a person is told one by one comes in its order: an earlier one that is not over holds the later ones, for a
-/// while.
-const TRANSACTIONAL: Locking = waiting!(
-    "'transactional'",
-    " AND NOT EXISTS (SELECT 1 FROM deliveries e
-        WHERE e.channel = d.channel AND e.line_user_id = d.line_user_id AND e.lane = 'transactional'
-          AND e.state IN ('waiting', 'sending') AND e.order_at > $4
-          AND (e.order_at < d.order_at OR (e.order_at = d.order_at AND e.message_id < d.message_id)))"
-);
-const BULK: Locking = waiting!("'bulk'", "");
+/// What a person is told one by one comes in its order.
+const TRANSACTIONAL: [(usize, Locking); 4] = [
+    waiting!("'transactional'", 256, "e.lane = 'transactional'"),
+    waiting!("'transactional'", 64, "e.lane = 'transactional'"),
+    waiting!("'transactional'", 8, "e.lane = 'transactional'"),
+    waiting!("'transactional'", 1, "e.lane = 'transactional'"),
+];
+/// In bulk what was tried before and is not over comes first.
+const BULK: [(usize, Locking); 4] = [
+    waiting!("'bulk'", 4000, "e.retried_at IS NOT NULL AND e.lane = 'bulk'"),
+    waiting!("'bulk'", 500, "e.retried_at IS NOT NULL AND e.lane = 'bulk'"),
+    waiting!("'bulk'", 256, "e.retried_at IS NOT NULL AND e.lane = 'bulk'"),
+    waiting!("'bulk'", 64, "e.retried_at IS NOT NULL AND e.lane = 'bulk'"),
+];
+/// Deliveries in bulk that are looked at, however few may be pushed.
+const LOOKED_AT: usize = 64;
 
 /// Writes the requests and puts their deliveries on their way.
-async fn make_requests(app: &App, conn: &mut Conn, channel: &str, now: Millis, drafts: Vec<Draft>) -> Result<Vec<Try>> {
+async fn make_requests(
+    app: &App,
+    conn: &mut Conn,
+    channel: &str,
+    lane: Lane,
+    now: Millis,
+    drafts: Vec<Draft>,
+) -> Result<Vec<Try>> {
     let (mut tries, mut ways) = (Vec::new(), Vec::new());
     for draft in drafts {
-        let new = request(now, &draft)?;
+        let new = request(now, lane, &draft)?;
         ways.extend(draft.to.iter().map(|to| (to.message_id.clone(), to.seq, new.request_id.clone())));
         tries.push((new, i64::try_from(draft.to.len()).unwrap_or(i64::MAX)));
     }
@@ -355,18 +439,18 @@ async fn make_requests(app: &App, conn: &mut Conn, channel: &str, now: Millis, d
     Ok(tries.into_iter().map(|(new, _)| new).collect())
 }
 
-fn request(now: Millis, draft: &Draft) -> Result<Try> {
+fn request(now: Millis, lane: Lane, draft: &Draft) -> Result<Try> {
     let people: Vec<&str> = draft.to.iter().filter_map(|to| to.user_id.as_deref()).collect();
-    let (endpoint, to) = match people.as_slice() {
-        [one] => (Endpoint::Push, serde_json::to_string(one)?),
-        many => (Endpoint::Multicast, serde_json::to_string(many)?),
+    let to = match people.as_slice() {
+        [one] => serde_json::to_string(one)?,
+        many => serde_json::to_string(many)?,
     };
     Ok(Try {
         request_id: new_id(now),
         attempt: 1,
         count: draft.to.iter().map(|to| to.attempts + 1).max().unwrap_or(1),
-        retry_key: uuid::Uuid::new_v4().to_string(),
-        endpoint,
+        lane,
+        endpoint: draft.endpoint(),
         // `content` is JSON already, and is not parsed again.
         body: format!(r#"{{"to":{to},"messages":{}}}"#, draft.content),
         first_attempt_at: now,
@@ -382,7 +466,7 @@ async fn insert_requests(
 ) -> Result<()> {
     static INSERT: LazyLock<Rows> = LazyLock::new(|| {
         Rows::new(
-            "INSERT INTO requests (id, channel, retry_key, body, endpoint, recipients, first_attempt_at, next_attempt_at,
+            "INSERT INTO requests (id, channel, lane, body, endpoint, recipients, first_attempt_at, next_attempt_at,
                state, attempts)
              SELECT column1, column2, column3, column4, column5, column6, column7, column8, 'open', 1 FROM (VALUES",
             8,
@@ -392,7 +476,7 @@ async fn insert_requests(
     for (text, rows) in INSERT.pieces(&app.db, requests) {
         let mut insert = sqlx::query(text);
         for (new, recipients) in rows {
-            insert = insert.bind(&new.request_id).bind(channel).bind(&new.retry_key).bind(&new.body);
+            insert = insert.bind(&new.request_id).bind(channel).bind(new.lane.word()).bind(&new.body);
             insert = insert.bind(new.endpoint.word()).bind(recipients).bind(now).bind(now.plus(IN_FLIGHT));
         }
         insert.execute(&mut *conn).await?;
@@ -419,6 +503,18 @@ async fn put_on_way(app: &App, conn: &mut Conn, now: Millis, ways: &[(String, i6
         }
         update.execute(&mut *conn).await?;
     }
+    Ok(())
+}
+
+/// Leaves a delivery for later.
+async fn postpone(conn: &mut Conn, now: Millis, waiting: &Waiting, later: Millis) -> Result<()> {
+    sqlx::query("UPDATE deliveries SET due_at = $1, updated_at = $2 WHERE message_id = $3 AND seq = $4")
+        .bind(later)
+        .bind(now)
+        .bind(&waiting.message_id)
+        .bind(waiting.seq)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -492,8 +588,8 @@ mod tests {
         }
     }
 
-    fn to(user_id: &str, lane: &str, attempts: i64) -> Waiting {
-        Waiting { user_id: Some(user_id.into()), lane: lane.into(), attempts, ..Waiting::default() }
+    fn to(user_id: &str) -> Waiting {
+        Waiting { user_id: Some(user_id.into()), ..Waiting::default() }
     }
 
     #[test]
@@ -503,8 +599,8 @@ mod tests {
             (vec!["U\"1"], Endpoint::Push, serde_json::json!("U\"1")),
             (vec!["U1", "U2"], Endpoint::Multicast, serde_json::json!(["U1", "U2"])),
         ] {
-            let to = people.into_iter().map(|user| to(user, "bulk", 0)).collect();
-            let made = request(Millis(1), &Draft { content: content.into(), to }).unwrap();
+            let to = people.into_iter().map(to).collect();
+            let made = request(Millis(1), Lane::Bulk, &Draft { content: content.into(), to }).unwrap();
             let body: serde_json::Value = serde_json::from_str(&made.body).unwrap();
             assert_eq!(body, serde_json::json!({ "to": expected, "messages": [{ "type": "text" }] }));
             assert_eq!(made.endpoint, endpoint);
@@ -515,12 +611,12 @@ mod tests {
     fn what_says_the_same_in_bulk_goes_together() {
         let mut drafts = Drafts::default();
         for number in 0..501 {
-            drafts.add("same".into(), to(&number.to_string(), "bulk", 0));
+            drafts.add(Lane::Bulk, "same".into(), to(&number.to_string()));
         }
-        drafts.add("same".into(), to("500", "bulk", 0));
-        drafts.add("same".into(), to("9", "bulk", 1));
-        drafts.add("same".into(), to("9", "transactional", 0));
-        drafts.add("other".into(), to("9", "bulk", 0));
+        drafts.add(Lane::Bulk, "same".into(), to("500"));
+        drafts.add(Lane::Bulk, "same".into(), Waiting { reason: Some(REFUSED_TOGETHER.into()), ..to("9") });
+        drafts.add(Lane::Transactional, "same".into(), to("9"));
+        drafts.add(Lane::Bulk, "other".into(), Waiting { attempts: 1, ..to("9") });
         let sizes: Vec<usize> = drafts.list.iter().map(|draft| draft.to.len()).collect();
         assert_eq!(sizes, [500, 1, 1, 1, 1, 1], "500 at most, nobody twice, what was refused alone, one by one alone");
     }

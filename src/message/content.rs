@@ -1,5 +1,7 @@
 //! What an order says, as a person would get it, held against LINE's limits.
 
+use std::sync::{Mutex, PoisonError};
+
 use serde_json::Value;
 
 use super::{
@@ -7,11 +9,16 @@ use super::{
     order::{Mistake, Order, What},
     template,
 };
-use crate::{
-    app::App,
-    flex::{self, Context},
-    line::message::check,
-};
+use crate::{app::App, line::message::check};
+
+/// Mistakes that are told of one message.
+const TOLD: usize = 5;
+
+/// LINE's limits for what one message says to many: what says the same is looked at once.
+#[derive(Default)]
+pub(super) struct Limits {
+    passed: Mutex<String>,
+}
 
 /// The contents as somebody would get them; a template for many is tried in each of its languages.
 pub(super) fn check_contents(app: &App, order: &Order, person: Option<&Person>) -> Vec<Mistake> {
@@ -52,10 +59,7 @@ pub(super) fn content(
         }
         What::Template { name, data } => (name, data),
     };
-    let default = app.config.default_locale.as_str();
-    let zone = person.zone(app);
-    let context = Context { zone: &zone, locale: flex::language(person.locale(app)).unwrap_or(default) };
-    let text = match template::render(&app.templates, name, &person.fill(data, updates), &context, default) {
+    let text = match template::render_for(app, name, person, &person.fill(data, updates)) {
         Ok(text) => text,
         Err(template::Unsendable::NoTemplate(name)) => {
             return Err(vec![Mistake::new("template", format!("there is no message template {name:?}"))]);
@@ -67,6 +71,28 @@ pub(super) fn content(
     let list: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
     let mistakes = check_messages(&format!("template {name:?}, rendered"), &list);
     if mistakes.is_empty() { Ok(text) } else { Err(mistakes) }
+}
+
+/// Why LINE would not take a JSON list of message objects, in words; none where it would.
+pub(super) fn refused(content: &str) -> Option<String> {
+    let mistakes = match serde_json::from_str::<Vec<Value>>(content) {
+        Ok(list) => check::check(&list),
+        Err(error) => return Some(error.to_string()),
+    };
+    let words: Vec<String> = mistakes.iter().take(TOLD).map(ToString::to_string).collect();
+    (!words.is_empty()).then(|| words.join("; "))
+}
+
+impl Limits {
+    /// The content where it keeps them, else why not.
+    pub fn keeps(&self, content: String) -> Result<String, String> {
+        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *passed != content {
+            refused(&content).map_or(Ok(()), Err)?;
+            passed.clone_from(&content);
+        }
+        Ok(content)
+    }
 }
 
 fn check_messages(path: &str, list: &[Value]) -> Vec<Mistake> {

@@ -9,6 +9,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
     accept::count_left_out,
+    addressee::Person,
     audience::{self, Batch, New, Target},
     cancel, collapse,
 };
@@ -145,6 +146,12 @@ pub(super) fn due_at(app: &App, lane: &str, order_at: Millis, zone: &TimeZone) -
         (Some(quiet), Ok(at)) => order_at.plus(Duration::try_from(quiet.over(at, zone) - at).unwrap_or_default()),
         _ => order_at,
     }
+}
+
+/// Until when somebody is left in peace who would be sent something in bulk now.
+pub(super) fn quiet_until(app: &App, now: Millis, person: &Person) -> Option<Millis> {
+    app.config.sending.quiet_hours?;
+    Some(due_at(app, "bulk", now, &person.zone(app))).filter(|due_at| *due_at > now)
 }
 
 /// The deliveries just added are due by the company's clock; those of members elsewhere are moved to their own.

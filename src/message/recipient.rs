@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use super::addressee::Person;
+use super::{addressee::Person, content::Limits};
 use crate::{
     app::App,
     db::Conn,
@@ -16,11 +16,19 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Sources(BTreeMap<String, Option<Arc<Source>>>);
 
-/// A message's template in its languages, and the data that is the same for all.
-pub(super) struct Source {
+/// What a message says.
+pub(super) enum Source {
+    /// The JSON list of message objects, the same for all.
+    Content(Arc<str>),
+    Template(Frozen),
+}
+
+/// A template in its languages, and the data that is the same for all.
+pub(super) struct Frozen {
     /// By language; `""` is for everybody without one of their own.
     templates: BTreeMap<String, Template>,
     data: Value,
+    limits: Limits,
     /// Whether it may have taken the place of others, which it tells of.
     pub collapses: bool,
 }
@@ -29,20 +37,16 @@ pub(super) struct Source {
 const KEPT: usize = 64;
 
 impl Sources {
-    /// None where the message has no template, or none that can be read.
+    /// None where the message has neither content nor a template that can be read.
     pub async fn find(&mut self, conn: &mut Conn, message_id: &str) -> Result<Option<Arc<Source>>, Error> {
         if let Some(found) = self.0.get(message_id) {
             return Ok(found.clone());
         }
-        let row: Option<(Option<String>, Option<String>, Option<String>)> =
-            sqlx::query_as("SELECT source, data, collapse_key FROM messages WHERE id = $1")
-                .bind(message_id)
-                .fetch_optional(conn)
-                .await?;
-        let read = |(source, data, key): (Option<String>, Option<String>, Option<String>)| {
-            Source::read(&source?, data.as_deref(), key.is_some())
-        };
-        let source = row.and_then(read).map(Arc::new);
+        let row: Option<Row> = sqlx::query_as("SELECT content, source, data, collapse_key FROM messages WHERE id = $1")
+            .bind(message_id)
+            .fetch_optional(conn)
+            .await?;
+        let source = row.and_then(Row::read).map(Arc::new);
         if self.0.len() >= KEPT {
             self.0.clear();
         }
@@ -51,14 +55,33 @@ impl Sources {
     }
 }
 
-impl Source {
-    fn read(source: &str, data: Option<&str>, collapses: bool) -> Option<Self> {
-        let files: BTreeMap<String, Value> = serde_json::from_str(source).ok()?;
+/// A message's row.
+#[derive(sqlx::FromRow)]
+struct Row {
+    content: Option<String>,
+    source: Option<String>,
+    data: Option<String>,
+    collapse_key: Option<String>,
+}
+
+impl Row {
+    fn read(self) -> Option<Source> {
+        if let Some(content) = self.content {
+            return Some(Source::Content(content.into()));
+        }
+        let files: BTreeMap<String, Value> = serde_json::from_str(&self.source?).ok()?;
         let templates: Option<_> =
             files.into_iter().map(|(language, file)| Some((language, Template::compile(&file).ok()?))).collect();
-        Some(Self { templates: templates?, data: serde_json::from_str(data.unwrap_or("{}")).ok()?, collapses })
+        Some(Source::Template(Frozen {
+            templates: templates?,
+            data: serde_json::from_str(self.data.as_deref().unwrap_or("{}")).ok()?,
+            limits: Limits::default(),
+            collapses: self.collapse_key.is_some(),
+        }))
     }
+}
 
+impl Frozen {
     /// The JSON list of message objects for this person, or why there is none.
     pub fn render(&self, app: &App, person: &Person, updates: Option<Vec<Value>>) -> Result<String, String> {
         let default = app.config.default_locale.as_str();
@@ -67,6 +90,8 @@ impl Source {
         let template = found.or_else(|| self.templates.values().next()).ok_or("the template has no language")?;
         let zone = person.zone(app);
         let context = Context { zone: &zone, locale };
-        template.render(&person.fill(&self.data, updates), &context).map_err(|error| error.to_string())
+        let content =
+            template.render(&person.fill(&self.data, updates), &context).map_err(|error| error.to_string())?;
+        self.limits.keeps(content)
     }
 }

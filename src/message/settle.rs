@@ -14,7 +14,7 @@ use crate::{
 
 use super::{
     after::After,
-    claim::{DEADLINE, Try},
+    claim::{DEADLINE, REFUSED_TOGETHER, Try},
     quota::{self, Ends},
 };
 
@@ -26,6 +26,13 @@ pub(super) struct Ended {
     pub tried: Try,
     pub after: After,
     pub result: Result<Accepted, Error>,
+}
+
+/// What LINE answered to a try that it did not accept, where it answered.
+#[derive(Clone, Copy)]
+struct Words<'a> {
+    note: Option<&'a str>,
+    request_id: Option<&'a str>,
 }
 
 /// How a closed request's deliveries go on.
@@ -81,7 +88,7 @@ async fn close_sent(app: &App, conn: &mut Conn, now: Millis, sent: &[&Ended]) ->
 async fn move_sent(app: &App, conn: &mut Conn, now: Millis, request_ids: &[String]) -> Result<()> {
     static UPDATE: LazyLock<Rows> = LazyLock::new(|| {
         Rows::new(
-            "UPDATE deliveries SET state = 'sent', note = NULL, due_at = v.column2, updated_at = v.column2
+            "UPDATE deliveries SET state = 'sent', due_at = v.column2, updated_at = v.column2
              FROM (VALUES",
             2,
             ") AS v WHERE deliveries.request_id = v.column1 AND deliveries.state = 'sending'",
@@ -98,20 +105,22 @@ async fn move_sent(app: &App, conn: &mut Conn, now: Millis, request_ids: &[Strin
 }
 
 async fn settle_one(conn: &mut Conn, now: Millis, ended: &Ended) -> Result<()> {
-    let words = ended.result.as_ref().err().map(ToString::to_string);
-    let note = words.as_deref();
+    let error = ended.result.as_ref().err();
+    let text = error.map(ToString::to_string);
+    let note = text.as_deref();
+    let words = Words { note, request_id: error.and_then(Error::request_id) };
     let tried = &ended.tried;
     let (request, delivery, reason, due_at) = match ended.after {
-        After::Repeat(wait) => return repeat(conn, tried, now.plus(wait), note).await,
+        After::Repeat(wait) => return repeat(conn, now, tried, now.plus(wait), words).await,
         // Closed with the others.
         After::Sent => return Ok(()),
         After::Thaw(wait) => ("refused", "waiting", None, now.plus(wait)),
         // LINE refuses a multicast as a whole for one of its people: each goes alone now.
-        After::Failed if tried.endpoint == Endpoint::Multicast => ("refused", "waiting", None, now),
+        After::Failed if tried.endpoint == Endpoint::Multicast => ("refused", "waiting", Some(REFUSED_TOGETHER), now),
         After::Failed => ("failed", "failed", Some("refused_by_line"), now),
         After::Unknown => ("unknown", "unknown", Some("refused_in_doubt"), now),
     };
-    if close(conn, now, &tried.request_id, tried.attempt, request, note).await? {
+    if close(conn, now, &tried.request_id, tried.attempt, request, words).await? {
         let deliveries = Deliveries { state: delivery, reason, note, due_at };
         move_deliveries(conn, now, &tried.request_id, &deliveries).await?;
     }
@@ -133,10 +142,11 @@ pub(super) async fn give_up(app: &App, channel: &str, now: Millis) -> Result<()>
     .fetch_all(&mut *conn)
     .await?;
     drop(conn);
+    let none = Words { note: None, request_id: None };
     for (request_id, attempts, note) in &late {
         // One transaction each: an unlink may hold several of these deliveries in another order.
         let mut tx = app.db.begin().await?;
-        if close(&mut tx, now, request_id, *attempts, "unknown", None).await? {
+        if close(&mut tx, now, request_id, *attempts, "unknown", none).await? {
             let end = Deliveries { state: "unknown", reason: Some("no_answer"), note: note.as_deref(), due_at: now };
             move_deliveries(&mut tx, now, request_id, &end).await?;
             tracing::error!(channel, request_id, "LINE gave no answer for a day: whether it was sent is unknown");
@@ -147,14 +157,24 @@ pub(super) async fn give_up(app: &App, channel: &str, now: Millis) -> Result<()>
 }
 
 /// Keeps the request open, to be tried again no later than it is given up.
-async fn repeat(conn: &mut Conn, tried: &Try, next: Millis, note: Option<&str>) -> Result<()> {
+async fn repeat(conn: &mut Conn, now: Millis, tried: &Try, next: Millis, words: Words<'_>) -> Result<()> {
     sqlx::query(
-        "UPDATE requests SET next_attempt_at = $1, note = $2 WHERE id = $3 AND attempts = $4 AND state = 'open'",
+        "UPDATE requests SET next_attempt_at = $1, note = $2, line_request_id = COALESCE($5, line_request_id)
+         WHERE id = $3 AND attempts = $4 AND state = 'open'",
     )
     .bind(next.min(tried.first_attempt_at.plus(DEADLINE)))
-    .bind(note)
+    .bind(words.note)
     .bind(&tried.request_id)
     .bind(tried.attempt)
+    .bind(words.request_id)
+    .execute(&mut *conn)
+    .await?;
+    // What is said to the same people later waits for it.
+    sqlx::query(
+        "UPDATE deliveries SET retried_at = $1 WHERE request_id = $2 AND state = 'sending' AND retried_at IS NULL",
+    )
+    .bind(now)
+    .bind(&tried.request_id)
     .execute(conn)
     .await?;
     Ok(())
@@ -168,18 +188,20 @@ async fn close(
     request_id: &str,
     attempt: i64,
     state: &str,
-    note: Option<&str>,
+    words: Words<'_>,
 ) -> Result<bool> {
     let closed = sqlx::query(
         "UPDATE requests SET state = $1, closed_at = $2, note = COALESCE($3, note),
+           line_request_id = COALESCE($6, line_request_id),
            body = CASE WHEN $1 = 'refused' THEN '' ELSE body END
          WHERE id = $4 AND attempts = $5 AND state = 'open'",
     )
     .bind(state)
     .bind(now)
-    .bind(note)
+    .bind(words.note)
     .bind(request_id)
     .bind(attempt)
+    .bind(words.request_id)
     .execute(conn)
     .await?;
     Ok(closed.rows_affected() == 1)
@@ -188,7 +210,8 @@ async fn close(
 /// Moves the deliveries of a closed request on; without a new reason the earlier one stays.
 async fn move_deliveries(conn: &mut Conn, now: Millis, request_id: &str, to: &Deliveries<'_>) -> Result<()> {
     sqlx::query(
-        "UPDATE deliveries SET state = $1, reason = COALESCE($2, reason), note = $3, due_at = $4, updated_at = $5
+        "UPDATE deliveries SET state = $1, reason = COALESCE($2, reason), note = $3, due_at = $4, updated_at = $5,
+           retried_at = COALESCE(retried_at, $5)
          WHERE request_id = $6 AND state = 'sending'",
     )
     .bind(to.state)

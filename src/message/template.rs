@@ -4,10 +4,12 @@ pub mod command;
 
 use serde_json::Value;
 
+use super::addressee::{self, Person};
 use crate::{
     app::App,
+    db::Conn,
     error::{Error, Result},
-    flex::{self, Catalogue, Context, RenderError},
+    flex::{Catalogue, Context, RenderError},
 };
 
 /// Why a template gives no message.
@@ -19,11 +21,25 @@ pub enum Unsendable {
     Render { name: String, error: RenderError },
 }
 
-/// The message objects of a template for a person, as a JSON list.
-pub fn content(app: &App, name: &str, locale: &str, data: &Value) -> Result<String> {
-    let default = app.config.default_locale.as_str();
-    let context = Context { zone: &app.zone, locale: flex::language(locale).unwrap_or(default) };
-    render(&app.templates, name, data, &context, default).map_err(Error::internal)
+/// The message objects of a template for somebody of LINE's, as a JSON list. `page` is the language of the page that they
+/// are on, where there is one.
+pub async fn content(
+    conn: &mut Conn,
+    app: &App,
+    line_user_id: &str,
+    page: Option<&str>,
+    name: &str,
+    data: &Value,
+) -> Result<String> {
+    let person = addressee::of_line_user(conn, line_user_id, page).await?;
+    render_for(app, name, &person, data).map_err(Error::internal)
+}
+
+/// In a person's language and zone.
+pub(super) fn render_for(app: &App, name: &str, person: &Person, data: &Value) -> Result<String, Unsendable> {
+    let zone = person.zone(app);
+    let context = Context { zone: &zone, locale: person.locale(app) };
+    render(&app.templates, name, data, &context, &app.config.default_locale)
 }
 
 /// The one place where what was rendered becomes what is sent.

@@ -153,7 +153,7 @@ async fn list_line_users(conn: &mut Conn, member_id: &str) -> Result<Vec<String>
 
 /// What must be over first, each with the statement that finds it open. Those who wait for a yes come before the links
 /// are looked at: a yes at this moment is seen as the one or the other. A step left to the person counts as over.
-const OPEN: [(&str, &str); 10] = [
+const OPEN: [(&str, &str); 11] = [
     (
         "a link that waits for a yes",
         "SELECT a.id FROM attempts a JOIN links l ON l.line_user_id = a.line_user_id
@@ -186,11 +186,18 @@ const OPEN: [(&str, &str); 10] = [
     (
         "a message on its way",
         "SELECT d.message_id FROM links l JOIN deliveries d ON d.link_id = l.id
-         WHERE l.member_id = $1 AND d.state IN ('waiting', 'sending') AND d.created_at <= $2 LIMIT 1",
+         WHERE l.member_id = $1 AND d.state IN ('waiting', 'sending') LIMIT 1",
+    ),
+    (
+        "a message to who had the LINE account before",
+        "SELECT d.message_id FROM links l JOIN links o ON o.line_user_id = l.line_user_id
+         JOIN deliveries d ON d.link_id = o.id
+         WHERE l.member_id = $1 AND d.state = 'sending'
+           AND NOT EXISTS (SELECT 1 FROM links n WHERE n.line_user_id = l.line_user_id AND n.ended_at IS NULL) LIMIT 1",
     ),
     (
         "an answer on its way",
-        "SELECT d.message_id FROM deliveries d WHERE d.link_id IS NULL AND d.state = 'sending' AND d.created_at <= $2
+        "SELECT d.message_id FROM deliveries d WHERE d.link_id IS NULL AND d.state = 'sending'
            AND d.line_user_id IN (SELECT line_user_id FROM links WHERE member_id = $1) LIMIT 1",
     ),
     (

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     fn refused(status: u16, message: &str) -> Error {
-        Error::Refused { status, message: message.into(), request_id: String::new() }
+        Error::Refused { status, message: message.into(), request_id: String::new(), retry_after: None }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use sqlx::AnyConnection;
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    time,
+    task, time,
 };
 
 use super::pack::{Head, pack};
@@ -125,6 +125,7 @@ async fn write(app: App, queue: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
     let mut queue = queue.lock().await;
     let (mut conn, mut waiting) = (None, Vec::new());
     while !waiting.is_empty() || queue.recv_many(&mut waiting, GROUP).await > 0 {
+        gather(&mut queue, &mut waiting).await;
         let mut group = take_group(&mut waiting);
         if let Err(error) = store(&app, &mut conn, &group).await {
             tracing::error!(%error, requests = group.len(), "webhooks could not be stored");
@@ -133,6 +134,21 @@ async fn write(app: App, queue: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
         app.wake_inbox();
         for waiting in group {
             let _ = waiting.stored.send(());
+        }
+    }
+}
+
+/// Whoever was told just now is answered first, and whoever is there by then comes along, as long as somebody does: no time
+/// is waited for.
+async fn gather(queue: &mut mpsc::Receiver<Waiting>, waiting: &mut Vec<Waiting>) {
+    let mut before = 0;
+    while before < waiting.len() && waiting.len() < GROUP {
+        before = waiting.len();
+        task::yield_now().await;
+        while waiting.len() < GROUP
+            && let Ok(next) = queue.try_recv()
+        {
+            waiting.push(next);
         }
     }
 }

@@ -62,6 +62,28 @@ fn the_good_one_is_good() {
 }
 
 #[test]
+fn times_to_keep_are_days() {
+    let with = |section: &str| changed(&[("[security]", &format!("{section}\n[security]"))]);
+    for (section, expected) in [
+        ("[retention]\nmessages_days = 2\nmessage_contents_days = 1", vec![]),
+        ("[retention]\nmessages_days = 1", vec!["retention.messages_days: must be 2 or more"]),
+        ("[retention]\nmessage_contents_days = 0", vec!["retention: a time must be a day or more"]),
+        ("[log]\nfolder = \"/var/log/musubi\"", vec![]),
+        ("[log]\nfolder = \"/var/log/musubi\"\nkeep_days = 0", vec!["log.keep_days: must be 1 or more"]),
+        ("[log]\nfolder = \"\"", vec!["log.folder: must name a folder"]),
+        ("[log]\nkeep_days = 10", vec!["log.folder: is missing"]),
+    ] {
+        let found = mistakes(&with(section));
+        let is_right =
+            found.len() == expected.len() && found.iter().zip(&expected).all(|(one, start)| one.starts_with(start));
+        assert!(is_right, "{section}: {found:?}");
+    }
+    let config = parse(&with("[log]\nfolder = \"logs\""), &[]).unwrap();
+    assert_eq!(config.log.unwrap().keep_days, 180);
+    assert_eq!((config.retention.messages_days, config.retention.message_contents_days), (365, 90));
+}
+
+#[test]
 fn mistakes_in_mail() {
     let with = |url: &str, from: &str| {
         changed(&[("[security]", &format!("[mail]\nurl = \"{url}\"\nfrom = \"{from}\"\n[security]"))])

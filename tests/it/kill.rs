@@ -7,9 +7,12 @@ use std::{sync::Mutex, time::Duration};
 use musubi::{app::App, link::grant};
 use serde_json::{Value, json};
 
-use crate::support::{
-    Engine, PASSWORD,
-    process::{Browser, Line, PUBLIC, Page, Place, Process, add_member, start_server, start_simulator, until},
+use crate::{
+    support::{
+        BOT_SECRET, Engine, PASSWORD,
+        process::{Browser, Line, PUBLIC, Page, Place, Process, add_member, run, start_server, start_simulator, until},
+    },
+    webhook::{envelope, sign},
 };
 
 const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
@@ -355,6 +358,49 @@ async fn kill_in_unlink(world: &World, round: usize, point: Option<&str>) {
     let page = world.sign_in_by_line(&base, &person).await;
     assert!(page.location.starts_with("/line/not-linked"), "{name}: {} {}", page.location, page.body);
     server.stop();
+}
+
+// ---- J16
+
+/// Each loop of the worker panics once, and then works.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j16_loops_that_panic_begin_anew() {
+    assert!(cfg!(feature = "kill-points"), "this needs `cargo test --features kill-points`, as tests/run does it");
+    for engine in ENGINES {
+        let world = World::new(engine).await;
+        let (mut server, base) = start_server(&world.config, &[("MUSUBI_PANIC_AT", "loop.")]);
+        let loops: Vec<&str> = musubi::kill::POINTS.into_iter().filter(|point| point.starts_with("loop.")).collect();
+        let has_panicked =
+            |told: &[String], point: &str| told.iter().any(|line| line == &format!("ordered at {point}"));
+        let begun_anew = |told: &[String]| told.iter().filter(|line| line.contains("begins anew")).count();
+        while begun_anew(&server.told) < loops.len() || !loops.iter().all(|point| has_panicked(&server.told, point)) {
+            server.wait_for("");
+        }
+
+        // Jobs, the sending, the adding of recipients, and the inbox.
+        let mut person = world.person(&base, "hanako@example.jp").await;
+        let attempt = person.browser.reach_confirm(&world.line, &person.user).await;
+        person.browser.confirm(&attempt).await;
+        until(async || world.line.delivered(&person.user).await == [1]).await;
+        let words = world.place.path("words.json");
+        std::fs::write(&words, r#"{ "type": "text", "text": "to all" }"#).unwrap();
+        let send = ["send", "--config", &world.config, "--all", "--messages", words.to_str().unwrap()];
+        let (code, told) = run(&send);
+        assert_eq!(code, Some(0), "{told}");
+        until(async || world.line.delivered(&person.user).await == [1, 1]).await;
+        let body = envelope(&[json!({
+            "type": "follow", "mode": "active", "timestamp": musubi::app::Clock::default().now().0,
+            "source": { "type": "user", "userId": person.user }, "webhookEventId": "01FZ74A0TDDPYRVKNK77XKC3ZR",
+            "deliveryContext": { "isRedelivery": false }, "follow": { "isUnblocked": false },
+        })]);
+        let signature = sign(BOT_SECRET, body.as_bytes());
+        let request = person.browser.client.post(format!("{base}/webhook/main")).header("x-line-signature", signature);
+        assert_eq!(request.body(body).send().await.unwrap().status(), 200);
+        until(async || world.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events WHERE state = $1", "done").await == 1)
+            .await;
+        server.stop();
+        world.end().await;
+    }
 }
 
 // ---- X37

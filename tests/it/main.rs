@@ -32,6 +32,7 @@ mod permission;
 mod process;
 mod profile;
 mod quota;
+mod retention;
 mod rich_menu;
 mod secrets;
 mod self_service;

@@ -284,6 +284,8 @@ async fn a_refusal_is_final_and_blocks_nobody() {
         assert_eq!(deliver(&stage).await, 0);
         let notes = stage.texts("SELECT note FROM deliveries WHERE state = 'failed'").await;
         assert!(notes[0].contains("The request body has 1 error(s)"), "{notes:?}");
+        let named = stage.texts("SELECT line_request_id FROM requests WHERE state = 'failed'").await;
+        assert!(named[0].starts_with("request-") && notes[0].contains(&named[0]), "{named:?} {notes:?}");
     }
 }
 

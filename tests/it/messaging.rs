@@ -102,7 +102,7 @@ fn to(ids: impl Into<Value>, said: &str) -> Value {
 
 fn status_of<T: std::fmt::Debug>(result: Result<T, Error>) -> (u16, String) {
     match result {
-        Err(Error::Refused { status, message, request_id }) => {
+        Err(Error::Refused { status, message, request_id, .. }) => {
             assert!(!request_id.is_empty());
             (status, message)
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use musubi::{
     app::App,
     db::new_id,
-    message::{self, Counts},
+    message::{self, Counts, New, Tie, To, answer},
 };
 use serde_json::{Value, json};
 
@@ -73,6 +73,15 @@ async fn deliver(app: &App) {
     while message::deliver(app, "main", "test").await.unwrap() > 0 {}
 }
 
+/// To whom a delivery failed, and why.
+async fn failed(app: &TestApp) -> (String, String, String) {
+    let mut conn = app.app.db.conn().await.unwrap();
+    sqlx::query_as("SELECT line_user_id, reason, note FROM deliveries WHERE state = 'failed'")
+        .fetch_one(&mut *conn)
+        .await
+        .unwrap()
+}
+
 both_engines! {
     async fn what_says_the_same_is_one_multicast(app) {
         let users = friends(app, 7).await;
@@ -133,6 +142,103 @@ both_engines! {
         deliver(&app.app).await;
         assert_eq!(counts(app, &id).await, Counts { accepted: 2, failed: 2, ..NONE });
         assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM deliveries WHERE reason = 'not_rendered'").await, 2);
+    }
+
+    /// What one person's name makes too long is dead before LINE sees it, and holds nobody else up.
+    async fn x36_what_is_too_long_for_one_person_fails_alone(app) {
+        let users = friends(app, 3).await;
+        let names = ["Aiko".to_owned(), "x".repeat(5000), "Taro".to_owned()];
+        for (user, name) in users.iter().zip(&names) {
+            let mut conn = app.app.db.conn().await.unwrap();
+            let named = sqlx::query("UPDATE members SET name = $1 WHERE id = $2").bind(name).bind(user);
+            named.execute(&mut *conn).await.unwrap();
+        }
+        let id = bulk(app, &users, text("Hello {{member.name}}"), json!({})).await;
+        deliver(&app.app).await;
+        assert_eq!(counts(app, &id).await, Counts { accepted: 3, sent: 2, failed: 1, ..NONE });
+        assert_eq!(said(app, &users[0]).await, ["Hello Aiko"]);
+        assert_eq!(said(app, &users[1]).await, [""; 0]);
+        assert_eq!(said(app, &users[2]).await, ["Hello Taro"]);
+        assert_eq!(app.calls_to("/v2/bot/message/push").await.len(), 2, "LINE was not asked for the third");
+        let (user, reason, note) = failed(app).await;
+        assert_eq!((user, reason.as_str()), (users[1].clone(), "not_rendered"));
+        assert!(note.starts_with("$[0].text: ") && note.contains("5000"), "{note}");
+    }
+
+    /// The same for what is said to one person; what it was said about stands.
+    async fn x36_a_message_or_answer_that_is_too_long_is_dead_before_line(app) {
+        let users = friends(app, 2).await;
+        let data = json!({ "company": "x".repeat(5000) });
+        let mut tx = app.app.db.begin().await.unwrap();
+        let to = To { line_user_id: &users[0], link: Some(Tie { member_id: &users[0], link_id: &users[0] }) };
+        let new =
+            New { channel: "main", template: "greeting", locale: "en", data: &data, cause: "test", topic: None, to };
+        let long = message::send(&mut tx, &app.app, new).await.unwrap();
+        let new = answer::New { channel: "main", line_user_id: &users[0], cause: "greeting", reply: None };
+        let answer = answer::say(&mut tx, &app.app, new, "greeting", &data).await.unwrap().unwrap();
+        tx.commit().await.unwrap();
+        let good = send(app, &users[1], "Aiko").await;
+        app.drain().await;
+        deliver(&app.app).await;
+        assert_eq!(counts(app, &long).await, Counts { accepted: 1, failed: 1, ..NONE });
+        assert_eq!(counts(app, &good).await, Counts { accepted: 1, sent: 1, ..NONE });
+        assert_eq!(app.calls_to("/v2/bot/message/push").await.len(), 1, "LINE was asked for the good one only");
+        let (user, reason, note) = failed(app).await;
+        assert_eq!((user, reason.as_str()), (users[0].clone(), "not_rendered"));
+        assert!(note.starts_with("$[0].text: ") && note.contains("5000"), "{note}");
+        let mut conn = app.app.db.conn().await.unwrap();
+        let found = sqlx::query_as("SELECT state, note FROM answers WHERE id = $1").bind(answer);
+        let found: (String, String) = found.fetch_one(&mut *conn).await.unwrap();
+        assert_eq!(found, ("failed".to_owned(), note));
+    }
+
+    /// What is told when it happens follows the same rule as what is sent to many.
+    async fn welcomes_and_answers_are_in_the_members_language_and_zone(app) {
+        let users = friends(app, 1).await;
+        let say = async |locale: &str, page: &str| {
+            let mut tx = app.app.db.begin().await.unwrap();
+            let member = sqlx::query("UPDATE members SET locale = $1, time_zone = 'America/New_York'")
+                .bind(Some(locale).filter(|locale| !locale.is_empty()));
+            member.execute(&mut *tx).await.unwrap();
+            let (data, to) = (
+                json!({ "company": "C", "title": "T", "at": "2026-11-20T01:30:00Z" }),
+                To { line_user_id: &users[0], link: Some(Tie { member_id: &users[0], link_id: &users[0] }) },
+            );
+            let new = New {
+                channel: "main",
+                template: "reminder",
+                locale: page,
+                data: &data,
+                cause: "test",
+                topic: None,
+                to,
+            };
+            let id = message::send(&mut tx, &app.app, new).await.unwrap();
+            let answer = answer::New { channel: "main", line_user_id: &users[0], cause: "test", reply: None };
+            let answer = answer::say(&mut tx, &app.app, answer, "reminder", &data).await.unwrap().unwrap();
+            let mut contents: Vec<String> = Vec::new();
+            for (statement, id) in [
+                ("SELECT content FROM deliveries WHERE message_id = $1", &id),
+                ("SELECT content FROM answers WHERE id = $1", &answer),
+                ("SELECT locale FROM messages WHERE id = $1", &id),
+            ] {
+                contents.push(sqlx::query_scalar(statement).bind(id).fetch_one(&mut *tx).await.unwrap());
+            }
+            tx.commit().await.unwrap();
+            contents
+        };
+        app.execute("UPDATE line_users SET language = 'th'").await;
+        let own = say("ja", "en").await;
+        assert!(own[0].contains("2026年11月19日(木) 20:30"), "{}", own[0]);
+        assert_eq!(own[0], own[1]);
+        assert_eq!(own[2], "ja");
+        let at_line = say("", "en").await;
+        assert!(at_line[0].contains("20:30 น."), "{}", at_line[0]);
+        assert_eq!(at_line[0], at_line[1]);
+        app.execute("UPDATE line_users SET language = NULL").await;
+        let page = say("", "en").await;
+        assert!(page[0].contains("Thu, 19 Nov 2026, 20:30"), "{}", page[0]);
+        assert_eq!(page[2], "en");
     }
 
     async fn a_persons_messages_come_in_their_order(app) {

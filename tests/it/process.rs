@@ -131,6 +131,49 @@ async fn x43_a_server_out_of_file_descriptors_recovers() {
 
 // ---- the log
 
+/// Into a folder: a file for each day, the old ones go, and each call to LINE is a line.
+#[tokio::test]
+async fn the_log_is_kept_in_a_folder_for_so_many_days() {
+    let place = Place::new(Engine::Sqlite).await;
+    let (simulator, line) = start_simulator(&place);
+    let folder = place.path("log");
+    let log = format!("listen = \"127.0.0.1:0\"\nlog = {{ folder = \"{}\", keep_days = 30 }}", folder.display());
+    let config = place.config("musubi.toml", &line.0.base, &log);
+    fs::create_dir(&folder).unwrap();
+    let day = |days: i64| {
+        let day = jiff::Timestamp::now() - jiff::Span::new().hours(24 * days);
+        folder.join(format!("musubi.{}.log", day.strftime("%F")))
+    };
+    let foreign = folder.join("musubi.notes.log");
+    for file in [&day(500), &day(32), &day(29), &foreign] {
+        fs::write(file, "before\n").unwrap();
+    }
+    let mut server = Process::start(&["serve", "--config", &config]);
+    server.wait_for("the log is written to");
+    let read = || {
+        let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        files.map(|file| fs::read_to_string(file).unwrap()).collect::<String>()
+    };
+    until(async || read().contains("path=\"/v2/bot/info\"") || read().contains("path=/v2/bot/info")).await;
+    let told = server.stop();
+    assert!(!told.contains("serving") && !told.contains("called"), "{told}");
+    let text = read();
+    for words in ["serving", "stopping", "method=GET path=\"/v2/bot/info\" status=200 request_id="] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(!text.contains('\u{1b}'), "{text}");
+    for (file, is_kept) in [(day(500), false), (day(32), false), (day(29), true), (foreign, true)] {
+        assert_eq!(file.exists(), is_kept, "{}", file.display());
+    }
+
+    // A folder that cannot be one is told at the start.
+    let config = place.config("other.toml", &line.0.base, "log = { folder = \"/dev/null/log\" }");
+    let (code, told) = run(&["serve", "--config", &config]);
+    assert!(code == Some(1) && told.contains("log"), "{told}");
+    simulator.stop();
+    place.end().await;
+}
+
 /// Whatever a caller or an error says, an event is one line.
 #[tokio::test]
 async fn j11_hostile_words_stay_on_their_line() {

@@ -248,7 +248,8 @@ async fn a_link_begins_and_ends_in_the_chat() {
         browser.click_text("はなこ").await;
         browser.wait_for_text("Linked").await;
         browser.goto(&phone).await;
-        browser.wait_for_text("Your LINE account is linked").await;
+        // In the language of her LINE, as all of this chat; the page was English.
+        browser.wait_for_text("LINE連携が完了しました").await;
         shot("3-linked").await;
 
         browser.fill("text", "unlink").await;

@@ -170,7 +170,7 @@ async fn tell(
     };
     let chat = Chat { channel: arrival.channel, line_user_id: &begun.line_user_id, reply: arrival.reply };
     if let Tied::New(_) = tied {
-        let content = tell::welcome_content(app, &linked)?;
+        let content = tell::welcome_content(conn, app, &linked).await?;
         let is_told = arrival.is_standby || say::answer(conn, app, &chat, "linked", &content).await?;
         tell::welcome(conn, app, &linked, is_told.then_some(arrival.channel)).await?;
     } else if !arrival.is_standby {

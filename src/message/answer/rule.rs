@@ -130,7 +130,7 @@ mod tests {
     const LEFT: Duration = Duration::from_secs(20);
 
     fn refused(status: u16, message: &str) -> Result<Accepted, Error> {
-        Err(Error::Refused { status, message: message.into(), request_id: String::new() })
+        Err(Error::Refused { status, message: message.into(), request_id: String::new(), retry_after: None })
     }
 
     fn tried(in_doubt: bool, left: Duration) -> Tried {

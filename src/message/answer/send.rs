@@ -41,7 +41,22 @@ struct Answer {
 struct End<'a> {
     state: &'a str,
     note: Option<&'a str>,
+    /// LINE's, of the reply.
+    request_id: Option<&'a str>,
     message_id: Option<&'a str>,
+}
+
+/// What LINE answered to a reply, where it answered.
+#[derive(Debug, Clone, Copy, Default)]
+struct Words<'a> {
+    note: Option<&'a str>,
+    request_id: Option<&'a str>,
+}
+
+impl<'a> End<'a> {
+    fn of(state: &'a str, note: Option<&'a str>) -> Self {
+        Self { state, note, request_id: None, message_id: None }
+    }
 }
 
 /// Does what is next with an answer. Never parks: its token dies within a minute.
@@ -51,9 +66,9 @@ pub async fn send(app: &App, id: &str) -> Result<Outcome> {
     let token = rule::token(app.now(), until, &answer.cause);
     match rule::step(&answer.state, answer.content.is_some(), token) {
         Step::Reply { in_doubt } => reply(app, &answer, in_doubt).await,
-        Step::Push => push(app, &answer, None).await,
-        Step::TooLate => end(app, &answer, End { state: "failed", note: Some("too_late"), message_id: None }).await,
-        Step::GiveUp => end(app, &answer, End { state: "unknown", note: None, message_id: None }).await,
+        Step::Push => push(app, &answer, Words::default()).await,
+        Step::TooLate => end(app, &answer, End::of("failed", Some("too_late"))).await,
+        Step::GiveUp => end(app, &answer, End::of("unknown", None)).await,
         Step::Nothing => Ok(Outcome::Done),
     }
 }
@@ -75,15 +90,17 @@ async fn reply(app: &App, answer: &Answer, in_doubt: bool) -> Result<Outcome> {
         fresh_token: channel::after_call(app, kind, &token, &result).await,
         jitter: app.jitter(),
     };
-    let words = result.as_ref().err().map(ToString::to_string);
-    if let Some(error) = &words {
+    let note = result.as_ref().err().map(ToString::to_string);
+    if let Some(error) = &note {
         tracing::warn!(channel = answer.channel, answer = answer.id, attempt, error, "reply not accepted");
     }
-    settle(app, &claimed, rule::after(&result, facts), words.as_deref()).await
+    let request_id = result.as_ref().map_or_else(|error| error.request_id(), |taken| Some(&*taken.request_id));
+    let request_id = request_id.filter(|id| !id.is_empty());
+    settle(app, &claimed, rule::after(&result, facts), Words { note: note.as_deref(), request_id }).await
 }
 
 /// Writes down what a reply brought.
-async fn settle(app: &App, answer: &Answer, after: After, words: Option<&str>) -> Result<Outcome> {
+async fn settle(app: &App, answer: &Answer, after: After, words: Words<'_>) -> Result<Outcome> {
     let (state, wait) = match after {
         After::Push => return push(app, answer, words).await,
         After::Replied => ("replied", None),
@@ -92,17 +109,18 @@ async fn settle(app: &App, answer: &Answer, after: After, words: Option<&str>) -
         After::Again(wait) => ("waiting", Some(wait)),
         After::Repeat(wait) => ("replying", Some(wait)),
     };
-    let outcome = end(app, answer, End { state, note: words, message_id: None }).await?;
+    let Words { note, request_id } = words;
+    let outcome = end(app, answer, End { state, note, request_id, message_id: None }).await?;
     match (wait, outcome) {
         (Some(wait), Outcome::Done) => {
-            Ok(Outcome::Retry { why: words.unwrap_or_default().to_owned(), after: Some(wait) })
+            Ok(Outcome::Retry { why: note.unwrap_or_default().to_owned(), after: Some(wait) })
         }
         (_, outcome) => Ok(outcome),
     }
 }
 
 /// Hands an answer to the outbox, with the fact that it was, unless this person had too many of these.
-async fn push(app: &App, answer: &Answer, words: Option<&str>) -> Result<Outcome> {
+async fn push(app: &App, answer: &Answer, words: Words<'_>) -> Result<Outcome> {
     let Some(content) = &answer.content else { return Ok(Outcome::Done) };
     let now = app.now();
     let mut tx = app.db.begin().await?;
@@ -111,11 +129,13 @@ async fn push(app: &App, answer: &Answer, words: Option<&str>) -> Result<Outcome
     if count_pushes(&mut tx, now, &answer.line_user_id).await? >= PUSHES.1 {
         drop(tx);
         tracing::warn!(channel = answer.channel, line_user = answer.line_user_id, "too many pushes in answer");
-        return end(app, answer, End { state: "failed", note: Some("too_many_pushes"), message_id: None }).await;
+        return end(app, answer, End { request_id: words.request_id, ..End::of("failed", Some("too_many_pushes")) })
+            .await;
     }
     let new = New { channel: &answer.channel, line_user_id: &answer.line_user_id, cause: &answer.cause, reply: None };
     let message_id = message::push_answer(&mut tx, now, new, content).await?;
-    let pushed = End { state: "pushed", note: words, message_id: Some(&message_id) };
+    let Words { note, request_id } = words;
+    let pushed = End { state: "pushed", note, request_id, message_id: Some(&message_id) };
     if !move_to(&mut tx, now, answer, pushed).await? {
         return Ok(look_again());
     }
@@ -178,6 +198,7 @@ async fn claim(app: &App, answer: &Answer) -> Result<Option<i64>> {
 async fn move_to(conn: &mut Conn, now: Millis, answer: &Answer, end: End<'_>) -> Result<bool> {
     let moved = sqlx::query(
         "UPDATE answers SET state = $1, note = COALESCE($2, note), message_id = $3, updated_at = $4,
+           line_request_id = COALESCE($8, line_request_id),
            reply_token = CASE WHEN $1 IN ('waiting', 'replying') THEN reply_token END
          WHERE id = $5 AND state = $6 AND attempts = $7",
     )
@@ -188,6 +209,7 @@ async fn move_to(conn: &mut Conn, now: Millis, answer: &Answer, end: End<'_>) ->
     .bind(&answer.id)
     .bind(&answer.state)
     .bind(answer.attempts)
+    .bind(end.request_id)
     .execute(conn)
     .await?;
     Ok(moved.rows_affected() == 1)

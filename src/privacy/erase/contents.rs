@@ -1,4 +1,7 @@
 //! What is erased of a LINE user, and of a member.
+//!
+//! A request whose outcome is open is left alone: LINE may be asked again, with the very same body. Whoever erases waits
+//! for its end first.
 
 use crate::{
     app::App,
@@ -19,6 +22,7 @@ pub(super) async fn line_user(conn: &mut Conn, app: &App, line_user_id: &str) ->
         .execute(&mut *conn)
         .await?;
     webhook::erase::person(conn, &app.db, &user.user_id, &bodies).await?;
+    take_out_of_requests(conn, &user).await?;
     for statement in [
         "UPDATE line_users SET user_id = 'erased:' || id, display_name = '', picture_url = NULL, language = NULL
          WHERE id = $1",
@@ -26,7 +30,7 @@ pub(super) async fn line_user(conn: &mut Conn, app: &App, line_user_id: &str) ->
         "DELETE FROM media WHERE (channel, message_id) IN
            (SELECT channel, id FROM chat_messages WHERE line_user_id = $1)",
         "DELETE FROM chat_messages WHERE line_user_id = $1",
-        "UPDATE requests SET body = '' WHERE body <> '' AND id IN (
+        "UPDATE requests SET body = '' WHERE body <> '' AND state <> 'open' AND id IN (
            SELECT request_id FROM deliveries WHERE line_user_id = $1 AND link_id IS NULL)",
         "UPDATE deliveries SET content = '[]' WHERE line_user_id = $1 AND link_id IS NULL",
         "DELETE FROM answers WHERE line_user_id = $1",
@@ -35,6 +39,19 @@ pub(super) async fn line_user(conn: &mut Conn, app: &App, line_user_id: &str) ->
     ] {
         sqlx::query(statement).bind(line_user_id).execute(&mut *conn).await?;
     }
+    Ok(())
+}
+
+/// What said the same to many at once says nothing of one of them but the LINE user ID.
+async fn take_out_of_requests(conn: &mut Conn, user: &line_user::LineUser) -> Result<()> {
+    sqlx::query(
+        "UPDATE requests SET body = REPLACE(body, $1, 'erased') WHERE body <> '' AND state <> 'open' AND id IN (
+           SELECT d.request_id FROM links l JOIN deliveries d ON d.link_id = l.id WHERE l.line_user_id = $2)",
+    )
+    .bind(&user.user_id)
+    .bind(&user.id)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -84,13 +101,13 @@ pub(super) async fn member(conn: &mut Conn, member_id: &str) -> Result<()> {
             "deliveries",
             " AND s.link_id IS NULL)"
         ),
-        "UPDATE requests SET body = '' WHERE body <> '' AND id IN (
+        "UPDATE requests SET body = '' WHERE body <> '' AND state <> 'open' AND id IN (
            SELECT d.request_id FROM links l JOIN deliveries d ON d.line_user_id = l.line_user_id
            WHERE l.member_id = $1 AND d.link_id IS NULL AND d.content = '[]')",
         "UPDATE links SET line_name = '' WHERE member_id = $1",
         "DELETE FROM attempts WHERE member_id = $1",
         "DELETE FROM account_links WHERE member_id = $1",
-        "UPDATE requests SET body = '' WHERE body <> '' AND id IN (
+        "UPDATE requests SET body = '' WHERE body <> '' AND state <> 'open' AND id IN (
              SELECT d.request_id FROM links l JOIN deliveries d ON d.link_id = l.id WHERE l.member_id = $1)
            AND NOT EXISTS (SELECT 1 FROM deliveries o
              WHERE o.request_id = requests.id AND (o.member_id IS NULL OR o.member_id <> $1))",
