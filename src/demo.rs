@@ -3,11 +3,13 @@
 //! The application is served on `localhost` and the simulator on `127.0.0.1`, so that they are two sites to
 //! a browser, as in life. Both sides keep their state in one folder; a second start goes on where the first ended.
 
+pub mod simulator;
+
 use std::{
-    fs, io,
+    env, fs,
+    io::{self, Write},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use axum::{
@@ -16,7 +18,7 @@ use axum::{
     http::{Request, header},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use secrecy::ExposeSecret;
+use jiff::ToSpan;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -24,15 +26,20 @@ use tower::ServiceExt;
 use crate::{
     app::{App, Clock},
     config::Config,
-    db::Db,
+    db::{Db, Millis},
     member,
     serve::{self, Role},
-    simulator::{self, Host, Simulator},
+    simulator::{Host, Simulator},
 };
 
 /// The seeded members sign in with this; the demo listens on loopback only.
 pub const PASSWORD: &str = "musubi-demo";
-const MEMBERS: [(&str, &str); 2] = [("hanako@example.com", "Hanako Yamada"), ("taro@example.com", "Taro Suzuki")];
+/// Beside the configuration.
+const DATA: &str = "reminder.json";
+const MEMBERS: [Seed; 2] = [
+    Seed { id: "1001", email: "hanako@example.com", name: "Hanako Yamada", tags: &["gold", "newsletter"] },
+    Seed { id: "1002", email: "taro@example.com", name: "Taro Suzuki", tags: &["newsletter"] },
+];
 /// Name, language, and the picture that the simulator serves.
 const PEOPLE: [(&str, &str, &str); 2] = [("はなこ", "ja", "person-1.svg"), ("Taro", "en", "person-2.svg")];
 
@@ -47,6 +54,14 @@ pub struct Options {
     /// The simulator's port on 127.0.0.1
     #[arg(long, default_value_t = 8081)]
     pub simulator_port: u16,
+}
+
+/// A member that the demo begins with, known to the company as `id`.
+struct Seed {
+    id: &'static str,
+    email: &'static str,
+    name: &'static str,
+    tags: &'static [&'static str],
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -88,9 +103,9 @@ pub async fn start(options: &Options, stop: CancellationToken) -> Result<Demo, F
     write_config(&config_file, &options.data, &places)?;
     let config = Config::load(Some(&config_file))?;
 
-    let simulator = open_simulator(&config, Some(options.data.clone()))?;
+    let simulator = simulator::open(&config, Some(options.data.clone()))?;
     // By address: `localhost` may be another one, where nobody listens.
-    use_webhooks(&simulator, &config, &format!("http://{}", listener.local_addr()?));
+    simulator::use_webhooks(&simulator, &config, &format!("http://{}", listener.local_addr()?));
     let played = simulator.router(Host::All);
     seed_people(&played, &simulator_url).await?;
     tokio::spawn(simulator.clone().serve_mail(mail_listener));
@@ -101,6 +116,7 @@ pub async fn start(options: &Options, stop: CancellationToken) -> Result<Demo, F
     db.migrate().await?;
     let app = App::new(config, db, Clock::default())?;
     seed_members(&app).await?;
+    write_data(&options.data.join(DATA), app.now())?;
     Ok(Demo { app, app_url, simulator_url, config_file, simulator, listener, _lock: lock })
 }
 
@@ -111,88 +127,44 @@ impl Demo {
     }
 
     fn welcome(&self) -> String {
-        let members: String =
-            MEMBERS.iter().map(|(email, _)| format!("    {email:<22} password: {PASSWORD}\n")).collect();
+        let member = |seed: &Seed| {
+            let Seed { id, email, tags, .. } = seed;
+            format!("    {email:<20} password: {PASSWORD}   company's id: {id}   tags: {}\n", tags.join(", "))
+        };
         format!(
             "\nMusubi is playing on this machine.\n\n\
              \x20 Members' pages   {}\n\
              \x20 LINE (simulator) {}/_sim/\n\
              \x20 Mailbox          {}/_sim/mailbox\n\
              \x20 Configuration    {}\n\n\
-             \x20 Sign in as a member:\n{members}\n\
-             \x20 Then link a LINE account on the account page, and watch its phone in the simulator.\n\
+             \x20 Sign in as a member:\n{}\n\
+             \x20 Then link a LINE account on the account page, and watch its phone in the simulator.\n\n\
+             \x20 Send something to those who are linked, from another terminal:\n\
+             \x20   {}\n\n\
              \x20 Stop with Ctrl-C; a second start goes on from here.\n",
             self.app_url,
             self.simulator_url,
             self.simulator_url,
-            self.config_file.display()
+            self.config_file.display(),
+            MEMBERS.iter().map(member).collect::<String>(),
+            self.send_command(),
         )
     }
-}
 
-/// `musubi simulator`: LINE alone, with the channels of a configuration.
-pub async fn run_simulator(
-    config: &Config,
-    listen: SocketAddr,
-    mail_listen: Option<SocketAddr>,
-    data: Option<PathBuf>,
-) -> Result<(), Failure> {
-    if let Some(folder) = &data {
-        fs::create_dir_all(folder)?;
-    }
-    let simulator = open_simulator(config, data)?;
-    use_webhooks(&simulator, config, config.public_url.as_str().trim_end_matches('/'));
-    let listener = serve::listen(listen, "--listen").await?;
-    if let Some(address) = mail_listen {
-        let mail = serve::listen(address, "--mail-listen").await?;
-        say(&format!("mails are taken at smtp://{}", mail.local_addr()?));
-        tokio::spawn(simulator.clone().serve_mail(mail));
-    }
-    say(&format!("the LINE Platform is played on http://{}/_sim/", listener.local_addr()?));
-    let stop = serve::stop_on_signal()?;
-    axum::serve(listener, simulator.router(Host::All)).with_graceful_shutdown(stop.cancelled_owned()).await?;
-    Ok(simulator.save()?)
-}
-
-fn open_simulator(config: &Config, data: Option<PathBuf>) -> io::Result<Simulator> {
-    let clock = Clock::default();
-    let clock: simulator::Clock = Arc::new(move || clock.now().0);
-    Simulator::open(simulator::Options { data, clock, world: world(config) })
-}
-
-/// Each bot calls the application at `base`.
-fn use_webhooks(simulator: &Simulator, config: &Config, base: &str) {
-    for (name, channel) in &config.channel {
-        simulator.use_webhook(&channel.channel_id, &format!("{base}/webhook/{name}"));
+    /// A command that works as it is printed, where the demo was started.
+    fn send_command(&self) -> String {
+        let program = env::args_os().next().map_or_else(|| PathBuf::from("musubi"), PathBuf::from);
+        let data = self.config_file.with_file_name(DATA);
+        let [program, config, data] =
+            [&program, &self.config_file, &data].map(|path| quoted(&path.display().to_string()));
+        format!("{program} send --config {config} --tag newsletter --template reminder --data {data}")
     }
 }
 
-/// The simulator's channels are those that the configuration names.
-pub fn world(config: &Config) -> simulator::World {
-    let bots = |provider: &str| {
-        let of_provider = config.channel.iter().filter(|(_, channel)| channel.provider == provider);
-        of_provider
-            .map(|(name, channel)| simulator::Bot {
-                channel_id: channel.channel_id.clone(),
-                secret: channel.channel_secret.expose_secret().to_owned(),
-                user_id: format!("U{:0>32}", channel.channel_id),
-                basic_id: channel.basic_id.clone().unwrap_or_else(|| format!("@{name}")),
-                name: config.company.clone(),
-            })
-            .collect()
-    };
-    let providers = config.provider.iter().map(|(name, provider)| simulator::Provider {
-        name: name.clone(),
-        login: provider.login.as_ref().map(|login| simulator::LoginChannel {
-            channel_id: login.channel_id.clone(),
-            secret: login.channel_secret.expose_secret().to_owned(),
-            callback_urls: vec![config.callback_url(name)],
-            linked_bot: login.channel.as_ref().and_then(|name| config.channel.get(name)).map(|c| c.channel_id.clone()),
-            name: config.company.clone(),
-        }),
-        bots: bots(name),
-    });
-    simulator::World { providers: providers.collect() }
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@".contains(c);
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 fn database_url(folder: &Path) -> io::Result<String> {
@@ -272,8 +244,26 @@ basic_id = "@musubi-demo"
     Ok(())
 }
 
+/// What the printed command fills the template `reminder` with, where there is none yet: an evening two days ahead.
+fn write_data(file: &Path, now: Millis) -> Result<(), Failure> {
+    if file.exists() {
+        return Ok(());
+    }
+    let day =
+        jiff::Timestamp::from_millisecond(now.0)?.to_zoned(jiff::tz::TimeZone::UTC).date().saturating_add(2.days());
+    let data = serde_json::json!({
+        "company": "Musubi Demo",
+        "title": "Dinner for two",
+        "at": format!("{day}T18:30"),
+        "place": "Musubi Dining, Meguro",
+        "note": "Please tell us if you cannot come.",
+        "url": "https://example.com/bookings/1042",
+    });
+    Ok(fs::write(file, serde_json::to_string_pretty(&data)? + "\n")?)
+}
+
 async fn seed_members(app: &App) -> Result<(), Failure> {
-    for (email, name) in MEMBERS {
+    for Seed { id, email, name, tags } in MEMBERS {
         let mut tx = app.db.begin().await?;
         if member::find_by_email_key(&mut tx, email).await?.is_none() {
             let password_hash = member::password::hash(app, PASSWORD).await?;
@@ -285,7 +275,12 @@ async fn seed_members(app: &App) -> Result<(), Failure> {
                 locale: None,
                 source: "company",
             };
-            member::insert(&mut tx, app.now(), &new).await?;
+            if let Some(member_id) = member::insert(&mut tx, app.now(), &new).await? {
+                member::set_external_id(&mut tx, &member_id, id).await?;
+                for tag in tags {
+                    member::tag::add(&mut tx, &member_id, tag).await?;
+                }
+            }
         }
         tx.commit().await?;
     }
@@ -312,7 +307,7 @@ async fn seed_people(simulator: &Router, simulator_url: &str) -> Result<(), Fail
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the demo's answer to the person who started it")]
+/// To the person who started it, who may be gone.
 fn say(text: &str) {
-    println!("{text}");
+    let _ = writeln!(io::stdout(), "{text}");
 }

@@ -51,6 +51,7 @@ pub async fn examine(app: &App) -> Vec<Finding> {
     ];
     if readable {
         findings.push(Finding::new("consent texts", consent_texts(app).await));
+        findings.push(Finding::new("outbox", outbox(app).await));
     }
     for (name, provider) in app.config.provider.iter().filter(|(_, provider)| provider.login.is_some()) {
         findings.push(Finding::new(format!("LINE Login channel of {name}"), login(app, name).await));
@@ -90,6 +91,16 @@ async fn consent_texts(app: &App) -> Result<String, String> {
         return Ok(format!("version {:?}", app.config.consent.version));
     }
     Err(changed.join("; "))
+}
+
+/// Whether something waits for an operator, since the database may have been put back from a backup.
+async fn outbox(app: &App) -> Result<String, String> {
+    let mut conn = app.db.conn().await.map_err(|error| error.to_string())?;
+    let size = message::hold::size(&mut conn).await.map_err(|error| error.to_string())?;
+    if size == message::hold::Size::default() {
+        return Ok("nothing is held back".into());
+    }
+    Err(format!("{size}; look with `musubi outbox held`, then `musubi outbox release` or `cancel`"))
 }
 
 fn public_url(app: &App) -> Result<String, String> {

@@ -1,7 +1,7 @@
 //! The command line: one short function per command.
 
 use std::{
-    net::SocketAddr,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -13,7 +13,11 @@ use musubi::{
     db::{Db, Millis},
     demo, doctor, key, log,
     member::disabling::{self, Outcome},
-    message::{self, template::command as template},
+    message::{
+        self,
+        hold::{Verdict, command as hold},
+        template::command as template,
+    },
     seal, serve,
     webhook::command,
 };
@@ -41,20 +45,19 @@ enum Command {
         /// What this process does; SQLite needs `all`
         #[arg(long, value_enum, default_value = "all")]
         role: serve::Role,
+        /// Holds back what waits to be sent, for `musubi outbox`: after a restore or a failover
+        ///
+        /// What waits in an old database may have been sent since. A database that no server worked on for an hour is
+        /// held without this too. What is accepted after the start goes its way.
+        #[arg(long)]
+        hold_outbox: bool,
     },
     /// Plays the LINE Platform, for development; knows the channels of the configuration
     Simulator {
         #[command(flatten)]
         config: ConfigPath,
-        /// Where it listens; loopback unless told otherwise
-        #[arg(long, default_value = "127.0.0.1:8081")]
-        listen: SocketAddr,
-        /// Takes mails here (SMTP) and shows them at /_sim/mailbox; without it there is no mailbox
-        #[arg(long)]
-        mail_listen: Option<SocketAddr>,
-        /// Keeps its state in this folder; without it everything is forgotten at the end
-        #[arg(long)]
-        data: Option<PathBuf>,
+        #[command(flatten)]
+        options: demo::simulator::Options,
     },
     /// Brings the database's schema up to date
     Migrate {
@@ -81,6 +84,14 @@ enum Command {
         config: ConfigPath,
         #[command(flatten)]
         options: message::command::Options,
+    },
+    /// Shows and decides what is held back since the database was put back from a backup
+    ///
+    /// `serve` holds what waits where it is told to (--hold-outbox), or where no server worked on the database for an
+    /// hour: it may have been sent by what happened since.
+    Outbox {
+        #[command(subcommand)]
+        command: OutboxCommand,
     },
     /// Checks what going live needs, and says what to mend
     Doctor {
@@ -133,6 +144,36 @@ enum EventsCommand {
 }
 
 #[derive(Subcommand)]
+enum OutboxCommand {
+    /// Lists the messages held back, oldest first: id, time, channel, lane, what it is, and recipients
+    Held {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// How many
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Sends what is held back of these messages: they were not sent
+    ///
+    /// What was in doubt is asked for again under its key; where LINE has forgotten that by now, it is unknown.
+    Release {
+        #[command(flatten)]
+        config: ConfigPath,
+        #[command(flatten)]
+        which: hold::Which,
+    },
+    /// Gives up what is held back of these messages: they were sent, or are not wanted any more
+    ///
+    /// What waited is cancelled; what was in doubt is unknown.
+    Cancel {
+        #[command(flatten)]
+        config: ConfigPath,
+        #[command(flatten)]
+        which: hold::Which,
+    },
+}
+
+#[derive(Subcommand)]
 enum TemplateCommand {
     /// Names every mistake of every file, with its place; ends with 1 where there is one
     Check {
@@ -141,7 +182,7 @@ enum TemplateCommand {
         /// Only the files of this name
         name: Option<String>,
     },
-    /// Prints the message objects of a template
+    /// Prints the message objects of a template, and says what LINE would not take; ends with 1 then
     Render {
         #[command(flatten)]
         templates: Templates,
@@ -162,7 +203,7 @@ struct Templates {
     #[command(flatten)]
     config: ConfigPath,
     /// The folder of the company's templates; the configuration is not read then
-    #[arg(long, value_name = "FOLDER", conflicts_with = "path")]
+    #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
 }
 
@@ -227,15 +268,16 @@ async fn run(command: Command, format: log::Format) -> Result<ExitCode, Failure>
     }
     match command {
         Command::Demo(options) => demo::run(options).await.map(|()| ExitCode::SUCCESS),
-        Command::Serve { config, role } => serve(config, role, format).await,
-        Command::Simulator { config, listen, mail_listen, data } => {
+        Command::Serve { config, role, hold_outbox } => serve(config, role, hold_outbox, format).await,
+        Command::Simulator { config, options } => {
             let config = Config::load(config.path.as_deref())?;
-            demo::run_simulator(&config, listen, mail_listen, data).await.map(|()| ExitCode::SUCCESS)
+            demo::simulator::run(&config, options).await.map(|()| ExitCode::SUCCESS)
         }
         Command::Migrate { config } => migrate(&Config::load(config.path.as_deref())?).await,
         Command::Member { command: MemberCommand::Disable { config, email } } => disable(config, &email).await,
         Command::Member { command: MemberCommand::Enable { config, email } } => enable(config, &email).await,
         Command::Send { config, options } => send(config, &options).await,
+        Command::Outbox { command } => outbox(command).await,
         Command::Doctor { config } => doctor(config).await,
         Command::Events { command: EventsCommand::List { config, state, limit } } => {
             list_events(config, state, limit).await
@@ -257,7 +299,12 @@ async fn run(command: Command, format: log::Format) -> Result<ExitCode, Failure>
     }
 }
 
-async fn serve(path: ConfigPath, role: serve::Role, format: log::Format) -> Result<ExitCode, Failure> {
+async fn serve(
+    path: ConfigPath,
+    role: serve::Role,
+    hold_outbox: bool,
+    format: log::Format,
+) -> Result<ExitCode, Failure> {
     let config = Config::load(path.path.as_deref())?;
     match &config.log {
         Some(kept) => {
@@ -266,7 +313,7 @@ async fn serve(path: ConfigPath, role: serve::Role, format: log::Format) -> Resu
         }
         None => log::start(format),
     }
-    serve::run(config, role).await?;
+    serve::run(config, role, hold_outbox).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -315,6 +362,18 @@ async fn send(path: ConfigPath, options: &message::command::Options) -> Result<E
     Ok(ExitCode::from(end.code()))
 }
 
+async fn outbox(command: OutboxCommand) -> Result<ExitCode, Failure> {
+    let lines = match command {
+        OutboxCommand::Held { config, limit } => hold::held(&open(config).await?, limit).await?,
+        OutboxCommand::Release { config, which } => {
+            hold::decide(&open(config).await?, &which, Verdict::Release).await?
+        }
+        OutboxCommand::Cancel { config, which } => hold::decide(&open(config).await?, &which, Verdict::Cancel).await?,
+    };
+    lines.iter().for_each(|line| say(line));
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn doctor(path: ConfigPath) -> Result<ExitCode, Failure> {
     let config = Config::load(path.path.as_deref())?;
     let db = Db::connect(config.database_url.expose_secret()).await?;
@@ -356,12 +415,19 @@ fn check_templates(templates: &Templates, name: Option<&str>) -> Result<ExitCode
 
 fn render_template(templates: &Templates, name: &str, data: &Path, locale: Option<&str>) -> Result<ExitCode, Failure> {
     let text = if data == Path::new("-") {
-        std::io::read_to_string(std::io::stdin())?
+        io::read_to_string(io::stdin())?
     } else {
         std::fs::read_to_string(data).map_err(|error| format!("{}: {error}", data.display()))?
     };
-    say(&template::show(&templates.place()?, name, &text, locale)?);
-    Ok(ExitCode::SUCCESS)
+    let shown = template::show(&templates.place()?, name, &text, locale)?;
+    say(&shown.messages);
+    if shown.breaches.is_empty() {
+        explain("within LINE's limits");
+        return Ok(ExitCode::SUCCESS);
+    }
+    explain("LINE would not take this:");
+    shown.breaches.iter().for_each(|breach| note(&format!("✗ {breach}")));
+    Ok(ExitCode::FAILURE)
 }
 
 impl Templates {
@@ -415,26 +481,38 @@ async fn rotate_keys(path: ConfigPath) -> Result<ExitCode, Failure> {
     Ok(if report.is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-#[expect(clippy::print_stdout, reason = "a command's answer")]
+/// A command's answer. Whoever reads it may go away, as `| head` does: that is no reason to stop. An answer that is
+/// lost otherwise is, as on a full disk.
 fn say(line: &str) {
-    println!("{line}");
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            note(&format!("musubi: the answer cannot be written: {error}"));
+            std::process::exit(1);
+        }
+        _ => {}
+    }
 }
 
-#[expect(clippy::print_stderr, reason = "what to do with a command's answer")]
+/// Beside the answer, which may be on its way to a file.
+fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// What to do with a command's answer.
 fn explain(text: &str) {
-    eprintln!("\n{text}");
+    note(&format!("\n{text}"));
 }
 
-#[expect(clippy::print_stderr, reason = "why a command failed")]
+/// Why a command failed.
 fn report(error: &Failure) {
     let mut told = error.to_string();
-    eprintln!("musubi: {told}");
+    note(&format!("musubi: {told}"));
     let mut source = error.source();
     while let Some(cause) = source {
         // Many errors repeat their cause in their own words.
         let words = cause.to_string();
         if !told.contains(&words) {
-            eprintln!("  because: {words}");
+            note(&format!("  because: {words}"));
             told = words;
         }
         source = cause.source();

@@ -97,6 +97,12 @@ const HOLD_BY_PASSWORD: Locking = with_lock!(
     "FOR NO KEY UPDATE"
 );
 
+/// Names a member by the company's own id.
+pub async fn set_external_id(conn: &mut Conn, id: &str, external_id: &str) -> Result<()> {
+    sqlx::query("UPDATE members SET external_id = $1 WHERE id = $2").bind(external_id).bind(id).execute(conn).await?;
+    Ok(())
+}
+
 /// Gives a member this password from now on.
 pub async fn set_password(conn: &mut Conn, now: Millis, id: &str, password_hash: &str) -> Result<()> {
     sqlx::query("UPDATE members SET password_hash = $1, password_changed_at = $2 WHERE id = $3")

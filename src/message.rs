@@ -14,6 +14,7 @@
 //!   the place of what; [`topic`]: who wants none
 //! - `claim` → `sender` → `settle`: deliveries become requests, requests are tried, results are written down; [`quota`]:
 //!   how many may be
+//! - [`hold`]: what waits in a database that was put back from a backup is not sent by itself
 //! - [`prune`]: what goes when, of what is over
 
 mod accept;
@@ -27,6 +28,7 @@ mod collapse;
 pub mod command;
 mod content;
 mod expand;
+pub mod hold;
 mod order;
 mod preview;
 pub mod prune;

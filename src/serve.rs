@@ -19,7 +19,7 @@ use crate::{
     app::{App, Clock},
     config::Config,
     db::Db,
-    link, routes, worker,
+    link, message, routes, worker,
 };
 
 /// How long open requests and jobs may take to end after the first signal.
@@ -37,8 +37,8 @@ pub enum Role {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Serves until SIGTERM or SIGINT; a second signal ends at once.
-pub async fn run(config: Config, role: Role) -> Result<(), Failure> {
+/// Serves until SIGTERM or SIGINT; a second signal ends at once. `hold_outbox`: what waits now is not sent by itself.
+pub async fn run(config: Config, role: Role, hold_outbox: bool) -> Result<(), Failure> {
     let url = config.database_url.expose_secret();
     if role != Role::All && url.starts_with("sqlite:") {
         return Err("SQLite serves one process: use --role all, or PostgreSQL for separate roles".into());
@@ -47,6 +47,7 @@ pub async fn run(config: Config, role: Role) -> Result<(), Failure> {
     let _lock = db.lock_for_serve()?;
     db.migrate().await?;
     let app = App::new(config, db, Clock::default())?;
+    message::hold::at_start(&app, hold_outbox).await?;
     let metrics = match app.config.metrics_listen {
         Some(address) => Some(listen(address, "metrics_listen in the configuration").await?),
         None => None,
@@ -83,6 +84,7 @@ pub async fn run_until(
         return Err(changed.join("; ").into());
     }
     let tasks = TaskTracker::new();
+    tasks.spawn(message::hold::beat_by_the_minute(app.clone(), stop.clone()));
     if role != Role::Web {
         worker::prepare(app).await?;
         tracing::info!(channels = app.config.channel.len(), "working");

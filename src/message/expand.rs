@@ -65,17 +65,20 @@ pub async fn expand(app: &App, channel: &str) -> Result<usize> {
 
 /// Whether a message lacks recipients, by reading only.
 async fn is_open(conn: &mut Conn, channel: &str) -> Result<bool> {
-    let open: Option<String> =
-        sqlx::query_scalar("SELECT id FROM messages WHERE channel = $1 AND expanded_at IS NULL LIMIT 1")
-            .bind(channel)
-            .fetch_optional(conn)
-            .await?;
+    let open: Option<String> = sqlx::query_scalar(
+        "SELECT id FROM messages
+         WHERE channel = $1 AND expanded_at IS NULL AND (held_at IS NULL OR cancelled_at IS NOT NULL) LIMIT 1",
+    )
+    .bind(channel)
+    .fetch_optional(conn)
+    .await?;
     Ok(open.is_some())
 }
 
 const OPEN: Locking = with_lock!(
     "SELECT id, channel, lane, topic, audience, collapse_key, accepted, expanded_to, send_at, created_at, cancelled_at
-     FROM messages WHERE channel = $1 AND expanded_at IS NULL ORDER BY id LIMIT 1",
+     FROM messages WHERE channel = $1 AND expanded_at IS NULL AND (held_at IS NULL OR cancelled_at IS NOT NULL)
+     ORDER BY id LIMIT 1",
     "FOR NO KEY UPDATE SKIP LOCKED"
 );
 

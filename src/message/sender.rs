@@ -34,6 +34,7 @@ use crate::{
     channel::{self, Kind},
     db::Conn,
     error::{Error, Result},
+    kill,
     line::{self, messaging::Endpoint},
     queue,
 };
@@ -269,7 +270,16 @@ impl<'a> Turn<'a> {
             0 => Claimed::default(),
             _ => claim::claim(self.app, &mut tx, self.channel, room, self.is_wide, &mut self.sources).await?,
         };
+        if !claimed.tries.is_empty() {
+            kill::point("send.claiming");
+        }
         tx.commit().await?;
+        if !claimed.tries.is_empty() {
+            kill::point("send.claimed");
+        }
+        if !ended.is_empty() {
+            kill::point("send.recorded");
+        }
         if room.pushes > 0 {
             self.app.pace.give_back(self.channel, Endpoint::Push, claimed.left.pushes);
             self.app.pace.give_back(self.channel, Endpoint::Multicast, claimed.left.multicasts);
@@ -314,7 +324,9 @@ async fn carry_out(app: &App, channel: &str, token: &SecretString, tried: Try, r
         let told = Tried { attempt: tried.attempt, count: tried.count, fresh_token: false, jitter: app.jitter() };
         return (Ended { after: after(&result, told), tried, result }, Facts::default());
     }
+    kill::point("send.writing");
     let result = app.line.send(token, tried.endpoint, &tried.request_id, &tried.body).await;
+    kill::point("send.answered");
     let fresh_token = channel::after_call(app, Kind::Bot(channel), token, &result).await;
     let told = Tried { attempt: tried.attempt, count: tried.count, fresh_token, jitter: app.jitter() };
     if let Err(error) = &result {

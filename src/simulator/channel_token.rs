@@ -32,6 +32,8 @@ const STATELESS_SECONDS: i64 = 900;
 const SHORT_LIVED_SECONDS: i64 = 2_592_000;
 /// Of a kind that is limited.
 const MAX_TOKENS: usize = 30;
+/// How long it is known of a token how it ended.
+const ENDED_KNOWN: i64 = 24 * 3600 * 1000;
 /// Not a word is documented; a hundred years, as in LINE's example of an answer.
 const LONG_LIVED_SECONDS: i64 = 3_138_007_490;
 
@@ -160,8 +162,9 @@ fn issue(sim: &Simulator, state: &mut Memory, channel: &str, kind: Kind, seconds
     let token = login::opaque_token();
     let key_id = (kind == Kind::V21).then(login::secret_text);
     let expires_at = now + seconds * 1000;
-    let record = ChannelToken { channel: channel.to_owned(), kind, key_id: key_id.clone(), issued_at: now, expires_at };
-    state.channel_tokens.retain(|_, token| token.expires_at > now);
+    let (channel, key) = (channel.to_owned(), key_id.clone());
+    let record = ChannelToken { channel, kind, key_id: key, issued_at: now, expires_at, revoked: false };
+    state.channel_tokens.retain(|_, token| token.expires_at + ENDED_KNOWN > now);
     state.channel_tokens.insert(token.clone(), record);
     let mut body = json!({ "token_type": "Bearer", "access_token": token, "expires_in": seconds });
     if let (Some(key_id), Some(body)) = (key_id, body.as_object_mut()) {
@@ -189,8 +192,13 @@ fn verified(token: &ChannelToken, scope: &str, now: i64) -> Response {
 
 /// `GET /oauth2/v2.1/verify`, where the token is one of v2.1.
 pub(super) fn verify_v21(state: &Memory, token: &str, now: i64) -> Option<Response> {
-    let token = state.channel_token(token, now).filter(|token| token.kind == Kind::V21)?;
-    Some(verified(token, "profile chat_message.write", now))
+    let token = state.channel_tokens.get(token).filter(|token| token.kind == Kind::V21)?;
+    let ended = match token {
+        _ if token.revoked => "The access token revoked",
+        _ if token.expires_at <= now => "The access token expired",
+        _ => return Some(verified(token, "profile chat_message.write", now)),
+    };
+    Some(answer::oauth("invalid_request", ended))
 }
 
 /// `POST /v2/oauth/revoke`: 200 whether or not there was such a token.
@@ -224,8 +232,13 @@ pub(super) fn revoke_v21(sim: &Simulator, body: &Bytes, token: &str) -> Option<R
         Some(own) if own != secret => return Some(answer::oauth("invalid_client", "invalid client_secret")),
         Some(_) => {}
     }
-    if known.is_some_and(|token| token.channel == client_id) {
-        state.channel_tokens.remove(token);
+    if !login::is_jws(token) {
+        return Some(answer::oauth("invalid_request", "The access token not JWS"));
+    }
+    let own = state.channel_tokens.get_mut(token);
+    if let Some(own) = own.filter(|token| token.kind == Kind::V21 && token.channel == client_id) {
+        own.revoked = true;
+        own.expires_at = own.expires_at.min(sim.now());
     }
     Some(StatusCode::OK.into_response())
 }

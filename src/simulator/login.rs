@@ -21,6 +21,7 @@ use axum::{
 use super::Simulator;
 pub(super) use id_token::SigningKey;
 pub(super) use token::{opaque_token, secret_text};
+pub(super) use tokens::is_jws;
 
 pub(super) fn access_routes() -> Router<Simulator> {
     Router::new()

@@ -130,6 +130,9 @@ pub(super) struct ChannelToken {
     pub key_id: Option<String>,
     pub issued_at: i64,
     pub expires_at: i64,
+    /// A token v2.1 that was taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub revoked: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]

@@ -15,20 +15,20 @@ use crate::{
     webhook::{envelope, sign},
 };
 
-const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
+pub const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
 const UNLINK: [(&str, &str); 2] = [("provider", "main"), ("password", PASSWORD)];
 const DEAUTHORIZE: &str = "/user/v1/deauthorize";
 
 /// `full` times with `tests/run --full`.
-fn rounds(usual: usize, full: usize) -> usize {
+pub fn rounds(usual: usize, full: usize) -> usize {
     if std::env::var_os("MUSUBI_TEST_FULL").is_some() { full } else { usual }
 }
 
 /// Numbers that look random, and come again with the seed that is printed where a test fails.
-struct Dice(Mutex<u64>);
+pub struct Dice(Mutex<u64>);
 
 impl Dice {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let seed = std::env::var_os("MUSUBI_TEST_SEED").and_then(|seed| seed.to_str()?.parse().ok());
         let seed = seed.unwrap_or_else(|| musubi::app::Clock::default().now().0.unsigned_abs());
         eprintln!("again with MUSUBI_TEST_SEED={seed}");
@@ -36,23 +36,28 @@ impl Dice {
     }
 
     /// From `low` up to `high` milliseconds.
-    fn wait(&self, low: u64, high: u64) -> Duration {
+    pub fn wait(&self, low: u64, high: u64) -> Duration {
+        Duration::from_millis(low + self.below(high - low))
+    }
+
+    /// From 0 up to `most`, which is not among them.
+    pub fn below(&self, most: u64) -> u64 {
         let mut state = self.0.lock().unwrap();
         *state ^= *state << 13;
         *state ^= *state >> 7;
         *state ^= *state << 17;
-        Duration::from_millis(low + (*state >> 11) % (high - low))
+        (*state >> 11) % most
     }
 }
 
 /// An installation: its place, LINE, and the server that is ended and started again.
-struct World {
-    place: Place,
-    config: String,
-    line: Line,
+pub struct World {
+    pub place: Place,
+    pub config: String,
+    pub line: Line,
     simulator: Process,
     /// Our own eyes on the database.
-    app: App,
+    pub app: App,
 }
 
 /// A member's browser, and the person at LINE.
@@ -64,7 +69,7 @@ struct Person {
 }
 
 impl World {
-    async fn new(engine: Engine) -> Self {
+    pub async fn new(engine: Engine) -> Self {
         let place = Place::new(engine).await;
         let (simulator, line) = start_simulator(&place);
         let config = place.config("musubi.toml", &line.0.base, "listen = \"127.0.0.1:0\"");
@@ -73,12 +78,12 @@ impl World {
         Self { place, config, line, simulator, app }
     }
 
-    fn serve(&self) -> (Process, String) {
+    pub fn serve(&self) -> (Process, String) {
         start_server(&self.config, &[])
     }
 
     /// A server that ends itself at a place of `src/kill.rs`.
-    fn serve_until(&self, point: &str) -> (Process, String) {
+    pub fn serve_until(&self, point: &str) -> (Process, String) {
         assert!(cfg!(feature = "kill-points"), "this needs `cargo test --features kill-points`, as tests/run does it");
         assert!(musubi::kill::POINTS.contains(&point), "{point}");
         start_server(&self.config, &[("MUSUBI_KILL_AT", point)])
@@ -91,7 +96,7 @@ impl World {
         Person { email: email.to_owned(), member_id, browser, user: self.line.person().await }
     }
 
-    async fn count(&self, statement: &'static str, bound: &str) -> i64 {
+    pub async fn count(&self, statement: &'static str, bound: &str) -> i64 {
         let mut conn = self.app.db.conn().await.unwrap();
         sqlx::query_scalar(statement).bind(bound).fetch_one(&mut *conn).await.unwrap()
     }
@@ -164,7 +169,7 @@ impl World {
         browser.get(&callback).await
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         self.simulator.stop();
         self.app.db.close().await;
         self.place.end().await;

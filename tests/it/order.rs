@@ -57,7 +57,7 @@ async fn accept(app: &TestApp, order: &Order) -> String {
     accepted.message_id
 }
 
-async fn expand(app: &TestApp) {
+pub async fn expand(app: &TestApp) {
     while message::expand(&app.app, "main").await.unwrap() > 0 {}
 }
 

@@ -59,7 +59,7 @@ pub async fn bulk(app: &TestApp, users: &[String], template: Value, data: Value)
     id
 }
 
-async fn said(app: &TestApp, user: &str) -> Vec<String> {
+pub async fn said(app: &TestApp, user: &str) -> Vec<String> {
     let chat = app.phone(user).await;
     let messages = chat["messages"].as_array().unwrap().iter();
     messages.map(|message| message["text"].as_str().map_or(message.to_string(), str::to_owned)).collect()
@@ -69,7 +69,7 @@ pub fn text(text: &str) -> Value {
     json!({ "type": "text", "text": text })
 }
 
-async fn deliver(app: &App) {
+pub async fn deliver(app: &App) {
     while message::deliver(app, "main", "test").await.unwrap() > 0 {}
 }
 

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     path::Path,
+    process::Command,
     time::Duration,
 };
 
@@ -62,6 +63,35 @@ async fn x37_the_demo_stops_on_sigterm_and_goes_on_from_there() {
     demo.stop();
 }
 
+/// What the demo prints can be pasted: whoever is linked gets it, with their name, and nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demos_command_sends_as_it_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (demo, mut browser, line) = start_demo(folder.path());
+    let printed = demo.told.iter().find(|told| told.contains(" send --config ")).unwrap().clone();
+    let printed: Vec<&str> = printed.split_whitespace().collect();
+    assert_eq!(printed[0], env!("CARGO_BIN_EXE_musubi"));
+
+    let member = [("email", "hanako@example.com"), ("password", musubi::demo::PASSWORD)];
+    assert_eq!(browser.post("/sign-in", &member).await.status, 303);
+    let user = line.person().await;
+    let attempt = browser.reach_confirm(&line, &user).await;
+    browser.confirm(&attempt).await;
+
+    let (code, told) = run(&[&printed[1..], &["--idempotency-key", "once", "--wait"]].concat());
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("recipients: 1; 1 sent"), "{told}");
+    assert!(told.contains("left out: 1 have no linked LINE account"), "{told}");
+    let (code, told) = run(&[&printed[1..], &["--idempotency-key", "once", "--wait"]].concat());
+    assert!(code == Some(0) && told.contains("nothing new is sent"), "{told}");
+    let chat = line.ask(&format!("/_sim/users/{user}/chat")).await;
+    let dinners = chat["messages"].as_array().unwrap().iter().filter(|one| one.to_string().contains("Dinner for two"));
+    let dinners: Vec<_> = dinners.collect();
+    assert_eq!(dinners.len(), 1, "{chat:#}");
+    assert!(dinners[0].to_string().contains("Dear Hanako Yamada,"), "{dinners:?}");
+    demo.stop();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_demo_leaves_the_first_alone() {
     let folder = tempfile::tempdir().unwrap();
@@ -76,6 +106,34 @@ async fn a_second_demo_leaves_the_first_alone() {
     assert_eq!(browser.get("/").await.status, 200);
     assert_eq!(line.ask("/_sim/users").await["users"].as_array().unwrap().len(), 2);
     demo.stop();
+}
+
+/// With a host at an address of its own each, a call to the wrong one fails as it would at LINE.
+#[tokio::test]
+async fn a_simulator_may_play_each_host_alone() {
+    let place = Place::new(Engine::Sqlite).await;
+    let config = place.config("line.toml", "http://127.0.0.1:9", "");
+    let arguments = ["simulator", "--config", &config, "--listen", "127.0.0.1:0", "--strict-hosts"];
+    let mut simulator = Process::start(&arguments);
+    let hosts = ["access", "api", "api_data", "liff"].map(|name| {
+        let told = simulator.wait_for(&format!("{name} = "));
+        (name, told.split('"').nth(1).unwrap().to_owned())
+    });
+    simulator.wait_for(&format!("is played on {}/_sim/", hosts[0].1));
+    for (path, home) in [
+        ("/_sim/health", "access"),
+        ("/.well-known/openid-configuration", "access"),
+        ("/v2/bot/info", "api"),
+        ("/v2/bot/richmenu/list", "api"),
+        ("/v2/bot/message/1/content", "api_data"),
+        ("/v2/bot/richmenu/richmenu-1/content", "api_data"),
+    ] {
+        for (name, base) in &hosts {
+            let status = Browser::new(base, base).get(path).await.status.as_u16();
+            assert_eq!(status == 404, *name != home, "{path} at {name}: {status}");
+        }
+    }
+    simulator.stop();
 }
 
 #[tokio::test]
@@ -414,7 +472,24 @@ fn help_tells_what_each_command_does() {
         (&["--help"][..], &["demo", "serve", "simulator", "migrate", "doctor", "key", "events", "--log"][..]),
         (&["demo", "--help"], &["--data", "--port", "--simulator-port", "no LINE channel needed"]),
         (&["serve", "--help"], &["--config", "MUSUBI_CONFIG", "--role", "all, web, worker"]),
-        (&["simulator", "--help"], &["--listen", "--data", "loopback"]),
+        (&["simulator", "--help"], &["--listen", "--strict-hosts", "--data", "loopback"]),
+        (
+            &["send", "--help"],
+            &[
+                "--member",
+                "--tag",
+                "--all",
+                "--idempotency-key",
+                "--at",
+                "--dry-run",
+                "--wait",
+                "Ends with 0",
+                "with 4",
+            ],
+        ),
+        (&["template", "--help"], &["check", "render"]),
+        (&["template", "check", "--help"], &["--folder", "every mistake", "ends with 1"]),
+        (&["template", "render", "--help"], &["--data", "--locale", "LINE would not take"]),
         (&["migrate", "--help"], &["--config", "schema"]),
         (&["member", "--help"], &["disable", "enable"]),
         (&["events", "--help"], &["list", "show", "retry"]),
@@ -429,11 +504,41 @@ fn help_tells_what_each_command_does() {
             assert!(told.contains(word), "{arguments:?} without {word:?}: {told}");
         }
     }
+    every_command_has_help(&[]);
     assert_eq!(run(&[]).0, Some(2));
     assert_eq!(run(&["fly"]).0, Some(2));
     let (code, told) = run(&["serve", "--config", "/nowhere/musubi.toml"]);
     assert_eq!(code, Some(1));
     assert!(told.contains("/nowhere/musubi.toml") && told.contains("cannot be read"), "{told}");
+}
+
+/// Whoever reads the answer may stop reading, as `| head` does.
+#[test]
+fn nobody_need_read_to_the_end() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_musubi"));
+    let ended = command.args(["template", "check"]).env_clear().stdout(writer).output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), &*told), (Some(0), ""));
+
+    // A full disk is another matter.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_musubi"));
+    let ended = command.args(["key", "new"]).env_clear().stdout(full).output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(1) && told.contains("the answer cannot be written"), "{told}");
+}
+
+/// Each command says in its first line what it does, and so do those below it.
+fn every_command_has_help(command: &[&str]) {
+    let (code, told) = run(&[command, &["--help"]].concat());
+    assert_eq!(code, Some(0), "{command:?} {told}");
+    assert!(!told.starts_with("Usage"), "{command:?} tells nothing: {told}");
+    let below = told.split("\nCommands:\n").nth(1).unwrap_or_default().lines().take_while(|line| !line.is_empty());
+    for name in below.map(|line| line.split_whitespace().next().unwrap()).filter(|name| *name != "help") {
+        every_command_has_help(&[command, &[name]].concat());
+    }
 }
 
 // ---- kill -9

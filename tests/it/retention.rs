@@ -94,8 +94,9 @@ async fn fill(app: &musubi::app::App, day: Millis, recipients: i64) -> String {
         ),
         format!("INSERT INTO message_exclusions (message_id, reason, recipients) VALUES ('{id}', 'opted_out', 3)"),
         format!(
-            "INSERT INTO requests (id, channel, retry_key, body, state, attempts, first_attempt_at, next_attempt_at,
-               closed_at) {numbers} SELECT {request}, 'main', {request}, 'said', 'sent', 1, {at}, {at}, {at} FROM n"
+            "INSERT INTO requests (id, channel, lane, endpoint, recipients, body, state, attempts, first_attempt_at,
+               next_attempt_at, closed_at)
+             {numbers} SELECT {request}, 'main', 'bulk', 'push', 1, 'said', 'sent', 1, {at}, {at}, {at} FROM n"
         ),
         format!(
             "INSERT INTO deliveries (message_id, seq, channel, lane, line_user_id, state, attempts, request_id, order_at,

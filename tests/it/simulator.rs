@@ -1053,12 +1053,25 @@ async fn tokens_v21_by_assertion() {
         assert_eq!(line.form("/oauth2/v2.1/revoke", &right).await.status, StatusCode::OK);
     }
     assert_eq!(line.get("/v2/bot/info", &token).await.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(line.by_assertion(path, &good).await.status, StatusCode::OK);
+    let again = line.by_assertion(path, &good).await.json()["access_token"].as_str().unwrap().to_owned();
+    let broken = [("client_id", BOT), ("client_secret", BOT_SECRET), ("access_token", "broken")];
+    let refused = line.form("/oauth2/v2.1/revoke", &broken).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert_eq!(refused.json()["error_description"], "The access token not JWS");
+    let how_it_ended = async |token: &str| {
+        let verified = line.get(&format!("/oauth2/v2.1/verify?access_token={token}"), "").await;
+        assert_eq!(verified.status, StatusCode::BAD_REQUEST);
+        verified.json()["error_description"].clone()
+    };
+    assert_eq!(how_it_ended(&token).await, "The access token revoked");
 
     // Stateless ones come by the same assertion, and are in no list.
     let stateless = line.by_assertion("/oauth2/v3/token", &good).await.json();
     assert_eq!(stateless["expires_in"], 900);
     assert_eq!(line.get(&kids, "").await.json()["kids"].as_array().unwrap().len(), 30);
+
+    line.pass(3600 * 1000);
+    assert_eq!(how_it_ended(&again).await, "The access token expired");
 }
 
 #[tokio::test]

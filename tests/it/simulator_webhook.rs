@@ -769,6 +769,12 @@ async fn an_area_of_the_shown_menu_is_tapped() {
     let uploaded = line.call(Method::POST, &content, &headers, crate::simulator::png(2500, 1686)).await;
     assert_eq!(uploaded.status, StatusCode::OK);
     line.post(&format!("/v2/bot/user/all/richmenu/{id}"), &token, json!({})).await;
+    // The picture has its room before it is there, so that the chat stays at its end.
+    let page = line.get(&format!("/_sim/phone/{user}/chat"), "").await.text();
+    assert!(
+        page.contains(&format!("<img src=\"/_sim/rich-menu/{id}\" alt=\"\" width=\"2500\" height=\"1686\">")),
+        "{page}"
+    );
     line.does(&user, "tap", json!({ "area": 0 })).await;
     assert_eq!(receiver.event()["postback"], json!({ "data": "status" }));
     line.does(&user, "tap", json!({ "area": 1 })).await;

@@ -2,17 +2,21 @@
 
 use std::{
     collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{
     Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::State,
     http::{HeaderMap, Method, StatusCode, Uri, response::Builder},
     response::{IntoResponse, Response},
 };
+use hyper::body::Frame;
 use musubi::{
     app::{App, Clock},
     config::Config,
@@ -39,6 +43,8 @@ pub enum Answer {
     Cut,
     /// No answer until [`Stub::release`].
     Hang,
+    /// Status 200 and the first byte of a body that never ends.
+    Trickle,
 }
 
 #[derive(Clone, Default)]
@@ -126,11 +132,28 @@ async fn answer(State(stub): State<Stub>, method: Method, uri: Uri, headers: Hea
             stub.0.released.notified().await;
             (StatusCode::OK, "{}").into_response()
         }
+        Some(Answer::Trickle) => response.body(Body::new(Trickle { is_begun: false })).unwrap(),
         None if name == "POST /oauth2/v3/token" => {
             let token = json!({ "token_type": "Bearer", "access_token": format!("token-{number}"), "expires_in": 900 });
             response.body(token.to_string().into()).unwrap()
         }
         None => (StatusCode::OK, "{}").into_response(),
+    }
+}
+
+struct Trickle {
+    is_begun: bool,
+}
+
+impl hyper::body::Body for Trickle {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if std::mem::replace(&mut self.is_begun, true) {
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"{")))))
     }
 }
 

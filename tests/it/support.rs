@@ -124,7 +124,7 @@ impl TestApp {
         );
         edit(&mut config);
         let line_clock = Clock::default();
-        let (ours, theirs, world) = (clock.clone(), line_clock.clone(), demo::world(&config));
+        let (ours, theirs, world) = (clock.clone(), line_clock.clone(), demo::simulator::world(&config));
         let now = move || ours.now().0 + theirs.now().0 - Clock::default().now().0;
         let options = simulator::Options { data: None, clock: Arc::new(now), world };
         let simulator = Simulator::open(options).unwrap();
@@ -347,7 +347,8 @@ pub async fn dump_of(db: &Db, but: &[&str]) -> Vec<String> {
 }
 
 /// All tables; a test compares them with the migrations.
-pub const TABLES: [&str; 42] = [
+pub const TABLES: [&str; 43] = [
+    "heartbeats",
     "channel_alarms",
     "channel_tokens",
     "intake",

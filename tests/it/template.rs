@@ -20,7 +20,7 @@ use crate::{
     support::{
         Engine,
         browser::{Browser, Screen},
-        process::{Place, run},
+        process::{Place, Process, run},
     },
 };
 
@@ -195,8 +195,29 @@ fn the_commands_show_what_is_sent() {
     };
     let (code, told) = shown(json!({ "name": "\"愛\"", "at": "2026-11-20T09:30:00+09:00" }), &["--locale", "ja"]);
     assert_eq!(code, Some(0), "{told}");
-    let messages: Value = serde_json::from_str(&told).unwrap();
+    let limits = "within LINE's limits";
+    let (note, told): (Vec<_>, Vec<_>) = told.lines().partition(|line| *line == limits);
+    let messages: Value = serde_json::from_str(&told.concat()).unwrap();
     assert_eq!(messages, json!([text("Hi \"愛\""), text("2026年11月20日(金) 00:30")]));
+    assert_eq!(note, [limits]);
+
+    // What LINE would not take is shown all the same, with what is wrong.
+    let (code, told) = shown(json!({ "name": "x".repeat(5000), "at": "2026-11-20" }), &[]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("LINE would not take this:") && told.contains("✗ $[0].text: "), "{told}");
+    assert!(told.contains("Hi xxx") && !told.contains(limits), "{told}");
+
+    // The folder counts, whatever configuration the environment names.
+    let elsewhere = [("MUSUBI_CONFIG", "/nowhere/musubi.toml")];
+    let data = file.to_str().unwrap();
+    fs::write(&file, json!({ "name": "a", "at": "2026-11-20" }).to_string()).unwrap();
+    for arguments in [
+        &["template", "check", "hi", "--folder", folder][..],
+        &["template", "render", "hi", "--folder", folder, "--data", data],
+    ] {
+        let (code, told) = Process::start_with(arguments, &elsewhere).end();
+        assert_eq!(code, Some(0), "{told}");
+    }
     for (data, more, wrong) in [
         (json!({ "at": "2026-11-20" }), &[][..], "{{name}} has no value"),
         (json!({ "name": "a", "at": 1 }), &[], "{{at}} must be a date"),
@@ -499,6 +520,9 @@ async fn a_phone_draws_every_kind_of_message() {
             json!("700"),
             "styles hold under the policy"
         );
+        let line = "return getComputedStyle(document.querySelector('.cards.buttons')).borderTopWidth";
+        let line = browser.client.execute(line, Vec::new()).await.unwrap();
+        assert_eq!(line, json!("0px"), "the line above the buttons is the card's, not the list's");
         // The list grows to its whole height, so that one picture shows it all.
         let grow = "const list = document.querySelector('.messages'); list.style.cssText = 'overflow:visible;flex:none'; \
             document.querySelector('.phone').style.height = 'auto'; return list.scrollHeight";

@@ -9,6 +9,7 @@ use super::{Unsendable, render};
 use crate::{
     config::Config,
     flex::{self, Catalogue, Context, LANGUAGES, Mistakes},
+    line::message::check::{self, Mistake},
 };
 
 /// Where templates are found, and how they are rendered.
@@ -37,6 +38,15 @@ impl Place {
 pub struct Report {
     pub lines: Vec<String>,
     pub is_fine: bool,
+}
+
+/// What a template gives.
+#[derive(Debug)]
+pub struct Shown {
+    /// The message objects as JSON for people.
+    pub messages: String,
+    /// What LINE would not take of it.
+    pub breaches: Vec<Mistake>,
 }
 
 /// Why nothing could be rendered.
@@ -72,14 +82,14 @@ pub fn check(folder: Option<&Path>, name: Option<&str>) -> Result<Report, Mistak
     Ok(report)
 }
 
-/// The message objects of a template with this data, as JSON for people.
-pub fn show(place: &Place, name: &str, data: &str, locale: Option<&str>) -> Result<String, Failure> {
+/// The message objects of a template with this data, held against LINE's limits.
+pub fn show(place: &Place, name: &str, data: &str, locale: Option<&str>) -> Result<Shown, Failure> {
     let locale = locale.unwrap_or(&place.default_locale);
     let language = flex::language(locale).ok_or_else(|| Failure::Language(locale.to_owned()))?;
     let data: Value = serde_json::from_str(data)?;
     let templates = Catalogue::load(place.folder.as_deref())?;
     let text =
         render(&templates, name, &data, &Context { zone: &place.zone, locale: language }, &place.default_locale)?;
-    let messages: Value = serde_json::from_str(&text)?;
-    Ok(serde_json::to_string_pretty(&messages)?)
+    let list: Vec<Value> = serde_json::from_str(&text)?;
+    Ok(Shown { messages: serde_json::to_string_pretty(&list)?, breaches: check::check(&list) })
 }

@@ -19,7 +19,7 @@ use crate::simulator::{
     state::{AccessToken, ChannelTokenKind, Grant, State as Memory, user_id},
 };
 
-fn is_jws(token: &str) -> bool {
+pub(in crate::simulator) fn is_jws(token: &str) -> bool {
     let parts: Vec<&str> = token.split('.').collect();
     parts.len() == 3 && parts.iter().all(|part| !part.is_empty())
 }

@@ -24,6 +24,9 @@ pub(super) struct Button {
 pub(super) struct Menu {
     pub id: String,
     pub bar: String,
+    /// Of the picture, so that its room is there before it is.
+    pub width: u64,
+    pub height: u64,
     pub areas: Vec<Button>,
 }
 
@@ -76,14 +79,17 @@ pub(super) fn place(bounds: &Value, width: f64, height: f64) -> Option<String> {
 /// The menu with its areas in percent of its size.
 pub(super) fn menu(object: &Value) -> Option<Menu> {
     let size = object.get("size")?;
-    let (width, height) = (size.get("width")?.as_f64()?, size.get("height")?.as_f64()?);
+    let side = |name: &str| Some((size.get(name)?.as_u64()?, size.get(name)?.as_f64()?));
+    let ((width, wide), (height, high)) = (side("width")?, side("height")?);
     let area = |area: &Value| {
         let action = area.get("action")?;
-        Some(Button { style: place(area.get("bounds")?, width, height)?, ..button("area", action) })
+        Some(Button { style: place(area.get("bounds")?, wide, high)?, ..button("area", action) })
     };
     Some(Menu {
         id: text(object, "richMenuId"),
         bar: text(object, "chatBarText"),
+        width,
+        height,
         areas: list(object, "areas").iter().filter_map(area).collect(),
     })
 }

@@ -24,6 +24,15 @@ pub async fn fresh_database() -> String {
     with_database(&server, &name)
 }
 
+/// The URL of a copy of a database of [`fresh_database`] that nobody is connected to.
+pub async fn copy_database(url: &str) -> String {
+    let server = server();
+    let name = format!("t_{}", Uuid::new_v4().simple());
+    let from = url.parse::<Url>().expect("a URL of ours").path().trim_start_matches('/').to_owned();
+    run(&server, &[format!("CREATE DATABASE {name} TEMPLATE {from}")]).await;
+    with_database(&server, &name)
+}
+
 /// Removes a database of [`fresh_database`], whoever is still connected. Best effort: the server goes with the run.
 pub async fn drop_database(url: &str) {
     let name = url.parse::<Url>().map(|url| url.path().trim_start_matches('/').to_owned()).unwrap_or_default();

@@ -194,6 +194,21 @@ impl Place {
         path.to_str().unwrap().to_owned()
     }
 
+    /// The same with a copy of the database, which nobody uses at this moment.
+    pub async fn copy(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database_url = match self.engine {
+            Engine::Sqlite => {
+                for name in ["musubi.db", "musubi.db-wal"].iter().filter(|name| self.path(name).exists()) {
+                    fs::copy(self.path(name), folder.path().join(name)).unwrap();
+                }
+                format!("sqlite://{}/musubi.db", folder.path().display())
+            }
+            Engine::Postgres => postgres::copy_database(&self.database_url).await,
+        };
+        Self { folder, database_url, engine: self.engine }
+    }
+
     /// A configuration for a process that need not reach LINE.
     pub fn alone(&self) -> String {
         self.config("musubi.toml", "http://127.0.0.1:9", "listen = \"127.0.0.1:0\"")
@@ -379,13 +394,34 @@ impl Line {
         self.order("/_sim/logins", json!({ "user_id": user, "outcome": "consent", "add_friend": true })).await;
         let path = authorize.strip_prefix(&self.0.base).unwrap_or_else(|| panic!("not to LINE: {authorize}"));
         let back = self.0.clone().get(path).await;
-        let callback = back.location.strip_prefix(PUBLIC);
-        callback.unwrap_or_else(|| panic!("{} {}", back.status, back.body)).to_owned()
+        let callback = url::Url::parse(&back.location);
+        let callback = callback.unwrap_or_else(|error| panic!("{error}: {} {}", back.status, back.body));
+        assert_eq!(callback.host_str(), Some("localhost"), "{callback}");
+        format!("{}?{}", callback.path(), callback.query().unwrap_or_default())
     }
 
     pub async fn person(&self) -> String {
         let made = self.order("/_sim/users", json!({ "display_name": "はなこ" })).await;
         made["user_id"].as_str().unwrap().to_owned()
+    }
+
+    /// A friend of the official account, who tells it nothing.
+    pub async fn friend(&self) -> String {
+        let user = self.person().await;
+        self.order(&format!("/_sim/users/{user}/follow"), json!({ "standby": true })).await;
+        user
+    }
+
+    /// What the official account said to a person, text by text.
+    pub async fn said(&self, user: &str) -> Vec<String> {
+        let chat = self.ask(&format!("/_sim/users/{user}/chat")).await;
+        let messages = chat["messages"].as_array().unwrap().iter();
+        messages.filter_map(|message| message["text"].as_str().map(str::to_owned)).collect()
+    }
+
+    pub async fn forget_faults(&self) {
+        let request = self.0.client.delete(format!("{}/_sim/faults", self.0.base));
+        request.send().await.unwrap().error_for_status().unwrap();
     }
 
     /// The calls whose path begins so.
