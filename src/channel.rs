@@ -6,10 +6,12 @@
 //! - A long-lived token is the configuration's, and is only ever read.
 //!
 //! A fresh token costs no question to LINE or to the database. Where LINE refuses the credentials, that is told once
-//! ([`alarm`], table `channel_alarms`), and LINE is asked once a minute over all nodes.
+//! ([`alarm`], table `channel_alarms`), and LINE is asked once a minute over all nodes. What LINE counts by the hour is
+//! counted in [`hourly`].
 
 mod alarm;
 pub mod bot;
+pub mod hourly;
 mod shared;
 mod status;
 mod store;

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf
 use ipnet::IpNet;
 pub use load::ConfigError;
 use secrecy::SecretString;
-pub use sending::{QuietHours, Sending};
+pub use sending::{QuietHours, Reserve, Sending};
 use serde::Deserialize;
 pub use token::{AssertionKey, TokenKind};
 use url::Url;

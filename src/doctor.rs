@@ -67,6 +67,7 @@ pub async fn examine(app: &App) -> Vec<Finding> {
         findings.push(Finding::new(format!("Messaging channel {name}"), bot(app, name).await));
         if readable {
             findings.push(Finding::new(format!("access token of {name}"), token::of_bot(app, name).await));
+            findings.push(Finding::new(format!("quota of {name}"), quota(app, name).await));
             findings.push(Finding::new(format!("provider of {name}"), same_provider(app, name).await));
         }
     }
@@ -154,6 +155,18 @@ async fn bot(app: &App, name: &str) -> Result<String, String> {
     let info = channel::call(app, Kind::Bot(name), |token| async move { app.line.bot_info(&token).await }).await;
     let info = info.map_err(|error| error.to_string())?;
     Ok(format!("{} ({})", info.display_name, info.basic_id))
+}
+
+/// How the month stands, and what is short.
+async fn quota(app: &App, name: &str) -> Result<String, String> {
+    let text = |error: &dyn fmt::Display| error.to_string();
+    let outlook = message::quota::outlook(app, name).await.map_err(|error| text(&error))?;
+    let state = message::quota::state(app, name).await.map_err(|error| text(&error))?;
+    let stands = outlook.describe(&app.zone);
+    match state.shortage {
+        Some(why) => Err(format!("{why}; raise the plan at LINE, or wait for the next month ({stands})")),
+        None => Ok(stands),
+    }
 }
 
 /// Why there is no token, with the next step where LINE refused the credentials.

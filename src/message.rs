@@ -1,5 +1,5 @@
 //! Messages, their deliveries, and the requests that carry them to LINE (tables `messages`, `message_exclusions`,
-//! `deliveries`, `requests`, `send_pauses`, `topic_opt_outs`).
+//! `deliveries`, `requests`, `send_pauses`, `topic_opt_outs`, `quotas`).
 //!
 //! - A message commits with the thing that caused it, rendered: what cannot be rendered is an error there.
 //! - At every moment a message's accepted recipients are the sum of its deliveries over all states.
@@ -12,7 +12,8 @@
 //!   [`preview`] only looks, [`cancel_message`] takes back; [`command`] does it from the command line
 //! - `addressee`, `content`, [`template`]: who gets what; `recipient`: the same at the sending; `collapse`: what takes
 //!   the place of what; [`topic`]: who wants none
-//! - `claim` → `sender` → `settle`: deliveries become requests, requests are tried, results are written down
+//! - `claim` → `sender` → `settle`: deliveries become requests, requests are tried, results are written down; [`quota`]:
+//!   how many may be
 //! - [`hold`]: what waits in a database that was put back from a backup is not sent by itself
 //! - [`prune`]: what goes when, of what is over
 
@@ -31,6 +32,7 @@ pub mod hold;
 mod order;
 mod preview;
 pub mod prune;
+pub mod quota;
 mod recipient;
 mod sender;
 mod settle;

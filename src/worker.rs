@@ -235,6 +235,7 @@ pub async fn ask(app: &App, holder: &str) -> Result<usize> {
     if let Err(error) = channel::tidy(app).await {
         tracing::error!(%error, "former channel access tokens are not looked after");
     }
+    message::quota::look(app).await;
     let found = link::permission::want_checks(app).await? + line_user::profile::want_old(app).await?;
     if found > 0 {
         app.wake();

@@ -1,4 +1,4 @@
-//! When messages to many are sent.
+//! When messages to many are sent, and what is kept of the month for others.
 
 use jiff::{Timestamp, ToSpan, civil::Time, tz::TimeZone};
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -10,6 +10,38 @@ pub struct Sending {
     /// Such as `21:00-08:00`: messages in bulk wait until its end, by the recipient's clock.
     #[serde(deserialize_with = "quiet_hours")]
     pub quiet_hours: Option<QuietHours>,
+    /// How much of a month's quota is kept for the transactional lane: `500` messages, or `"10%"` of the limit.
+    #[serde(deserialize_with = "reserve")]
+    pub reserve: Reserve,
+}
+
+/// A part of the messages that LINE allows in a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reserve {
+    Messages(u32),
+    Percent(u8),
+}
+
+impl Default for Reserve {
+    fn default() -> Self {
+        Self::Messages(0)
+    }
+}
+
+impl Reserve {
+    /// `10%`; none where it is no such part.
+    pub fn parse(text: &str) -> Option<Self> {
+        let percent: u8 = text.trim().strip_suffix('%')?.trim_end().parse().ok()?;
+        (percent <= 100).then_some(Self::Percent(percent))
+    }
+
+    /// How many messages that is where LINE allows so many.
+    pub fn of(self, monthly: i64) -> i64 {
+        match self {
+            Self::Messages(messages) => i64::from(messages),
+            Self::Percent(percent) => monthly / 100 * i64::from(percent) + monthly % 100 * i64::from(percent) / 100,
+        }
+    }
 }
 
 /// A time of every day, which may go over midnight.
@@ -57,9 +89,40 @@ fn quiet_hours<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Quie
     QuietHours::parse(&text).map(Some).ok_or_else(wrong)
 }
 
+fn reserve<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Reserve, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Number(u32),
+        Text(String),
+    }
+    let wrong = || D::Error::custom("a value, expected a number of messages such as 500, or a part such as \"10%\"");
+    match Given::deserialize(deserializer) {
+        Ok(Given::Number(messages)) => Ok(Reserve::Messages(messages)),
+        Ok(Given::Text(text)) => Reserve::parse(&text).ok_or_else(wrong),
+        Err(_) => Err(wrong()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reserve_is_a_number_or_a_part() {
+        for (text, reserve, kept) in [
+            ("reserve = 500", Reserve::Messages(500), 500),
+            ("reserve = \"10%\"", Reserve::Percent(10), 3_005),
+            ("reserve = \"100%\"", Reserve::Percent(100), 30_050),
+            ("", Reserve::Messages(0), 0),
+        ] {
+            let sending: Sending = toml::from_str(text).unwrap();
+            assert_eq!((sending.reserve, sending.reserve.of(30_050)), (reserve, kept), "{text}");
+        }
+        for text in ["-1", "1.5", "\"10\"", "\"101%\"", "\"%\"", "\"-1%\"", "true"] {
+            assert!(toml::from_str::<Sending>(&format!("reserve = {text}")).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn quiet_hours_end_in_the_morning() {

@@ -12,6 +12,7 @@ use super::{
     collapse::{self, Added},
     content::{check_contents, content},
     order::{Audience, Mistake, Order, Refusal, What},
+    quota,
 };
 use crate::{
     app::App,
@@ -42,6 +43,11 @@ pub async fn accept(app: &App, order: &Order) -> Result<Accepted, Refusal> {
     mistakes.extend(check_contents(app, order, to.as_ref().map(|to| &to.person)));
     if !mistakes.is_empty() {
         return Err(Refusal::Mistakes(mistakes));
+    }
+    if to.is_none()
+        && let Some(mistake) = quota::misfit(app, order).await?
+    {
+        return Err(Refusal::Mistakes(vec![mistake]));
     }
     let inserted = match &to {
         Some(to) => accept_one(app, order, &to.member_id).await?,

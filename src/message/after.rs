@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
+use super::quota;
 use crate::{
     line::{Error, Failure, messaging::Accepted},
     queue::backoff,
 };
 
-/// An hour, after which a monthly limit is looked at again: reserved messages may have become free.
-const MONTHLY_LIMIT: Duration = Duration::from_secs(3600);
 /// How long a channel rests when LINE does not take even a new token.
 const WRONG_CREDENTIALS: Duration = Duration::from_secs(60);
 /// The longest rest of a channel while LINE cannot be reached or is not well.
@@ -57,7 +56,9 @@ pub(super) fn after(result: &Result<Accepted, Error>, tried: Tried) -> After {
         Failure::Unreached | Failure::TooFast => backoff(tried.count, tried.jitter).max(asked),
         Failure::Unauthorized if tried.fresh_token => Duration::ZERO,
         Failure::Unauthorized => WRONG_CREDENTIALS,
-        Failure::MonthlyLimit => MONTHLY_LIMIT,
+        // What was surely not sent waits for the quota, which holds the whole channel.
+        Failure::MonthlyLimit if in_doubt => quota::HOLD,
+        Failure::MonthlyLimit => Duration::ZERO,
     };
     if in_doubt { After::Repeat(wait) } else { After::Thaw(wait) }
 }
@@ -68,12 +69,12 @@ pub(super) fn pause(result: &Result<Accepted, Error>, tried: Tried) -> Option<Du
     match error.failure() {
         // Of one request; many in a row open the breaker.
         Failure::Ambiguous => error.retry_after(),
-        Failure::Refused => None,
+        // `quota` holds a channel whose month is used up.
+        Failure::Refused | Failure::MonthlyLimit => None,
         Failure::Unreached => Some(backoff(tried.count, tried.jitter).min(UNREACHED)),
         // LINE limits one person's pushes by the same answer: a long rest would let one hold up all.
         Failure::TooFast => Some(backoff(1, tried.jitter).max(error.retry_after().unwrap_or_default())),
         Failure::Unauthorized => (!tried.fresh_token).then_some(WRONG_CREDENTIALS),
-        Failure::MonthlyLimit => Some(MONTHLY_LIMIT),
     }
 }
 
@@ -94,9 +95,10 @@ pub(super) fn rest(failures: i64, jitter: f64) -> Duration {
     backoff(failures + 1, jitter).min(UNREACHED)
 }
 
-/// Whether LINE did not take the token.
-pub(super) fn is_unauthorized(result: &Result<Accepted, Error>) -> bool {
-    result.as_ref().is_err_and(|error| error.failure() == Failure::Unauthorized)
+/// Whether LINE did not take the token, or no more of this month: nothing else is begun.
+pub(super) fn ends_turn(result: &Result<Accepted, Error>) -> bool {
+    let is_end = |failure| matches!(failure, Failure::Unauthorized | Failure::MonthlyLimit);
+    result.as_ref().is_err_and(|error| is_end(error.failure()))
 }
 
 #[cfg(test)]
@@ -124,7 +126,7 @@ mod tests {
             (refused(408, ""), After::Repeat(seconds(4)), After::Repeat(seconds(4)), None),
             (unreached(), After::Thaw(seconds(4)), After::Repeat(seconds(4)), Some(seconds(4))),
             (refused(429, "rate"), After::Thaw(seconds(4)), After::Repeat(seconds(4)), Some(seconds(1))),
-            (refused(429, limit), After::Thaw(seconds(3600)), After::Repeat(seconds(3600)), Some(seconds(3600))),
+            (refused(429, limit), After::Thaw(seconds(0)), After::Repeat(seconds(600)), None),
             (refused(401, ""), After::Thaw(seconds(60)), After::Repeat(seconds(60)), Some(seconds(60))),
             (refused(400, ""), After::Failed, After::Unknown, None),
             (refused(403, ""), After::Failed, After::Unknown, None),

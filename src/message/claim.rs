@@ -53,6 +53,8 @@ pub(super) struct Try {
 pub(super) struct Room {
     pub pushes: usize,
     pub multicasts: usize,
+    /// Recipients in bulk, as far as the month goes.
+    pub bulk: usize,
 }
 
 /// What a claim took, and what of its room is left.
@@ -66,7 +68,7 @@ pub(super) struct Claimed {
 
 impl Room {
     pub fn is_empty(self) -> bool {
-        self == Self::default()
+        self.pushes == 0 && self.multicasts == 0
     }
 
     /// Takes a request's place, where there is one.
@@ -155,9 +157,11 @@ pub(super) async fn claim(
         for endpoint in [Endpoint::Push, Endpoint::Multicast] {
             claim_open(app, conn, channel, (lane, endpoint), now, &mut claimed).await?;
         }
+        let bulk = room.bulk.saturating_sub(claimed.found);
+        let most = if lane == Lane::Bulk { bulk } else { usize::MAX };
         let limit = match lane {
             Lane::Transactional => claimed.left.pushes,
-            Lane::Bulk if claimed.left.is_empty() => 0,
+            Lane::Bulk if claimed.left.is_empty() || bulk == 0 => 0,
             Lane::Bulk if is_wide || is_for_many(conn, channel, now, sources).await? => {
                 // Without a place it is waited for.
                 claimed.found += usize::from(claimed.left.multicasts == 0);
@@ -167,7 +171,7 @@ pub(super) async fn claim(
             Lane::Bulk => claimed.left.pushes.max(LOOKED_AT),
         };
         let mut drafts = Drafts::default();
-        for waiting in list_waiting(app, conn, lane, channel, now, limit).await? {
+        for waiting in list_waiting(app, conn, lane, channel, now, limit).await?.into_iter().take(most) {
             claimed.found += 1;
             match left_out(&waiting, now) {
                 None => draft(app, conn, now, sources, lane, &mut drafts, waiting).await?,

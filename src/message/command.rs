@@ -19,6 +19,7 @@ use super::{
     accept::accept,
     order::{Audience, Lane, Order, Refusal, What},
     preview::{self, Preview},
+    quota,
 };
 use crate::{
     app::App,
@@ -67,7 +68,10 @@ pub struct Options {
     /// Transactional goes before bulk and keeps no quiet hours; one member gets the first, many the second
     #[arg(long, value_enum)]
     pub lane: Option<Lane>,
-    /// Counts the recipients and shows an example; stores and sends nothing
+    /// Accepts it even where it is more than may be sent this month: the rest waits for a larger plan or the next month
+    #[arg(long)]
+    pub beyond_quota: bool,
+    /// Counts the recipients, shows an example and how the month's quota stands; stores and sends nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Waits until everything is sent, or will not be
@@ -153,6 +157,7 @@ impl Options {
             collapse_key: self.collapse_key.clone(),
             idempotency_key: self.idempotency_key.clone(),
             lane: self.lane,
+            beyond_quota: self.beyond_quota,
             cause: "command",
         })
     }
@@ -183,9 +188,10 @@ fn time(app: &App, text: &str) -> Result<Millis, Unreadable> {
 
 /// Counts and an example, as lines for people.
 pub async fn dry_run(app: &App, order: &Order) -> Result<Vec<String>, Refusal> {
-    let Preview { recipients, left_out, example } = preview::preview(app, order).await?;
+    let Preview { recipients, left_out, example, outlook } = preview::preview(app, order).await?;
     let mut lines = vec![format!("recipients: {recipients} ({} lane, channel {})", order.lane().word(), order.channel)];
     lines.extend(left_out.iter().map(|(reason, count)| left_out_line(reason, *count)));
+    lines.extend(outlook.iter().flat_map(|outlook| outlook.lines(order, recipients, &app.zone)));
     if let Some((name, content)) = example {
         let messages: Value = serde_json::from_str(&content)?;
         lines.push(format!("as {name} would get it:"));
@@ -214,10 +220,20 @@ pub async fn send(
     for (reason, count) in list_left_out(&mut *app.db.conn().await?, id).await? {
         say(&left_out_line(&reason, count));
     }
+    if !matches!(order.to, Audience::Member(_)) {
+        let outlook = quota::outlook(app, &order.channel).await?;
+        say(&format!("quota: {}", outlook.describe(&app.zone)));
+        outlook.forecast_line(0, &app.zone).iter().for_each(|line| say(line));
+    }
     let end = if wait { deliver(app, id, watch, say).await? } else { End::Queued };
     let counts = look(app, id).await?;
     say(&describe(&counts));
-    if end == End::Idle {
+    let why = quota::why_held(app, &order.channel, order.lane()).await?;
+    if counts.waiting > 0
+        && let Some(why) = why
+    {
+        say(&format!("what waits is held: {why}"));
+    } else if end == End::Idle {
         say("nothing has been sent for a while: is `musubi serve` running? `musubi doctor` tells what LINE says");
     }
     Ok(end)

@@ -31,6 +31,9 @@ pub struct Order {
     pub idempotency_key: Option<String>,
     /// Transactional for one member and bulk for many, where nothing is said.
     pub lane: Option<Lane>,
+    /// Accepted even where it is more than may be sent this month: the rest waits.
+    #[serde(skip)]
+    pub beyond_quota: bool,
     /// Who or what asks, a machine word.
     #[serde(skip)]
     pub cause: &'static str,
@@ -200,11 +203,13 @@ mod tests {
             collapse_key: None,
             idempotency_key: Some("k".into()),
             lane: None,
+            beyond_quota: false,
             cause: "command",
         };
         let same = Order {
             what: What::Template { name: "reminder".into(), data: json!({ "a": [2], "b": 1 }) },
             idempotency_key: None,
+            beyond_quota: true,
             cause: "api",
             ..order.clone()
         };

@@ -8,6 +8,7 @@ use super::{
     audience::{self, Target},
     content::{check_contents, content},
     order::{Audience, Order, Refusal},
+    quota::{self, Outlook},
 };
 use crate::{app::App, db::Conn, error::Result};
 
@@ -21,6 +22,8 @@ pub struct Preview {
     pub left_out: BTreeMap<String, i64>,
     /// One recipient's name, and the JSON list of message objects for them.
     pub example: Option<(String, String)>,
+    /// Of a message to many: how the month's quota stands.
+    pub outlook: Option<Outlook>,
 }
 
 /// Looks at an order as acceptance does, and counts its recipients.
@@ -32,7 +35,7 @@ pub async fn preview(app: &App, order: &Order) -> Result<Preview, Refusal> {
     if !mistakes.is_empty() {
         return Err(Refusal::Mistakes(mistakes));
     }
-    let mut found = Preview { recipients: 0, left_out: BTreeMap::new(), example: None };
+    let mut found = Preview { recipients: 0, left_out: BTreeMap::new(), example: None, outlook: None };
     let person = match to {
         Some(to) => {
             match to.left_out() {
@@ -48,6 +51,10 @@ pub async fn preview(app: &App, order: &Order) -> Result<Preview, Refusal> {
         let content = content(app, &order.what, &person, updates).map_err(Refusal::Mistakes)?;
         found.example = Some((person.name, content));
     }
+    drop(conn);
+    if !matches!(order.to, Audience::Member(_)) {
+        found.outlook = Some(quota::outlook(app, &order.channel).await?);
+    }
     Ok(found)
 }
 
@@ -62,6 +69,18 @@ pub(super) async fn size(conn: &mut Conn, app: &App, order: &Order) -> Result<i6
         ),
     };
     Ok(sqlx::query_scalar(statement).bind(of).fetch_one(conn).await?)
+}
+
+/// How many of an audience would get it.
+pub(super) async fn count(app: &App, order: &Order) -> Result<i64> {
+    let target = Target::new(app, &order.channel, order.topic.clone(), order.to.clone(), app.now());
+    let mut conn = app.db.conn().await?;
+    let (mut after, mut recipients) = (String::new(), 0);
+    while let Some(batch) = audience::next(&mut conn, &target, &after, AT_ONCE).await? {
+        recipients += audience::count(&mut conn, &target, &batch).await?.0;
+        after = batch.to;
+    }
+    Ok(recipients)
 }
 
 /// Counts, and gives one who would get it.

@@ -25,12 +25,14 @@ use tokio::{
 use super::{
     after::{self, Tried, after},
     claim::{self, Claimed, DEADLINE, Room, Try},
+    quota,
     recipient::Sources,
     settle::{self, Ended},
 };
 use crate::{
     app::App,
     channel::{self, Kind},
+    db::Conn,
     error::{Error, Result},
     kill,
     line::{self, messaging::Endpoint},
@@ -63,7 +65,9 @@ pub async fn deliver(app: &App, channel: &str, holder: &str) -> Result<usize> {
     settle::give_up(app, channel, now).await?;
     let mut conn = app.db.conn().await?;
     let rest = rest::find(&mut conn, channel).await?;
-    let is_resting = rest.is_some_and(|rest| rest.until > now) || !claim::is_due(&mut conn, channel, now).await?;
+    let is_resting = rest.is_some_and(|rest| rest.until > now)
+        || !claim::is_due(&mut conn, channel, now).await?
+        || quota::holds_all(&mut conn, app, channel).await?;
     drop(conn);
     let lease = format!("send:{channel}");
     if is_resting || !queue::lease(app, &lease, holder, LEASE).await? {
@@ -250,7 +254,7 @@ impl<'a> Turn<'a> {
 
     async fn settle_alone(&self, ended: &Ended) -> Result<()> {
         let mut tx = self.app.db.begin().await?;
-        settle::settle(self.app, &mut tx, std::slice::from_ref(ended)).await?;
+        settle::settle(self.app, &mut tx, self.channel, std::slice::from_ref(ended)).await?;
         Ok(tx.commit().await?)
     }
 
@@ -260,7 +264,8 @@ impl<'a> Turn<'a> {
             return Ok(Claimed { found: usize::from(free > 0), ..Claimed::default() });
         }
         let mut tx = self.app.db.begin().await?;
-        settle::settle(self.app, &mut tx, ended).await?;
+        settle::settle(self.app, &mut tx, self.channel, ended).await?;
+        let room = self.within_quota(&mut tx, room).await?;
         let claimed = match room.pushes {
             0 => Claimed::default(),
             _ => claim::claim(self.app, &mut tx, self.channel, room, self.is_wide, &mut self.sources).await?,
@@ -294,7 +299,19 @@ impl<'a> Turn<'a> {
             0 => 0,
             _ => take(Endpoint::Multicast, limits.multicasts_per_second, MULTICASTS.min(free)),
         };
-        Room { pushes, multicasts }
+        Room { pushes, multicasts, bulk: usize::MAX }
+    }
+
+    /// What the month leaves of the room.
+    async fn within_quota(&self, conn: &mut Conn, room: Room) -> Result<Room> {
+        if room.pushes == 0 {
+            return Ok(room);
+        }
+        let allowed = quota::allowed(conn, self.app, self.channel).await?;
+        let (pushes, multicasts) = (room.pushes.min(allowed.all), room.multicasts.min(allowed.all));
+        self.app.pace.give_back(self.channel, Endpoint::Push, room.pushes - pushes);
+        self.app.pace.give_back(self.channel, Endpoint::Multicast, room.multicasts - multicasts);
+        Ok(Room { pushes, multicasts, bulk: allowed.bulk })
     }
 }
 
@@ -318,7 +335,7 @@ async fn carry_out(app: &App, channel: &str, token: &SecretString, tried: Try, r
     let facts = Facts {
         is_well: after::is_well(&result),
         rest: after::pause(&result, told),
-        is_over: after::is_unauthorized(&result),
+        is_over: after::ends_turn(&result),
     };
     (Ended { after: after(&result, told), tried, result }, facts)
 }

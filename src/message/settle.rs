@@ -7,7 +7,7 @@ use crate::{
     db::{Conn, Millis, Rows},
     error::Result,
     line::{
-        Error,
+        Error, Failure,
         messaging::{Accepted, Endpoint},
     },
 };
@@ -15,6 +15,7 @@ use crate::{
 use super::{
     after::After,
     claim::{DEADLINE, REFUSED_TOGETHER, Try},
+    quota::{self, Ends},
 };
 
 /// Requests given up in one round.
@@ -42,20 +43,24 @@ struct Deliveries<'a> {
     due_at: Millis,
 }
 
-/// Records what became of tries, in the caller's transaction. Does nothing to a request that was claimed again meanwhile.
-pub(super) async fn settle(app: &App, conn: &mut Conn, ended: &[Ended]) -> Result<()> {
+/// Records what became of a channel's tries, in the caller's transaction. Does nothing to a request that was claimed again
+/// meanwhile.
+pub(super) async fn settle(app: &App, conn: &mut Conn, channel: &str, ended: &[Ended]) -> Result<()> {
     let now = app.now();
     let (sent, others): (Vec<&Ended>, Vec<&Ended>) = ended.iter().partition(|one| one.after == After::Sent);
     let closed = close_sent(app, conn, now, &sent).await?;
+    let (closed, recipients): (Vec<String>, Vec<i64>) = closed.into_iter().unzip();
     move_sent(app, conn, now, &closed).await?;
     for one in others {
         settle_one(conn, now, one).await?;
     }
-    Ok(())
+    let is_refused = |one: &Ended| one.result.as_ref().is_err_and(|error| error.failure() == Failure::MonthlyLimit);
+    let ends = Ends { sent: recipients.iter().sum(), is_refused: ended.iter().any(is_refused) };
+    quota::note(conn, now, channel, ends).await
 }
 
-/// The requests that LINE has; gives those whose last claim this was.
-async fn close_sent(app: &App, conn: &mut Conn, now: Millis, sent: &[&Ended]) -> Result<Vec<String>> {
+/// The requests that LINE has; gives those whose last claim this was, and how many recipients each has.
+async fn close_sent(app: &App, conn: &mut Conn, now: Millis, sent: &[&Ended]) -> Result<Vec<(String, i64)>> {
     static UPDATE: LazyLock<Rows> = LazyLock::new(|| {
         Rows::new(
             "UPDATE requests SET state = 'sent', closed_at = v.column3, line_request_id = v.column4,
@@ -63,12 +68,12 @@ async fn close_sent(app: &App, conn: &mut Conn, now: Millis, sent: &[&Ended]) ->
              FROM (VALUES",
             6,
             ") AS v WHERE requests.id = v.column1 AND requests.attempts = v.column2 AND requests.state = 'open'
-             RETURNING requests.id",
+             RETURNING requests.id, requests.recipients",
         )
     });
     let mut closed = Vec::new();
     for (text, rows) in UPDATE.pieces(&app.db, sent) {
-        let mut update = sqlx::query_scalar::<_, String>(text);
+        let mut update = sqlx::query_as::<_, (String, i64)>(text);
         for one in rows {
             let Ok(accepted) = &one.result else { continue };
             let earlier = accepted.accepted_request_id.as_deref().unwrap_or_default();

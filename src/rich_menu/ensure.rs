@@ -9,12 +9,15 @@ use super::{
 };
 use crate::{
     app::App,
+    channel::hourly::{self, Spend},
     line::{Error, rich_menu::Listed},
     queue::{self, Outcome},
 };
 
 const LEASE: Duration = Duration::from_secs(60);
 const BUSY: Duration = Duration::from_secs(2);
+/// In which LINE allows some 25 menus more.
+const SOME_CALLS: Duration = Duration::from_secs(900);
 
 /// Brings the menus of the files to a channel, and makes the strangers' menu its default.
 pub async fn ensure(app: &App, channel: &str) -> Outcome {
@@ -68,6 +71,7 @@ async fn ensure_one(remote: &Remote<'_>, listed: &[Listed], menu: &Menu) -> Resu
         (Some(row), _) => (row.rich_menu_id, row.has_image),
         (None, Some(found)) => ((*found).to_owned(), false),
         (None, None) => {
+            take_call(remote).await?;
             let created = remote.call(|line, token| async move { line.create_rich_menu(&token, &menu.object).await });
             (created.await?, false)
         }
@@ -78,6 +82,20 @@ async fn ensure_one(remote: &Remote<'_>, listed: &[Listed], menu: &Menu) -> Resu
         store::set_image(&mut *app.db.conn().await?, app.now(), channel, &rich_menu_id).await?;
     }
     Ok(rich_menu_id)
+}
+
+/// One of the menus that LINE lets a channel make in an hour; where none is left the job waits for more than one, so that
+/// it gets on before its tries are over.
+async fn take_call(remote: &Remote<'_>) -> Result<(), Stop> {
+    match hourly::take(remote.app, remote.channel, hourly::CREATE_RICH_MENU).await? {
+        Spend::Taken => Ok(()),
+        Spend::Wait(until) => {
+            let wait = until.0.saturating_sub(remote.app.now().0);
+            let after = Duration::from_millis(u64::try_from(wait).unwrap_or(0)).max(SOME_CALLS);
+            let why = "as many menus were made within an hour as LINE allows".to_owned();
+            Err(Stop(Outcome::Retry { why, after: Some(after) }))
+        }
+    }
 }
 
 async fn upload(remote: &Remote<'_>, menu: &Menu, rich_menu_id: &str) -> Result<(), Stop> {

@@ -13,6 +13,7 @@ use axum::{
 use crate::{
     app::App,
     error::{Error, Result},
+    message::quota,
     webhook::command::backlog,
 };
 
@@ -24,6 +25,7 @@ pub fn router(app: &App) -> Router {
 async fn show(State(app): State<App>) -> Result<Response> {
     let mut text = app.metrics.encode().map_err(Error::internal)?;
     write_backlog(&app, &mut text).await?;
+    write_quotas(&app, &mut text).await?;
     text.push_str("# EOF\n");
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
@@ -48,7 +50,32 @@ async fn write_backlog(app: &App, text: &mut String) -> Result<()> {
         ("musubi_events_parked", "Events that failed too often: a person must look", parked),
         ("musubi_events_lag_seconds", "Age of the oldest event that waits", lag),
     ] {
-        text.push_str(&format!("# HELP {name} {help}.\n# TYPE {name} gauge\n{lines}"));
+        write_gauge(text, name, help, &lines);
     }
     Ok(())
+}
+
+/// How each channel's month stands; a channel without limit has no line of what is left.
+async fn write_quotas(app: &App, text: &mut String) -> Result<()> {
+    let (mut monthly, mut left, mut alarm) = (String::new(), String::new(), String::new());
+    for channel in app.config.channel.keys() {
+        let state = quota::state(app, channel).await?;
+        for (lines, name, value) in [
+            (&mut monthly, "musubi_quota_monthly", state.monthly),
+            (&mut left, "musubi_quota_left", state.left),
+            (&mut alarm, "musubi_quota_alarm", Some(i64::from(state.is_told))),
+        ] {
+            if let Some(value) = value {
+                writeln!(lines, "{name}{{channel=\"{channel}\"}} {value}").map_err(Error::internal)?;
+            }
+        }
+    }
+    write_gauge(text, "musubi_quota_monthly", "Messages that LINE allows in a month", &monthly);
+    write_gauge(text, "musubi_quota_left", "Of these, what is left, roughly", &left);
+    write_gauge(text, "musubi_quota_alarm", "Whether the month runs out: bulk or everything waits", &alarm);
+    Ok(())
+}
+
+fn write_gauge(text: &mut String, name: &str, help: &str, lines: &str) {
+    text.push_str(&format!("# HELP {name} {help}.\n# TYPE {name} gauge\n{lines}"));
 }

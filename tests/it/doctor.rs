@@ -54,6 +54,7 @@ both_engines! {
             format!("✓ callback of main: register {ORIGIN}/line/callback/main in LINE's console"),
             "✓ Messaging channel main: Example Company (@example)".to_owned(),
             "✓ access token of main: stateless: 15 minutes, one for each process".to_owned(),
+            "✓ quota of main: without limit; about 0 sent this month".to_owned(),
             provider.to_owned(),
         ];
         assert_eq!(told(&app.app).await, expected);

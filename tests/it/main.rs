@@ -35,6 +35,7 @@ mod password;
 mod permission;
 mod process;
 mod profile;
+mod quota;
 mod retention;
 mod rich_menu;
 mod secrets;

@@ -16,7 +16,7 @@ use crate::{
 
 const NONE: Counts = Counts { accepted: 0, waiting: 0, sending: 0, sent: 0, failed: 0, unknown: 0, cancelled: 0 };
 
-async fn friends(app: &TestApp, number: usize) -> Vec<String> {
+pub async fn friends(app: &TestApp, number: usize) -> Vec<String> {
     let mut users = Vec::new();
     for _ in 0..number {
         users.push(friend(app).await);

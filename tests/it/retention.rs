@@ -38,6 +38,7 @@ fn order(to: Audience, text: &str) -> Order {
         collapse_key: None,
         idempotency_key: None,
         lane: None,
+        beyond_quota: false,
         cause: "test",
     }
 }

@@ -347,7 +347,7 @@ pub async fn dump_of(db: &Db, but: &[&str]) -> Vec<String> {
 }
 
 /// All tables; a test compares them with the migrations.
-pub const TABLES: [&str; 42] = [
+pub const TABLES: [&str; 43] = [
     "heartbeats",
     "channel_alarms",
     "channel_tokens",
@@ -381,6 +381,7 @@ pub const TABLES: [&str; 42] = [
     "member_tags",
     "topic_opt_outs",
     "quotas",
+    "hourly_spends",
     "send_pauses",
     "rich_menus",
     "user_menus",
