@@ -189,7 +189,7 @@ mod tests {
             ("Sun, 29 Nov 2026 04:00:30 GMT", Some(30)),
             ("Sun, 29 Nov 2026 03:00:00 GMT", Some(0)),
             ("315360000", Some(3600)),
-            ("Sun, 29 Nov 2036 04:00:00 GMT", Some(3600)),
+            ("Sat, 29 Nov 2036 04:00:00 GMT", Some(3600)),
             ("soon", None),
             ("-1", None),
             ("1.5", None),

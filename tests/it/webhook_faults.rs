@@ -440,8 +440,18 @@ async fn x48_x49_a_flood_of_redeliveries_is_taken_while_the_inbox_works() {
             .iter()
             .map(|body| body.replace("\"isRedelivery\":false", &format!("\"isRedelivery\":{}", round > 0)))
             .collect();
-        let statuses = many_at_once(&app, flood).await;
-        assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+        // What a slow machine cannot store in time is 503, and LINE sends it again.
+        let mut unstored = flood;
+        for _ in 0..20 {
+            let statuses = many_at_once(&app, unstored.clone()).await;
+            assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
+            let mut statuses = statuses.iter();
+            unstored.retain(|_| statuses.next() == Some(&503));
+            if unstored.is_empty() {
+                break;
+            }
+        }
+        assert!(unstored.is_empty(), "{}", unstored.len());
     }
     until(async || app.count(WAITING).await == 0).await;
     stop.cancel();
