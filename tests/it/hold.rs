@@ -270,7 +270,9 @@ both_engines! {
         hold::at_start(&app.app, false).await.unwrap();
         assert_eq!(dump(app).await, held);
         deliver(&app.app).await;
-        assert_eq!(app.calls_to("/v2/bot/message/").await.len(), 0);
+        for way in ["push", "multicast"] {
+            assert_eq!(app.calls_to(&format!("/v2/bot/message/{way}")).await.len(), 0, "{way}");
+        }
         assert_eq!(counts(&app.app, &id).await, Counts { accepted: 6_001, waiting: 6_001, ..Counts::default() });
 
         let told = command::decide(&app.app, &all(), Verdict::Release).await.unwrap();

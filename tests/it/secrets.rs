@@ -561,7 +561,11 @@ async fn c06_a_fresh_installation_knows_nobody() {
         }
         server.stop();
         let app = place.app(&config).await;
-        let rows = dump_of(&app.db, &["audit", "throttles", "jobs", "leases", "rich_menus", "bots"]).await;
+        let rows = dump_of(
+            &app.db,
+            &["audit", "throttles", "jobs", "leases", "rich_menus", "bots", "heartbeats", "quotas", "hourly_spends"],
+        )
+        .await;
         assert_eq!(rows, Vec::<String>::new(), "a fresh installation has no rows");
         app.db.close().await;
         simulator.stop();
