@@ -226,7 +226,8 @@ impl Db {
 }
 
 impl Engine {
-    /// What each new connection is told. SQLite: a write waits for its turn, and a commit is on the disk.
+    /// What each new connection is told. SQLite: a write waits for its turn, and a commit is on the disk. PostgreSQL:
+    /// compiling a short statement takes longer than running it.
     fn setup(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => {
@@ -235,7 +236,7 @@ impl Engine {
             }
             Self::Postgres => {
                 "SET synchronous_commit = on; SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
-                 SET idle_in_transaction_session_timeout = '30s'"
+                 SET idle_in_transaction_session_timeout = '30s'; SET jit = off"
             }
         }
     }

@@ -46,6 +46,8 @@ pub(super) struct Try {
     pub endpoint: Endpoint,
     pub body: String,
     pub first_attempt_at: Millis,
+    /// Its deliveries, by message and number; none of a request that was claimed before.
+    pub to: Vec<(String, i64)>,
 }
 
 /// How many requests a claim may make, by endpoint.
@@ -336,7 +338,8 @@ async fn claim_open(
             .await?;
         let attempt = attempts + 1;
         claimed.left.take(endpoint);
-        claimed.tries.push(Try { request_id, attempt, count: attempt, lane, endpoint, body, first_attempt_at });
+        let to = Vec::new();
+        claimed.tries.push(Try { request_id, attempt, count: attempt, lane, endpoint, body, first_attempt_at, to });
     }
     Ok(())
 }
@@ -368,8 +371,8 @@ async fn list_waiting(
 }
 
 /// What is due in a lane, `$most` at a time. The number stands in the text: PostgreSQL plans a statement without knowing
-/// its parameters, and for many rows it would go through whole tables. An earlier one of `$earlier` that is not over holds a
-/// person's later ones, for a while.
+/// its parameters, and for many rows it would go through whole tables; for the same reason the earlier ones are asked for
+/// person by person. An earlier one of `$earlier` that is not over holds a person's later ones, for a while.
 macro_rules! waiting {
     ($lane:literal, $most:literal, $earlier:literal) => {
         (
@@ -391,10 +394,10 @@ macro_rules! waiting {
                  LEFT JOIN members m ON m.id = l.member_id
                  LEFT JOIN friends f ON f.line_user_id = d.line_user_id AND f.channel = d.channel
                  WHERE d.channel = $1 AND d.state = 'waiting' AND d.due_at <= $2 AND d.lane = " $lane "
-                   AND NOT EXISTS (SELECT 1 FROM deliveries e
+                   AND (SELECT e.seq FROM deliveries e
                      WHERE e.channel = d.channel AND e.line_user_id = d.line_user_id AND e.order_at > $3
                        AND (e.order_at < d.order_at OR (e.order_at = d.order_at AND e.message_id < d.message_id))
-                       AND e.state IN ('waiting', 'sending') AND " $earlier ")
+                       AND e.state IN ('waiting', 'sending') AND " $earlier " LIMIT 1) IS NULL
                  ORDER BY d.due_at, d.message_id, d.seq LIMIT " $most,
                 "FOR UPDATE OF d SKIP LOCKED"
             ),
@@ -431,7 +434,7 @@ async fn make_requests(
     let (mut tries, mut ways) = (Vec::new(), Vec::new());
     for draft in drafts {
         let new = request(now, lane, &draft)?;
-        ways.extend(draft.to.iter().map(|to| (to.message_id.clone(), to.seq, new.request_id.clone())));
+        ways.extend(new.to.iter().map(|(message_id, seq)| (message_id.clone(), *seq, new.request_id.clone())));
         tries.push((new, i64::try_from(draft.to.len()).unwrap_or(i64::MAX)));
     }
     insert_requests(app, conn, channel, now, &tries).await?;
@@ -454,6 +457,7 @@ fn request(now: Millis, lane: Lane, draft: &Draft) -> Result<Try> {
         // `content` is JSON already, and is not parsed again.
         body: format!(r#"{{"to":{to},"messages":{}}}"#, draft.content),
         first_attempt_at: now,
+        to: draft.to.iter().map(|to| (to.message_id.clone(), to.seq)).collect(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! The end of tries, written down: only by the try that was claimed last, and a request together with its deliveries.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use crate::{
     app::App,
@@ -49,8 +49,9 @@ pub(super) async fn settle(app: &App, conn: &mut Conn, channel: &str, ended: &[E
     let now = app.now();
     let (sent, others): (Vec<&Ended>, Vec<&Ended>) = ended.iter().partition(|one| one.after == After::Sent);
     let closed = close_sent(app, conn, now, &sent).await?;
-    let (closed, recipients): (Vec<String>, Vec<i64>) = closed.into_iter().unzip();
-    move_sent(app, conn, now, &closed).await?;
+    let (closed, recipients): (BTreeSet<String>, Vec<i64>) = closed.into_iter().unzip();
+    move_sent(app, conn, now, sent.iter().map(|one| &one.tried).filter(|tried| closed.contains(&tried.request_id)))
+        .await?;
     for one in others {
         settle_one(conn, now, one).await?;
     }
@@ -85,19 +86,29 @@ async fn close_sent(app: &App, conn: &mut Conn, now: Millis, sent: &[&Ended]) ->
     Ok(closed)
 }
 
-async fn move_sent(app: &App, conn: &mut Conn, now: Millis, request_ids: &[String]) -> Result<()> {
+/// The deliveries of requests that were closed just now.
+async fn move_sent(app: &App, conn: &mut Conn, now: Millis, closed: impl Iterator<Item = &Try>) -> Result<()> {
     static UPDATE: LazyLock<Rows> = LazyLock::new(|| {
         Rows::new(
-            "UPDATE deliveries SET state = 'sent', due_at = v.column2, updated_at = v.column2
+            "UPDATE deliveries SET state = 'sent', due_at = v.column3, updated_at = v.column3
              FROM (VALUES",
-            2,
-            ") AS v WHERE deliveries.request_id = v.column1 AND deliveries.state = 'sending'",
+            3,
+            ") AS v WHERE deliveries.message_id = v.column1 AND deliveries.seq = v.column2
+               AND deliveries.state = 'sending'",
         )
     });
-    for (text, rows) in UPDATE.pieces(&app.db, request_ids) {
+    let mut known = Vec::new();
+    for tried in closed {
+        if tried.to.is_empty() {
+            let sent = Deliveries { state: "sent", reason: None, note: None, due_at: now };
+            move_deliveries(conn, now, &tried.request_id, &sent).await?;
+        }
+        known.extend(&tried.to);
+    }
+    for (text, rows) in UPDATE.pieces(&app.db, &known) {
         let mut update = sqlx::query(text);
-        for id in rows {
-            update = update.bind(id).bind(now);
+        for (message_id, seq) in rows {
+            update = update.bind(message_id).bind(seq).bind(now);
         }
         update.execute(&mut *conn).await?;
     }
