@@ -68,7 +68,8 @@ async fn close_sent(app: &App, conn: &mut Conn, now: Millis, sent: &[&Ended]) ->
                accepted_request_id = NULLIF(v.column5, ''), sent_message_ids = v.column6
              FROM (VALUES",
             6,
-            ") AS v WHERE requests.id = v.column1 AND requests.attempts = v.column2 AND requests.state = 'open'
+            // Not by the state, or PostgreSQL goes through all that were open lately.
+            ") AS v WHERE requests.id = v.column1 AND requests.attempts = v.column2 AND requests.closed_at IS NULL
              RETURNING requests.id, requests.recipients",
         )
     });
