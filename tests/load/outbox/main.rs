@@ -113,7 +113,7 @@ async fn measure(options: Options) {
         bench.hold().await;
     }
     if options.members > 0 {
-        println!("\na message to {} linked members, 5,000 in a transaction:", options.members);
+        println!("\na message to {} linked members, 2,000 in a transaction:", options.members);
         bench.expand(&folder).await;
     }
 }
