@@ -328,3 +328,64 @@ both_engines! {
         assert_eq!(counts(app, &taken_back).await, Counts { accepted: 3, cancelled: 3, ..NONE });
     }
 }
+
+both_engines! {
+    /// Also in bulk a person is told one thing after the other where the first had to wait.
+    async fn what_waits_again_in_bulk_is_not_overtaken(app) {
+        let users = friends(app, 1).await;
+        app.fault(json!({ "endpoint": "POST /v2/bot/message/push", "status": 429 })).await;
+        bulk(app, &users, text("first"), json!({})).await;
+        deliver(&app.app).await;
+        bulk(app, &users, text("second"), json!({})).await;
+        for _ in 0..4 {
+            app.clock.advance(Duration::from_secs(30));
+            deliver(&app.app).await;
+        }
+        assert_eq!(said(app, &users[0]).await, ["first", "second"]);
+    }
+
+    /// What LINE has no time for was not refused for one of its people: it stays one request.
+    async fn a_multicast_that_comes_too_fast_stays_one(app) {
+        let users = friends(app, 3).await;
+        app.fault(json!({ "endpoint": "POST /v2/bot/message/multicast", "status": 429 })).await;
+        let id = bulk(app, &users, text("news"), json!({})).await;
+        for _ in 0..4 {
+            deliver(&app.app).await;
+            app.clock.advance(Duration::from_secs(30));
+        }
+        assert_eq!(counts(app, &id).await, Counts { accepted: 3, sent: 3, ..NONE });
+        assert_eq!(app.calls_to("/v2/bot/message/multicast").await.len(), 2);
+        assert_eq!(app.calls_to("/v2/bot/message/push").await.len(), 0);
+    }
+
+    /// Ten failures in a row, and the channel rests; then one request looks whether LINE is well, and no more.
+    async fn x22_while_line_is_not_well_one_request_at_a_time_looks(app) {
+        let users = friends(app, 30).await;
+        app.fault(json!({ "endpoint": "POST /v2/bot/message/push", "status": 500, "count": 1000 })).await;
+        let template = text("{{member.name}}");
+        let mut messages = Vec::new();
+        for user in &users {
+            messages.push(bulk(app, std::slice::from_ref(user), template.clone(), json!({})).await);
+        }
+        // Once each time: a rest may be shorter than a slow machine's step.
+        let once = async || message::deliver(&app.app, "main", "test").await.unwrap();
+        assert_eq!(once().await, 30);
+        let mut calls = app.calls_to("/v2/bot/message/push").await.len();
+        assert_eq!(calls, 30, "all were on their way");
+        for _ in 0..3 {
+            app.clock.advance(Duration::from_secs(31));
+            assert_eq!(once().await, 1);
+            let before = std::mem::replace(&mut calls, app.calls_to("/v2/bot/message/push").await.len());
+            assert_eq!(calls - before, 1);
+        }
+        app.clear_faults().await;
+        for _ in 0..20 {
+            app.clock.advance(Duration::from_secs(31));
+            deliver(&app.app).await;
+        }
+        for (id, user) in messages.iter().zip(&users) {
+            assert_eq!(counts(app, id).await, Counts { accepted: 1, sent: 1, ..NONE });
+            assert_eq!(said(app, user).await.len(), 1);
+        }
+    }
+}
