@@ -161,6 +161,8 @@ struct Turn<'a> {
     is_wide: bool,
     /// Whether the channel rests from now on; what is claimed and not sent is left.
     rests: Arc<AtomicBool>,
+    /// Whether that is written down, with its end.
+    is_paused: bool,
     /// Of requests in flight.
     places: Arc<Semaphore>,
     /// Requests that may be under way.
@@ -177,6 +179,7 @@ struct Facts {
     is_well: Option<bool>,
     /// How long the channel rests because of it.
     rest: Option<Duration>,
+    /// Whether nothing more is begun in this turn.
     is_over: bool,
 }
 
@@ -184,7 +187,7 @@ impl<'a> Turn<'a> {
     fn new(app: &'a App, channel: &'a str, failures: i64) -> Self {
         let window = if failures > 0 { 1 } else { WINDOW };
         let (sources, rests, places) = (Sources::default(), Arc::default(), Arc::new(Semaphore::new(WINDOW)));
-        Self { app, channel, sources, is_wide: false, rests, places, window, failures, failed: 0 }
+        Self { app, channel, sources, is_wide: false, rests, is_paused: false, places, window, failures, failed: 0 }
     }
 
     fn rests(&self) -> bool {
@@ -226,9 +229,11 @@ impl<'a> Turn<'a> {
         if facts.is_over {
             self.rests.store(true, Ordering::Relaxed);
         }
+        // Of many that fail side by side the first one counts.
         if let Some(rest) = facts.rest.or_else(broken)
-            && !self.rests.swap(true, Ordering::Relaxed)
+            && !std::mem::replace(&mut self.is_paused, true)
         {
+            self.rests.store(true, Ordering::Relaxed);
             let why = ended.result.as_ref().err().map(ToString::to_string).unwrap_or_default();
             rest::begin(self.app, self.channel, rest, self.failures, &why).await?;
         }

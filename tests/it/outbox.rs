@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use musubi::{
     app::App,
+    config::QuietHours,
     db::new_id,
     message::{self, Counts, New, Tie, To, answer},
 };
 use serde_json::{Value, json};
 
 use crate::{
-    sending::{counts, friend, send},
+    quota::changed,
+    sending::{counts, friend, send, texts},
     support::{TestApp, both_engines},
 };
 
@@ -387,5 +389,38 @@ both_engines! {
             assert_eq!(counts(app, id).await, Counts { accepted: 1, sent: 1, ..NONE });
             assert_eq!(said(app, user).await.len(), 1);
         }
+    }
+
+    /// Where LINE takes not even a new token, the channel rests and nothing else is tried.
+    async fn x29_a_new_token_that_is_refused_too_lets_the_channel_rest(app) {
+        let users = friends(app, 5).await;
+        app.fault(json!({ "endpoint": "POST /v2/bot/message/push", "status": 401, "count": 1000 })).await;
+        for user in &users {
+            send(app, user, "Hanako").await;
+        }
+        deliver(&app.app).await;
+        let notes = texts(app, "SELECT note FROM send_pauses").await;
+        assert!(notes.len() == 1 && notes[0].contains("401"), "{notes:?}");
+        let tried = app.calls_to("/v2/bot/message/push").await.len();
+        app.clock.advance(Duration::from_secs(30));
+        deliver(&app.app).await;
+        assert_eq!(app.calls_to("/v2/bot/message/push").await.len(), tried, "for a minute");
+    }
+
+    /// What could not be sent before the quiet hours began waits for their end; what is urgent goes.
+    async fn a_late_message_in_bulk_leaves_people_their_quiet(app) {
+        let users = friends(app, 2).await;
+        let hour = app.app.now().0 / 3_600_000 + 9;
+        let quiet = format!("{:02}:00-{:02}:00", (hour + 23) % 24, (hour + 2) % 24);
+        let app_with_quiet = changed(app, |config| config.sending.quiet_hours = QuietHours::parse(&quiet)).await;
+        let id = bulk(app, &users, text("news"), json!({})).await;
+        send(app, &users[0], "Hanako").await;
+        deliver(&app_with_quiet).await;
+        assert_eq!(counts(app, &id).await, Counts { accepted: 2, waiting: 2, ..NONE });
+        assert_eq!(said(app, &users[0]).await.len(), 1);
+        app.clock.advance(Duration::from_secs(4 * 3600));
+        deliver(&app_with_quiet).await;
+        assert_eq!(counts(app, &id).await, Counts { accepted: 2, sent: 2, ..NONE });
+        app_with_quiet.db.close().await;
     }
 }

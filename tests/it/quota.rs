@@ -54,7 +54,7 @@ async fn node(app: &TestApp, reserve: u32) -> App {
     changed(app, |config| config.sending.reserve = Reserve::Messages(reserve)).await
 }
 
-async fn changed(app: &TestApp, change: impl FnOnce(&mut Config)) -> App {
+pub async fn changed(app: &TestApp, change: impl FnOnce(&mut Config)) -> App {
     let mut config = app.app.config.clone();
     change(&mut config);
     App::new(config, Db::connect(&app.database_url).await.unwrap(), app.clock.clone()).unwrap()
