@@ -21,7 +21,7 @@ use crate::{
     metrics::Metrics,
     seal::{self, Sealer},
     smtp::{Post, PostError},
-    web::limit::Limiter,
+    web::limit::{Limiter, Rates},
 };
 
 /// Shared by all handlers and jobs of a process. A clone is a handle.
@@ -53,6 +53,8 @@ pub struct Inner {
     pub metrics: Metrics,
     /// What each address may ask of costly routes, on this node.
     pub limiter: Limiter,
+    /// What each API key may ask, on this node.
+    pub rates: Rates,
     /// Bounds the memory of password hashing.
     pub hashing: Arc<Semaphore>,
     /// Passwords hashed or compared since the start.
@@ -112,6 +114,7 @@ impl App {
             events: watch::Sender::new(0),
             metrics: Metrics::default(),
             limiter,
+            rates: Rates::default(),
             hashing,
             hashed: AtomicU64::new(0),
             random: SystemRandom::new(),

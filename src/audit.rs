@@ -2,12 +2,24 @@
 //!
 //! A row commits in the transaction of the thing it tells of, so that neither exists without the other.
 
+use std::future::Future;
+
 use serde_json::Value;
 
 use crate::{
     db::{Conn, Millis, new_id},
     error::Result,
 };
+
+tokio::task_local! {
+    /// Who acts where it is not the person themselves, LINE, or a command on the machine.
+    static ACTOR: String;
+}
+
+/// Runs `deeds`; every row that they write names the actor, such as `key:K7MPQ2XA`. So no verb can forget it.
+pub async fn acting<F: Future>(actor: String, deeds: F) -> F::Output {
+    ACTOR.scope(actor, deeds).await
+}
 
 /// One row to be written. `data` holds what helps to understand it, never a token or a secret.
 #[derive(Debug, Default)]
@@ -23,8 +35,8 @@ pub struct Entry<'a> {
 
 pub async fn insert(conn: &mut Conn, now: Millis, entry: Entry<'_>) -> Result<()> {
     sqlx::query(
-        "INSERT INTO audit (id, at, action, reason, member_id, subject, provider, address, data)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "INSERT INTO audit (id, at, action, reason, member_id, subject, provider, address, data, actor)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
     .bind(new_id(now))
     .bind(now)
@@ -35,6 +47,7 @@ pub async fn insert(conn: &mut Conn, now: Millis, entry: Entry<'_>) -> Result<()
     .bind(entry.provider)
     .bind(entry.address)
     .bind(if entry.data.is_null() { "{}".to_owned() } else { entry.data.to_string() })
+    .bind(ACTOR.try_with(Clone::clone).ok())
     .execute(conn)
     .await?;
     Ok(())

@@ -1,7 +1,9 @@
 //! What can be answered to a caller. Everything else is internal: logged once, never shown.
 //!
 //! An [`Error`] answers with its status and leaves itself in the response's extensions; `web` gives
-//! it the face the caller can read.
+//! it the face that a person can read, `api` the one for a program.
+
+mod problem;
 
 use std::sync::Arc;
 
@@ -9,6 +11,8 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+
+pub use self::problem::{Flaw, Kind, Problem};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -47,6 +51,9 @@ pub enum Error {
     /// A refusal with its own page, from the closed list of its feature.
     #[error("refused: {}", .0.reason)]
     Refused(Box<Refusal>),
+    /// A refusal for a program, from the closed list of the API.
+    #[error("{}: {}", .0.kind.id(), .0.detail)]
+    Problem(Box<Problem>),
     #[error("internal: {0}")]
     Internal(Arc<dyn std::error::Error + Send + Sync>),
 }
@@ -80,6 +87,7 @@ impl Error {
         match self {
             Self::Busy | Self::Unavailable(_) => Some(5),
             Self::TooMany { seconds } => Some(*seconds),
+            Self::Problem(problem) => problem.retry_after,
             _ => None,
         }
     }
@@ -96,8 +104,15 @@ impl Error {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Busy | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused(refusal) => refusal.status,
+            Self::Problem(problem) => problem.kind.status(),
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(Box::new(problem))
     }
 }
 

@@ -1,5 +1,5 @@
 //! `musubi key`: makes sealing keys, and seals anew what older keys sealed (`grants.sealed`,
-//! `attempts.sealed_verifier`, `channel_tokens.sealed`).
+//! `attempts.sealed_verifier`, `channel_tokens.sealed`, `api_requests.sealed`).
 //!
 //! Safe beside a running `serve`, and resumable: a value is replaced only where it is still the one that was opened,
 //! so that tokens refreshed meanwhile are never overwritten, and what is done already is passed over.
@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::SecretString;
 
 use crate::{
+    api::idempotency,
     app::App,
     channel,
     db::Millis,
@@ -56,7 +57,7 @@ pub async fn rotate(app: &App) -> Result<Report> {
     let mut resealed = 0;
     for _ in 0..PASSES {
         found = Found::default();
-        for table in [&GRANTS, &ATTEMPTS, &CHANNEL_TOKENS] {
+        for table in [&GRANTS, &ATTEMPTS, &CHANNEL_TOKENS, &API_REQUESTS] {
             table.pass(app, &mut found).await?;
         }
         resealed += found.resealed;
@@ -187,6 +188,14 @@ const CHANNEL_TOKENS: Sealed = Sealed {
     count: "SELECT CAST(COUNT(*) AS BIGINT) FROM channel_tokens WHERE sealed IS NOT NULL",
     list: "SELECT id, sealed FROM channel_tokens WHERE id > $1 AND sealed IS NOT NULL ORDER BY id LIMIT $2",
     replace: "UPDATE channel_tokens SET sealed = $1 WHERE id = $2 AND sealed = $3",
+};
+
+const API_REQUESTS: Sealed = Sealed {
+    table: "api_requests",
+    context: idempotency::context,
+    count: "SELECT CAST(COUNT(*) AS BIGINT) FROM api_requests WHERE sealed IS NOT NULL",
+    list: "SELECT id, sealed FROM api_requests WHERE id > $1 AND sealed IS NOT NULL ORDER BY id LIMIT $2",
+    replace: "UPDATE api_requests SET sealed = $1 WHERE id = $2 AND sealed = $3",
 };
 
 impl Sealed {

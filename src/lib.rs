@@ -12,10 +12,12 @@
 //! | 5 | [`link`] the tie itself: attempt, confirm, unlink |
 //! | 6 | [`webhook`] LINE's events: received, stored, handled once |
 //! | 7 | [`privacy`] a person's own data: a copy of it, and its end |
-//! | 8 | [`worker`] what commits left to do · [`routes`] every route, with who may call it · [`doctor`] what going live needs · [`key`] sealing keys, and their change |
-//! | 9 | [`serve`] one process of the application · [`demo`] application, simulator and some people |
+//! | 8 | [`api`] the company's HTTP API: its keys, and how it reads and answers |
+//! | 9 | [`worker`] what commits left to do · [`routes`] every route, with who may call it · [`doctor`] what going live needs · [`key`] sealing keys, and their change |
+//! | 10 | [`serve`] one process of the application · [`demo`] application, simulator and some people |
 //! | aside | [`simulator`] the other side of the wire: imports nothing of ours but the drawing of [`flex`] |
 
+pub mod api;
 pub mod app;
 pub mod audit;
 pub mod channel;

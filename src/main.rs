@@ -8,6 +8,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use musubi::{
+    api,
     app::{App, Clock},
     config::Config,
     db::{Db, Millis},
@@ -102,6 +103,11 @@ enum Command {
     Template {
         #[command(subcommand)]
         command: TemplateCommand,
+    },
+    /// Makes, lists and revokes the keys by which your systems call the HTTP API
+    ApiKey {
+        #[command(subcommand)]
+        command: ApiKeyCommand,
     },
     /// Makes sealing keys, and changes from one to another
     Key {
@@ -223,6 +229,29 @@ enum KeyCommand {
 }
 
 #[derive(Subcommand)]
+enum ApiKeyCommand {
+    /// Makes a key, and prints it: it is shown this once
+    Create {
+        #[command(flatten)]
+        config: ConfigPath,
+        #[command(flatten)]
+        options: api::command::Options,
+    },
+    /// Lists all keys, the newest first, without their secrets
+    List {
+        #[command(flatten)]
+        config: ConfigPath,
+    },
+    /// Ends a key at once, on all nodes
+    Revoke {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// The key's id, as the list shows it
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
 enum MemberCommand {
     /// Ends every session of a member and lets them sign in no more; their links stay
     Disable {
@@ -294,6 +323,7 @@ async fn run(command: Command, format: log::Format) -> Result<ExitCode, Failure>
         Command::Template { command: TemplateCommand::Render { templates, name, data, locale } } => {
             render_template(&templates, &name, &data, locale.as_deref())
         }
+        Command::ApiKey { command } => api_key(command).await,
         Command::Key { command: KeyCommand::New } => new_key(),
         Command::Key { command: KeyCommand::Rotate { config } } => rotate_keys(config).await,
     }
@@ -371,6 +401,25 @@ async fn outbox(command: OutboxCommand) -> Result<ExitCode, Failure> {
         OutboxCommand::Cancel { config, which } => hold::decide(&open(config).await?, &which, Verdict::Cancel).await?,
     };
     lines.iter().for_each(|line| say(line));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn api_key(command: ApiKeyCommand) -> Result<ExitCode, Failure> {
+    match command {
+        ApiKeyCommand::Create { config, options } => {
+            say(&api::command::create(&open(config).await?, &options).await?);
+            explain("This is the key. It is shown this once: keep it as you keep passwords.");
+        }
+        ApiKeyCommand::List { config } => {
+            api::command::list(&open(config).await?).await?.iter().for_each(|line| say(line));
+        }
+        ApiKeyCommand::Revoke { config, id } => {
+            if !api::key::revoke(&open(config).await?, &id).await? {
+                return Err(format!("there is no key {id:?} that could be revoked").into());
+            }
+            say(&format!("{id} is revoked"));
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

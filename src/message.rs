@@ -15,6 +15,7 @@
 //! - `claim` → `sender` → `settle`: deliveries become requests, requests are tried, results are written down; [`quota`]:
 //!   how many may be
 //! - [`hold`]: what waits in a database that was put back from a backup is not sent by itself
+//! - [`look`]: messages and deliveries as they stand, for whoever asks
 //! - [`prune`]: what goes when, of what is over
 
 mod accept;
@@ -29,6 +30,7 @@ pub mod command;
 mod content;
 mod expand;
 pub mod hold;
+pub mod look;
 mod order;
 mod preview;
 pub mod prune;

@@ -18,12 +18,13 @@ use tower_http::{
 use tracing::Instrument;
 
 use crate::{
+    api,
     app::App,
     error::Error,
     link::{account, account_link, callback, confirm, consent, history, start, undo, unlink},
     member::{
         change_password, code, email,
-        guard::{self, Entry, Who},
+        guard::{self, Entry, Scope, Who},
         reset, session_list, sign_in, sign_up,
     },
     privacy::{delete, export},
@@ -31,7 +32,7 @@ use crate::{
     webhook::{self, intake::Intake},
 };
 
-/// One route. Made by [`get`] and [`post`] only, so that none lacks its `who`.
+/// One route. Made by [`get`], [`post`], [`put`] and [`delete`] only, so that none lacks its `who`.
 pub struct Route {
     pub method: Method,
     pub path: &'static str,
@@ -51,7 +52,7 @@ impl Route {
 /// All routes.
 #[rustfmt::skip]
 pub fn all() -> Vec<Route> {
-    use Who::{Anyone, Line, Member, Visitor};
+    use Who::{Anyone, Key, Line, Member, Visitor};
     vec![
         get("/", Visitor, home::show),
         get("/healthz", Anyone, home::alive),
@@ -106,6 +107,12 @@ pub fn all() -> Vec<Route> {
         post("/account/data", Member, export::submit).costly(),
         get("/account/delete", Member, delete::show),
         post("/account/delete", Member, delete::submit).costly(),
+
+        get("/api/openapi.json", Anyone, api::openapi::show),
+        get("/api/docs", Visitor, api::docs::show),
+        get("/api/v1/messages", Key(Scope::MessagesRead), api::message::list),
+        get("/api/v1/messages/{id}", Key(Scope::MessagesRead), api::message::show),
+        post("/api/v1/messages/{id}/cancel", Key(Scope::MessagesWrite), api::message::cancel),
     ]
 }
 
@@ -120,13 +127,26 @@ pub fn router_of(app: &App, routes: Vec<Route>) -> Router {
     let (mut pages, mut webhooks) = (Router::new(), Router::new());
     for route in routes {
         let handler = route.handler.layer(CatchPanicLayer::custom(panicked));
-        if route.who == Who::Line {
-            webhooks = webhooks.route(route.path, handler);
-        } else {
-            let entry = Entry { who: route.who, is_costly: route.is_costly };
-            pages = pages.route(route.path, handler.layer(middleware::from_fn(limit_time)).layer(door(entry)));
+        let timed = |handler: MethodRouter<App>| handler.layer(middleware::from_fn(limit_time));
+        match route.who {
+            Who::Line => webhooks = webhooks.route(route.path, handler),
+            Who::Key(scope) => {
+                let entry = api::door::Entry { method: route.method, scope };
+                let door = middleware::from_fn_with_state((app.clone(), entry), api::door::door);
+                pages = pages.route(route.path, timed(handler).layer(door));
+            }
+            Who::Anyone if route.path.starts_with("/api/") => {
+                pages = pages.route(route.path, handler.layer(middleware::from_fn(api::problem::face)));
+            }
+            who @ (Who::Anyone | Who::Visitor | Who::Member) => {
+                let entry = Entry { who, is_costly: route.is_costly };
+                pages = pages.route(route.path, timed(handler).layer(door(entry)));
+            }
         }
     }
+    // What is asked for under the API's path comes from a program.
+    let no_endpoint = || routing::any(|| async { Error::NotFound }).layer(middleware::from_fn(api::problem::face));
+    pages = pages.route("/api/", no_endpoint()).route("/api/{*rest}", no_endpoint());
     let request_id = HeaderName::from_static("x-request-id");
     let nowhere = routing::any(|| async { Error::NotFound }).layer(door(Entry { who: Who::Visitor, is_costly: false }));
     let pages = pages
@@ -168,10 +188,19 @@ async fn log(State(app): State<App>, request: Request, next: middleware::Next) -
     let span = tracing::info_span!("http", request_id);
     let answering = async {
         let response = next.run(request).await;
-        tracing::info!(%method, path, address, status = response.status().as_u16(), "request");
+        let key = response.extensions().get::<api::door::KeyId>().map(|key| key.0.as_str());
+        tracing::info!(%method, path, address, key, status = response.status().as_u16(), "request");
         response
     };
     answering.instrument(span).await
+}
+
+pub fn put<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
+    Route { method: Method::PUT, path, who, is_costly: false, handler: routing::put(handler) }
+}
+
+pub fn delete<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
+    Route { method: Method::DELETE, path, who, is_costly: false, handler: routing::delete(handler) }
 }
 
 pub fn get<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {

@@ -6,6 +6,7 @@ use tokio::{sync::watch, task::JoinSet, time};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
+    api,
     app::App,
     channel, chat,
     error::Result,
@@ -282,6 +283,7 @@ pub async fn prune(app: &App, holder: &str) -> Result<u64> {
     let (contents, messages) = (days(kept.message_contents_days), days(kept.messages_days));
     deleted += or_none("messages", message::prune::run(app, contents, messages).await);
     deleted += or_none("copies", webhook::erase::copies(app).await);
+    deleted += or_none("api_requests", api::idempotency::prune(app).await);
     deleted += or_none("strangers", privacy::erase::prune(app).await);
     Ok(deleted)
 }

@@ -1,4 +1,7 @@
-//! The door of every route: who may call it, whether a form is ours, and the face of whatever is refused.
+//! The door of every route: who may call it, whether a form is ours, and the face of whatever is refused. The company's
+//! systems have a door of their own (`api::door`).
+
+mod scope;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,6 +14,7 @@ use axum::{
 };
 use tower_http::request_id::RequestId;
 
+pub use self::scope::Scope;
 use super::session::{self, Session};
 use crate::{
     app::App,
@@ -32,6 +36,8 @@ pub enum Who {
     Visitor,
     /// A signed-in member.
     Member,
+    /// A system of the company's, by an API key that has this scope: no session, no cookie, no form.
+    Key(Scope),
 }
 
 /// What the door asks of a route.
@@ -147,7 +153,7 @@ async fn find_session(app: &App, headers: &HeaderMap) -> Result<Option<Session>>
 }
 
 /// Links in mails and redirects are built from the configuration; a foreign `Host` is not served at all.
-fn check_host(app: &App, request: &Request) -> Result<()> {
+pub fn check_host(app: &App, request: &Request) -> Result<()> {
     let url = &app.config.public_url;
     let host = url.host_str().unwrap_or_default();
     let ours = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
@@ -159,7 +165,8 @@ fn check_host(app: &App, request: &Request) -> Result<()> {
     if asked.eq_ignore_ascii_case(&ours) { Ok(()) } else { Err(Error::BadRequest("foreign Host")) }
 }
 
-fn check_head(headers: &HeaderMap) -> Result<()> {
+/// Refuses a head that is longer than any of ours.
+pub fn check_head(headers: &HeaderMap) -> Result<()> {
     let length: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if length > LONGEST_HEAD { Err(Error::HeadTooLarge) } else { Ok(()) }
 }
@@ -187,7 +194,8 @@ pub fn address(app: &App, extensions: &Extensions, headers: &HeaderMap) -> Strin
     address.to_string()
 }
 
-fn request_id(request: &Request) -> String {
+/// The id that a request was given here.
+pub fn request_id(request: &Request) -> String {
     let id = request.extensions().get::<RequestId>();
     id.and_then(|id| id.header_value().to_str().ok()).unwrap_or_default().to_owned()
 }

@@ -21,11 +21,7 @@ use super::{
     preview::{self, Preview},
     quota,
 };
-use crate::{
-    app::App,
-    db::{Conn, Millis},
-    error::Result,
-};
+use crate::{app::App, db::Millis, error::Result};
 
 /// What to send, and to whom.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -217,7 +213,7 @@ pub async fn send(
         say("nobody adds its recipients: start `musubi serve` (or `serve --role worker`); it goes on from where it is");
         return Ok(End::Idle);
     }
-    for (reason, count) in list_left_out(&mut *app.db.conn().await?, id).await? {
+    for (reason, count) in super::look::count_left_out(&mut *app.db.conn().await?, id).await? {
         say(&left_out_line(&reason, count));
     }
     if !matches!(order.to, Audience::Member(_)) {
@@ -237,15 +233,6 @@ pub async fn send(
         say("nothing has been sent for a while: is `musubi serve` running? `musubi doctor` tells what LINE says");
     }
     Ok(end)
-}
-
-async fn list_left_out(conn: &mut Conn, id: &str) -> Result<Vec<(String, i64)>> {
-    let found =
-        sqlx::query_as("SELECT reason, recipients FROM message_exclusions WHERE message_id = $1 ORDER BY reason")
-            .bind(id)
-            .fetch_all(conn)
-            .await?;
-    Ok(found)
 }
 
 fn left_out_line(reason: &str, count: i64) -> String {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// Longest body; our forms are far shorter.
 pub const LONGEST: usize = 64 * 1024;
-/// What is read of a body that is too long, so that the answer reaches whoever is still sending.
+/// What is read beyond that of a body that is too long, so that the answer reaches whoever is still sending.
 const DRAINED: usize = 1024 * 1024;
 
 /// What a body's sender was too slow for; the listener ends such a body with it.
@@ -15,21 +15,26 @@ const DRAINED: usize = 1024 * 1024;
 #[error("the body did not come in time")]
 pub struct TooSlow;
 
-/// The whole body, or why not: too slow, too long, or broken.
-pub async fn read(mut body: Body) -> Result<Bytes> {
+/// The whole body of a form, or why not: too slow, too long, or broken.
+pub async fn read(body: Body) -> Result<Bytes> {
+    read_within(body, LONGEST).await
+}
+
+/// The same of a body that may be longer or shorter.
+pub async fn read_within(mut body: Body, longest: usize) -> Result<Bytes> {
     let (mut bytes, mut length) = (Vec::new(), 0_usize);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| refuse(&error))?;
         let Ok(data) = frame.into_data() else { continue };
         length = length.saturating_add(data.len());
-        if length > DRAINED {
+        if length > longest.saturating_add(DRAINED) {
             break;
         }
-        if length <= LONGEST {
+        if length <= longest {
             bytes.extend_from_slice(&data);
         }
     }
-    if length > LONGEST { Err(Error::TooLarge) } else { Ok(bytes.into()) }
+    if length > longest { Err(Error::TooLarge) } else { Ok(bytes.into()) }
 }
 
 fn refuse(error: &(dyn std::error::Error + 'static)) -> Error {

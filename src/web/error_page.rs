@@ -45,7 +45,7 @@ pub fn render(app: &App, visit: &Visit, request_id: &str, error: &Error, respons
         Error::SignIn { return_to } | Error::Reauth { return_to } => {
             ("reauth", NextStep::Link(sign_in_url(return_to, matches!(error, Error::Reauth { .. }))))
         }
-        Error::Internal(_) => ("internal", NextStep::Link("/".into())),
+        Error::Problem(_) | Error::Internal(_) => ("internal", NextStep::Link("/".into())),
     };
     let text = |part: &str| page.t(&format!("error.{key}_{part}")).to_owned();
     let label = text("next");

@@ -1,13 +1,17 @@
-//! What one address may ask of costly routes: a rate, kept in this node's memory.
+//! What one address may ask of costly routes, and one API key of all: rates, kept in this node's memory.
 
 use std::{
+    collections::HashMap,
     num::NonZeroU32,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use governor::{
-    Quota, RateLimiter,
+    DefaultDirectRateLimiter, Quota, RateLimiter,
     clock::{Clock, DefaultClock},
     middleware::NoOpMiddleware,
     state::keyed::DashMapStateStore,
@@ -56,6 +60,23 @@ impl<C: Clock + Clone> Limiter<C> {
             self.rate.retain_recent();
             self.kept.store(self.rate.len(), Ordering::Relaxed);
         }
+    }
+}
+
+/// Rates of names that each have one of their own. There are as many as somebody made: none is forgotten.
+#[derive(Default)]
+pub struct Rates(Mutex<HashMap<String, (NonZeroU32, DefaultDirectRateLimiter)>>);
+
+impl Rates {
+    /// Counts a request of a name; where it is one too many, says how long to wait. A changed rate begins anew.
+    pub fn check(&self, name: &str, per_minute: NonZeroU32) -> Result<(), Duration> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || (per_minute, RateLimiter::direct(Quota::per_minute(per_minute)));
+        let (rate, limiter) = all.entry(name.to_owned()).or_insert_with(fresh);
+        if *rate != per_minute {
+            (*rate, *limiter) = fresh();
+        }
+        limiter.check().map_err(|refused| refused.wait_time_from(DefaultClock::default().now()))
     }
 }
 

@@ -270,7 +270,7 @@ both_engines! {
                         assert_guarded(&answer.headers, &what);
                         is_clean(&answer);
                         pages += 1;
-                    } else if !matches!(route.who, Who::Anyone | Who::Line) {
+                    } else if !matches!(route.who, Who::Anyone | Who::Line | Who::Key(_)) {
                         assert!(answer.status.is_redirection(), "{what} is neither page nor redirect: {}", answer.body);
                         assert_guarded(&answer.headers, &what);
                     }

@@ -3,6 +3,7 @@
 
 mod account_link;
 mod answer;
+mod api;
 mod by_chat;
 mod channel_token;
 mod chat;

@@ -20,7 +20,9 @@ use musubi::{
     app::{App, Clock},
     config::Config,
     db::Db,
-    demo, member, routes,
+    demo,
+    member::{self, guard::Scope},
+    routes,
     simulator::{self, Host, Simulator},
     worker,
 };
@@ -151,6 +153,47 @@ impl TestApp {
 
     pub fn visitor(&self) -> Visitor<'_> {
         Visitor { app: self, cookies: BTreeMap::new(), address: "192.0.2.1".into(), language: "en" }
+    }
+
+    /// A key of the API with these scopes.
+    pub async fn key(&self, scopes: &[Scope]) -> String {
+        self.key_for(scopes, &[]).await
+    }
+
+    /// The same, for these providers only.
+    pub async fn key_for(&self, scopes: &[Scope], providers: &[&str]) -> String {
+        let providers: Vec<String> = providers.iter().map(|name| (*name).to_owned()).collect();
+        let per_minute = std::num::NonZeroU32::new(1_000_000).unwrap();
+        let new = musubi::api::key::New { name: "test", scopes, providers: &providers, expires_at: None, per_minute };
+        musubi::api::key::create(&self.app, &new).await.unwrap()
+    }
+
+    /// A request of the API, not sent yet; `body` is JSON unless it is null.
+    pub fn api_request(&self, key: &str, method: Method, path: &str, body: &Value) -> Request<Body> {
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, "members.example.jp");
+        if !key.is_empty() {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
+        }
+        if body.is_null() {
+            return request.body(Body::empty()).unwrap();
+        }
+        request.header(header::CONTENT_TYPE, "application/json").body(Body::from(body.to_string())).unwrap()
+    }
+
+    /// Calls the API.
+    pub async fn api(&self, key: &str, method: Method, path: &str, body: Value) -> Answer {
+        self.answer(self.api_request(key, method, path, &body)).await
+    }
+
+    /// The same, by this idempotency key.
+    pub async fn api_once(&self, key: &str, path: &str, body: Value, idempotency_key: &str) -> Answer {
+        let mut request = self.api_request(key, Method::POST, path, &body);
+        request.headers_mut().insert("idempotency-key", idempotency_key.parse().unwrap());
+        self.answer(request).await
+    }
+
+    pub async fn answer(&self, request: Request<Body>) -> Answer {
+        read(self.router.clone().oneshot(request).await.unwrap()).await
     }
 
     /// Adds a member with [`PASSWORD`]; gives the id.
@@ -347,7 +390,9 @@ pub async fn dump_of(db: &Db, but: &[&str]) -> Vec<String> {
 }
 
 /// All tables; a test compares them with the migrations.
-pub const TABLES: [&str; 43] = [
+pub const TABLES: [&str; 45] = [
+    "api_keys",
+    "api_requests",
     "heartbeats",
     "channel_alarms",
     "channel_tokens",
@@ -545,6 +590,31 @@ impl Visitor<'_> {
 }
 
 impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.body))
+    }
+
+    /// The problem's id, once its face is seen to be whole.
+    pub fn problem(&self) -> String {
+        assert_eq!(self.headers[header::CONTENT_TYPE], "application/problem+json", "{} {}", self.status, self.body);
+        let face = self.json();
+        assert_eq!(face["status"], self.status.as_u16());
+        assert_eq!(face["request_id"], self.headers["x-request-id"].to_str().unwrap());
+        let id = face["type"].as_str().unwrap().strip_prefix("/api/docs#error-").unwrap().to_owned();
+        let kind = musubi::error::Kind::ALL.iter().find(|kind| kind.id() == id);
+        let kind = kind.unwrap_or_else(|| panic!("{id} is not in the list"));
+        assert_eq!((kind.status(), kind.title()), (self.status, face["title"].as_str().unwrap()));
+        assert!(!face["detail"].as_str().unwrap().is_empty());
+        id
+    }
+
+    /// The paths of a problem's mistakes.
+    pub fn places(&self) -> Vec<String> {
+        let face = self.json();
+        let errors = face["errors"].as_array().cloned().unwrap_or_default();
+        errors.iter().map(|error| error["path"].as_str().unwrap().to_owned()).collect()
+    }
+
     pub fn location(&self) -> String {
         self.headers.get(header::LOCATION).map_or("", |value| value.to_str().unwrap()).to_owned()
     }

@@ -1,0 +1,5 @@
+//! The company's HTTP API: its door, how it reads and refuses, what is done once, and its documentation.
+
+mod document;
+mod door;
+mod idempotency;
