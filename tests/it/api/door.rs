@@ -49,7 +49,7 @@ both_engines! {
     async fn a01_every_bad_key_is_refused_alike(app) {
         let good = app.key(Scope::ALL).await;
         let (id, secret) = good.strip_prefix("msb_").unwrap().split_once('_').unwrap();
-        let (other, _) = (app.key(Scope::ALL).await, ());
+        let other = app.key(Scope::ALL).await;
         let other_secret = other.rsplit_once(&other[..13]).unwrap().1;
         let revoked = app.key(Scope::ALL).await;
         let expires_at = Some(app.app.now().plus(std::time::Duration::from_secs(60)));
