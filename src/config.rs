@@ -69,10 +69,22 @@ pub struct Config {
     pub keyword: Vec<Keyword>,
     #[serde(default)]
     pub retention: Retention,
+    #[serde(default)]
+    pub tickets: Tickets,
     /// Without it the log is written to standard error, and kept by whoever reads that.
     pub log: Option<Log>,
     /// Where Prometheus reads `/metrics`, apart from what the world reaches; without it nothing listens.
     pub metrics_listen: Option<SocketAddr>,
+}
+
+/// Addresses by which members link who were handed one by the company.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tickets {
+    /// Origins such as `https://shop.example.jp`, as a list or with commas between: a person who has linked may be sent
+    /// to any page of theirs.
+    #[serde(deserialize_with = "load::urls")]
+    pub return_urls: Vec<Url>,
 }
 
 /// How many days what came from LINE, and what was sent there, is kept.

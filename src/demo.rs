@@ -216,6 +216,10 @@ sealing_keys = {{ demo = "{sealing_key}" }}
 url = "{mail}"
 from = "Musubi Demo <no-reply@example.com>"
 
+# Where a person may be sent who has linked by a ticket: a site of your own that you try things with.
+[tickets]
+return_urls = ["http://localhost:3000", "http://127.0.0.1:3000"]
+
 # LINE, played by the simulator. Without this section the same configuration talks to LINE itself.
 [line]
 access = "{simulator}"

@@ -5,6 +5,7 @@
 //!   asks the person
 //! - [`account`] shows the links, [`history`] those of the past; [`consent`] keeps what people agreed to
 //! - [`account_link`] does the same from a chat, and [`by_chat`] answers there; [`permission`] sees what LINE tells nobody
+//! - [`ticket`] lets somebody link who was handed an address by the company, without a sign-in
 //! - [`unlink`] and [`undo`] [`end`](mod@end) a link at once, [`cleanup`] carries the end out at LINE
 //! - [`attempt`] and [`grant`] are the tables in between; [`refusal`] is the closed list of what can go wrong
 
@@ -22,10 +23,12 @@ pub mod grant;
 pub mod history;
 pub mod permission;
 mod proof;
+mod prover;
 pub mod refusal;
 mod say;
 pub mod start;
 mod tell;
+pub mod ticket;
 mod tie;
 pub mod undo;
 pub mod unlink;
@@ -41,7 +44,10 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     SignIn,
+    /// As a signed-in member.
     Link,
+    /// As whoever holds a ticket of a member's.
+    Ticket,
 }
 
 impl Purpose {
@@ -49,11 +55,12 @@ impl Purpose {
         match self {
             Self::SignIn => "sign_in",
             Self::Link => "link",
+            Self::Ticket => "ticket",
         }
     }
 
     pub fn of_word(word: &str) -> Option<Self> {
-        [Self::SignIn, Self::Link].into_iter().find(|purpose| purpose.word() == word)
+        [Self::SignIn, Self::Link, Self::Ticket].into_iter().find(|purpose| purpose.word() == word)
     }
 }
 
@@ -82,7 +89,7 @@ pub enum Decision {
     MemberHasAnother,
 }
 
-/// Decides what happens after LINE proved who somebody is. `member` is the session's; `has_other` says
+/// Decides what happens after LINE proved who somebody is. `member` is the session's, or the ticket's; `has_other` says
 /// whether that member is linked to another LINE user of this provider.
 pub fn decide(purpose: Purpose, member: Option<&str>, owner: Option<Owner>, has_other: bool) -> Decision {
     match (purpose, member, owner) {
@@ -92,16 +99,12 @@ pub fn decide(purpose: Purpose, member: Option<&str>, owner: Option<Owner>, has_
         }
         (Purpose::SignIn, Some(_), None) => Decision::OfferToLink,
         (_, None, None) => Decision::OfferToSignUp,
-        (Purpose::Link, Some(member), Some(owner)) if owner.member_id == member => {
-            if owner.suspended_at.is_some() {
-                Decision::Confirm
-            } else {
-                Decision::AlreadyYours
-            }
+        (Purpose::Link | Purpose::Ticket, Some(member), Some(owner)) if owner.member_id == member => {
+            if owner.suspended_at.is_some() { Decision::Confirm } else { Decision::AlreadyYours }
         }
-        (Purpose::Link, _, Some(owner)) => Decision::OwnedByAnother(owner),
-        (Purpose::Link, Some(_), None) if has_other => Decision::MemberHasAnother,
-        (Purpose::Link, Some(_), None) => Decision::Confirm,
+        (Purpose::Link | Purpose::Ticket, _, Some(owner)) => Decision::OwnedByAnother(owner),
+        (Purpose::Link | Purpose::Ticket, Some(_), None) if has_other => Decision::MemberHasAnother,
+        (Purpose::Link | Purpose::Ticket, Some(_), None) => Decision::Confirm,
     }
 }
 
@@ -227,7 +230,7 @@ mod tests {
 
     #[test]
     fn decisions() {
-        use Purpose::{Link, SignIn};
+        use Purpose::{Link, SignIn, Ticket};
         let free = || owner("m1", false, false);
         let table = [
             (SignIn, None, free(), false, Decision::SignIn(free().unwrap())),
@@ -258,6 +261,11 @@ mod tests {
                 true,
                 Decision::OwnedByAnother(owner("m1", true, true).unwrap()),
             ),
+            (Ticket, Some("m1"), None, false, Decision::Confirm),
+            (Ticket, Some("m1"), None, true, Decision::MemberHasAnother),
+            (Ticket, Some("m1"), free(), true, Decision::AlreadyYours),
+            (Ticket, Some("m1"), owner("m1", true, false), true, Decision::Confirm),
+            (Ticket, Some("m2"), free(), false, Decision::OwnedByAnother(free().unwrap())),
             (Link, None, None, false, Decision::OfferToSignUp),
             (Link, None, free(), false, Decision::OwnedByAnother(free().unwrap())),
         ];

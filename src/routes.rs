@@ -21,7 +21,7 @@ use crate::{
     api,
     app::App,
     error::Error,
-    link::{account, account_link, callback, confirm, consent, history, start, undo, unlink},
+    link::{account, account_link, callback, confirm, consent, history, start, ticket, undo, unlink},
     member::{
         change_password, code, email,
         guard::{self, Entry, Scope, Who},
@@ -82,12 +82,19 @@ pub fn all() -> Vec<Route> {
         post("/account/code", Member, code::send).costly(),
         post("/account/code/check", Member, code::check).costly(),
 
-        // A link started without a session leads to the sign-in; the confirm page needs one.
+        // A link started without a session leads to the sign-in. The confirm page needs one, or the browser that a
+        // ticket was begun in.
         post("/line/start", Visitor, start::submit).costly(),
         get("/line/callback/{provider}", Visitor, callback::arrive).costly(),
         get("/line/not-linked", Visitor, account::not_linked),
-        get("/link/confirm", Member, confirm::show),
-        post("/link/confirm", Member, confirm::submit).costly(),
+        get("/link/confirm", Visitor, confirm::show),
+        post("/link/confirm", Visitor, confirm::submit).costly(),
+        // By the secret in the address, that the company handed out.
+        get("/t", Visitor, ticket::code::show),
+        post("/t", Visitor, ticket::code::submit).costly(),
+        get("/t/{ticket}", Visitor, ticket::page::show),
+        get("/t/watch/{watch}", Visitor, ticket::watch::show),
+        get("/t/watch/{watch}/state", Visitor, ticket::watch::state),
         // From a chat: leads to the sign-in and back.
         get("/account-link", Visitor, account_link::page::show),
         post("/account-link", Visitor, account_link::page::submit).costly(),
@@ -180,10 +187,10 @@ async fn limit_time(request: Request, next: middleware::Next) -> Response {
 }
 
 /// One line a request, and the request's id on every line that it causes. The path only: queries hold codes
-/// and states.
+/// and states, and so do the paths of tickets.
 async fn log(State(app): State<App>, request: Request, next: middleware::Next) -> Response {
     let address = guard::address(&app, request.extensions(), request.headers());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path) = (request.method().clone(), logged(request.uri().path()).to_owned());
     let request_id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
     let span = tracing::info_span!("http", request_id);
     let answering = async {
@@ -193,6 +200,10 @@ async fn log(State(app): State<App>, request: Request, next: middleware::Next) -
         response
     };
     answering.instrument(span).await
+}
+
+fn logged(path: &str) -> &str {
+    if path.starts_with("/t/") { "/t/…" } else { path }
 }
 
 pub fn put<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
@@ -209,4 +220,21 @@ pub fn get<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler
 
 pub fn post<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
     Route { method: Method::POST, path, who, is_costly: false, handler: routing::post(handler) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn q14_the_log_has_no_tickets() {
+        for (path, expected) in [
+            ("/t/NMZTNuVrPTqlr2IF8Bnymkb7rXfYv5EYNMZTNuVrPTq", "/t/…"),
+            ("/t/watch/NMZTNuVrPTqlr2IF8Bnymkb7rXfYv5EYNMZTNuVrPTq/state", "/t/…"),
+            ("/t", "/t"),
+            ("/account", "/account"),
+        ] {
+            assert_eq!(logged(path), expected);
+        }
+    }
 }

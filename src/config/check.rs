@@ -53,6 +53,14 @@ impl Config {
         for (name, url) in [("privacy_url", &self.privacy_url), ("terms_url", &self.terms_url)] {
             url.iter().for_each(|url| check_https(name, url, mistakes));
         }
+        for url in &self.tickets.return_urls {
+            check_https("tickets.return_urls", url, mistakes);
+            if !matches!(url.path(), "/" | "") || url.query().is_some() || url.fragment().is_some() {
+                mistakes.push(
+                    "tickets.return_urls: must be origins without a path, such as https://shop.example.jp".into(),
+                );
+            }
+        }
         if self.security_contact.as_ref().is_some_and(|url| !["mailto", "https"].contains(&url.scheme())) {
             mistakes.push("security_contact: must begin with mailto: or https:".into());
         }

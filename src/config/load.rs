@@ -5,6 +5,7 @@ use std::{env, fmt, fs, net::IpAddr, path::Path};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
+use url::Url;
 
 use super::{Config, shape};
 
@@ -140,23 +141,41 @@ fn read_secret_files(table: &mut Table, path: &str, mistakes: &mut Vec<String>) 
     }
 }
 
+/// Several things, as a list or in one text with commas between.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Given {
+    Text(String),
+    List(Vec<String>),
+}
+
+impl Given {
+    fn texts(self) -> Vec<String> {
+        let texts = match self {
+            Self::Text(text) => text.split(',').map(str::to_owned).collect(),
+            Self::List(list) => list,
+        };
+        texts.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect()
+    }
+}
+
 /// Addresses or networks, as a list or in one text.
 pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Given {
-        Text(String),
-        List(Vec<String>),
-    }
-    let texts = match Given::deserialize(deserializer)? {
-        Given::Text(text) => text.split(',').map(str::to_owned).collect(),
-        Given::List(list) => list,
-    };
+    let texts = Given::deserialize(deserializer)?.texts();
     let network = |text: &str| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    let named = texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
-    let read =
-        |text| network(text).map_err(|_| serde::de::Error::custom("not an address or network such as 10.0.0.0/8"));
-    named.map(read).collect()
+    let read = |text: &String| {
+        network(text).map_err(|_| serde::de::Error::custom("not an address or network such as 10.0.0.0/8"))
+    };
+    texts.iter().map(read).collect()
+}
+
+/// URLs, as a list or in one text.
+pub(super) fn urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Url>, D::Error> {
+    let texts = Given::deserialize(deserializer)?.texts();
+    let read = |text: &String| {
+        Url::parse(text).map_err(|_| serde::de::Error::custom("not a URL such as https://shop.example.jp"))
+    };
+    texts.iter().map(read).collect()
 }
 
 /// Accepts `1234567890` and `"1234567890"`: LINE's channel IDs look like numbers and are not.

@@ -1,13 +1,13 @@
 //! Attempts (table `attempts`): one try to sign in or link through LINE, used once, for ten minutes.
 //!
 //! State and nonce are stored as hashes, the PKCE verifier sealed. An attempt belongs to a browser (its
-//! cookie); one to link also to a member and the lineage of their session.
+//! cookie); one to link also to a member and the lineage of their session, one by a ticket to that and its member.
 //!
 //! Anybody may start one, so they are counted: per address, and those without an answer in all.
 
 use std::time::Duration;
 
-use super::{Purpose, refusal::Cause};
+use super::{Purpose, refusal::Cause, ticket::Ticket};
 use crate::{
     app::App,
     db::{Conn, Millis},
@@ -32,6 +32,8 @@ pub struct New<'a> {
     pub purpose: Purpose,
     /// The member's session, for an attempt to link.
     pub session: Option<&'a Session>,
+    /// For one by a ticket.
+    pub ticket: Option<&'a Ticket>,
     /// The attempt cookie's value.
     pub browser: &'a str,
     pub return_to: &'a str,
@@ -56,6 +58,7 @@ pub struct Attempt {
     pub browser_hash: String,
     pub member_id: Option<String>,
     pub lineage_id: Option<String>,
+    pub ticket_id: Option<String>,
     pub return_to: String,
     pub created_at: Millis,
     pub used_at: Millis,
@@ -68,6 +71,7 @@ pub struct Pending {
     pub id: String,
     pub provider: String,
     pub line_user_id: String,
+    pub ticket_id: Option<String>,
     pub created_at: Millis,
     pub used_at: Millis,
     pub confirm_by: Millis,
@@ -82,10 +86,11 @@ pub async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<Secrets
         return Err(Error::TooMany { seconds: LIFE.as_secs() });
     }
     make_room(conn, now).await?;
+    let member_id = new.session.map(|session| &session.member_id).or(new.ticket.map(|ticket| &ticket.member_id));
     sqlx::query(
         "INSERT INTO attempts (id, state_hash, provider, purpose, nonce_hash, sealed_verifier, browser_hash, address,
-           member_id, lineage_id, return_to, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+           member_id, lineage_id, ticket_id, return_to, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(&id)
     .bind(seal::hash(&secrets.state))
@@ -95,8 +100,9 @@ pub async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<Secrets
     .bind(app.sealer.seal(&context(&id), secrets.verifier.as_bytes())?)
     .bind(seal::hash(new.browser))
     .bind(address)
-    .bind(new.session.map(|session| &session.member_id))
+    .bind(member_id)
     .bind(new.session.map(|session| &session.lineage_id))
+    .bind(new.ticket.map(|ticket| &ticket.id))
     .bind(new.return_to)
     .bind(now)
     .bind(now.plus(LIFE))
@@ -144,7 +150,7 @@ pub async fn take(conn: &mut Conn, now: Millis, state: &str) -> Result<Result<At
     let taken: Option<Attempt> = sqlx::query_as(
         "UPDATE attempts SET used_at = $1 WHERE state_hash = $2 AND used_at IS NULL
          RETURNING id, provider, purpose, nonce_hash, sealed_verifier, browser_hash, member_id, lineage_id,
-           return_to, created_at, used_at, expires_at",
+           ticket_id, return_to, created_at, used_at, expires_at",
     )
     .bind(now)
     .bind(seal::hash(state))
@@ -169,17 +175,25 @@ async fn forget_link_token(conn: &mut Conn, attempt: &Attempt) -> Result<()> {
     Ok(())
 }
 
-/// What the last attempt of this browser was for, and where it was to return to.
-pub async fn find_last(conn: &mut Conn, now: Millis, browser_hash: &str) -> Result<Option<(Purpose, String)>> {
-    let found: Option<(String, String)> = sqlx::query_as(
-        "SELECT purpose, return_to FROM attempts WHERE browser_hash = $1 AND expires_at > $2
+/// What the last attempt of this browser was for.
+pub struct Last {
+    pub purpose: Purpose,
+    pub return_to: String,
+    pub ticket_id: Option<String>,
+}
+
+pub async fn find_last(conn: &mut Conn, now: Millis, browser_hash: &str) -> Result<Option<Last>> {
+    let found: Option<(String, String, Option<String>)> = sqlx::query_as(
+        "SELECT purpose, return_to, ticket_id FROM attempts WHERE browser_hash = $1 AND expires_at > $2
          ORDER BY created_at DESC LIMIT 1",
     )
     .bind(browser_hash)
     .bind(now)
     .fetch_optional(conn)
     .await?;
-    Ok(found.and_then(|(purpose, return_to)| Some((Purpose::of_word(&purpose)?, return_to))))
+    Ok(found.and_then(|(purpose, return_to, ticket_id)| {
+        Some(Last { purpose: Purpose::of_word(&purpose)?, return_to, ticket_id })
+    }))
 }
 
 /// Records how an attempt ended, for those who look into one.
@@ -202,12 +216,25 @@ pub async fn await_confirm(conn: &mut Conn, now: Millis, id: &str, line_user_id:
 /// The pending link of this very member, session and browser; anyone else's is not found.
 pub async fn find_pending(conn: &mut Conn, id: &str, session: &Session, browser: &str) -> Result<Option<Pending>> {
     let found = sqlx::query_as(
-        "SELECT id, provider, line_user_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
+        "SELECT id, provider, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
          WHERE id = $1 AND member_id = $2 AND lineage_id = $3 AND browser_hash = $4 AND confirm_by IS NOT NULL",
     )
     .bind(id)
     .bind(&session.member_id)
     .bind(&session.lineage_id)
+    .bind(seal::hash(browser))
+    .fetch_optional(conn)
+    .await?;
+    Ok(found)
+}
+
+/// The pending link by a ticket that was begun in this very browser.
+pub async fn find_pending_by_ticket(conn: &mut Conn, id: &str, browser: &str) -> Result<Option<Pending>> {
+    let found = sqlx::query_as(
+        "SELECT id, provider, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
+         WHERE id = $1 AND ticket_id IS NOT NULL AND browser_hash = $2 AND confirm_by IS NOT NULL",
+    )
+    .bind(id)
     .bind(seal::hash(browser))
     .fetch_optional(conn)
     .await?;

@@ -20,6 +20,7 @@ use super::{
     proof::{self, Proof},
     refusal::{Cause, Restart},
     start::login_channel,
+    ticket,
 };
 use crate::{
     app::App,
@@ -124,15 +125,15 @@ impl Arrival {
             Ok(attempt) => attempt,
             Err(cause) => {
                 // LINE's auto login comes back with a state of nobody's: what this browser was about is started afresh.
-                if let Some((purpose, return_to)) = attempt::find_last(&mut conn, now, &self.browser).await? {
-                    restart.purpose = purpose;
-                    restart.return_to = return_to;
+                if let Some(last) = attempt::find_last(&mut conn, now, &self.browser).await? {
+                    restart.purpose = last.purpose;
+                    restart.return_to = self.way_back(last.return_to, last.ticket_id.as_deref());
                 }
                 return Ok(Err((cause, None)));
             }
         };
-        restart.return_to.clone_from(&attempt.return_to);
-        let cause = match Purpose::of_word(&attempt.purpose) {
+        restart.return_to = self.way_back(attempt.return_to.clone(), attempt.ticket_id.as_deref());
+        let mut cause = match Purpose::of_word(&attempt.purpose) {
             Some(purpose) => {
                 restart.purpose = purpose;
                 self.objection(&attempt, answer, restart)
@@ -140,10 +141,21 @@ impl Arrival {
             // Started by a newer version of us.
             None => Some(Cause::OtherProvider),
         };
+        if cause.is_none()
+            && let Some(ticket_id) = &attempt.ticket_id
+            && ticket::find_live_by_id(&mut conn, now, ticket_id).await?.is_none()
+        {
+            cause = Some(Cause::TicketGone);
+        }
         Ok(match cause {
             Some(cause) => Err((cause, Some(attempt.id))),
             None => Ok(attempt),
         })
+    }
+
+    /// Where a fresh start returns to: for a ticket its page, whose address is not kept.
+    fn way_back(&self, return_to: String, ticket_id: Option<&str>) -> String {
+        ticket_id.map_or(return_to, |id| ticket::path(&self.app, id))
     }
 
     /// Why this attempt is not the one of this browser, here and now.

@@ -1,4 +1,6 @@
 //! The page every link passes: both accounts, the consent text, and the person's yes.
+//!
+//! Its attempt is of a signed-in member's session, or of a ticket; in either case of this browser.
 
 use askama::Template;
 use axum::{
@@ -13,8 +15,10 @@ use super::{
     attempt::{self, Pending},
     consent::{Consent, Shown},
     find_active, find_owner, grant,
+    prover::Prover,
     refusal::{Cause, Restart},
     tell,
+    ticket::{self, Ticket},
     yes::{self, Decided, Yes},
 };
 use crate::{
@@ -22,8 +26,8 @@ use crate::{
     audit,
     db::Conn,
     error::{Error, Result},
-    line_user, member,
-    member::{guard::SignedIn, session::Session},
+    line_user,
+    member::{guard::MaybeSession, session::Session},
     queue::{self, Job},
     web::{
         cookie,
@@ -44,7 +48,17 @@ struct Confirm {
     member_email: String,
     line_name: String,
     line_picture: Option<String>,
+    warning_title: &'static str,
+    warning: &'static str,
     consent: Shown,
+}
+
+/// Where somebody ends who came by a ticket, and has no account page before them.
+#[derive(Template)]
+#[template(path = "link/ticket/done.html")]
+struct Done {
+    page: Page,
+    way_back: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -64,33 +78,37 @@ pub struct Fields {
 pub async fn show(
     State(app): State<App>,
     visit: Visit,
-    SignedIn(session): SignedIn,
+    MaybeSession(session): MaybeSession,
     headers: HeaderMap,
     Query(asked): Query<Asked>,
 ) -> Result<Response> {
     let mut conn = app.db.conn().await?;
-    let pending = find(&mut conn, &app, &session, &headers, &asked.attempt).await?;
-    let is_open =
-        pending.as_ref().is_some_and(|pending| pending.confirmed_at.is_none() && app.now() < pending.confirm_by);
-    let Some(open) = pending.as_ref().filter(|_| is_open) else {
+    let sign_in = || Error::SignIn { return_to: visit.here.clone() };
+    let (prover, pending) = find(&mut conn, &app, session, &headers, &asked.attempt).await?.ok_or_else(sign_in)?;
+    let Some(open) = pending.as_ref().filter(|pending| is_open(&app, pending, &prover)) else {
         if let Some(pending) = &pending
-            && is_linked(&mut conn, &session, pending).await?
+            && is_linked(&mut conn, &prover, pending).await?
         {
-            return Ok(Redirect::to("/account?done=linked").into_response());
+            return done(&app, &visit, &prover);
         }
         drop(conn);
-        return Err(refuse(&app, &visit, &session, pending.as_ref(), Cause::ConfirmGone).await?);
+        return Err(refuse(&app, &visit, &prover, pending.as_ref(), Cause::ConfirmGone).await?);
     };
     let line_user = line_user::find(&mut conn, &open.line_user_id).await?.ok_or(Error::NotFound)?;
+    let (member_name, member_email) = prover.shown();
+    let page = Page::new(&app, &visit);
+    let warnings = if prover.ticket().is_some() { "ticket" } else { "confirm" };
     html(&Confirm {
         label: app.config.label_of(&open.provider),
         attempt: open.id.clone(),
-        member_name: session.name,
-        member_email: member::masked_email(&session.email),
+        member_name,
+        member_email,
         line_name: line_user.display_name,
         line_picture: picture::allowed(&app, line_user.picture_url.as_deref()),
+        warning_title: page.t(&format!("{warnings}.warning_title")),
+        warning: page.t(&format!("{warnings}.warning")),
         consent: Shown::new(&app, &visit),
-        page: Page::new(&app, &visit),
+        page,
     })
 }
 
@@ -98,22 +116,23 @@ pub async fn show(
 pub async fn submit(
     State(app): State<App>,
     visit: Visit,
-    SignedIn(session): SignedIn,
+    MaybeSession(session): MaybeSession,
     headers: HeaderMap,
     Form(fields): Form<Fields>,
 ) -> Result<Response> {
     let mut conn = app.db.conn().await?;
-    let pending = find(&mut conn, &app, &session, &headers, &fields.attempt).await?;
+    let sign_in = || Error::SignIn { return_to: "/account".into() };
+    let (prover, pending) = find(&mut conn, &app, session, &headers, &fields.attempt).await?.ok_or_else(sign_in)?;
     drop(conn);
-    let Some(pending) = pending else { return Err(refuse(&app, &visit, &session, None, Cause::ConfirmGone).await?) };
+    let Some(pending) = pending else { return Err(refuse(&app, &visit, &prover, None, Cause::ConfirmGone).await?) };
     let decided = match fields.decision.as_str() {
         "yes" => match Consent::named(&app, &fields.consent) {
             Some(consent) => {
-                let (app, visit, session, pending) = (&app, &visit, &session, &pending);
-                yes::link(&Yes { app, visit, session, pending, consent }).await?
+                let (app, visit, prover, pending) = (&app, &visit, &prover, &pending);
+                yes::link(&Yes { app, visit, prover, pending, consent }).await?
             }
             // Another text holds by now: the person reads that one first.
-            None => return Ok(Redirect::to(&format!("/link/confirm?attempt={}", pending.id)).into_response()),
+            None => return Ok(Redirect::to(&here(&pending)).into_response()),
         },
         "no" => decline(&app, &pending).await?,
         _ => return Err(Error::BadRequest("unknown decision")),
@@ -121,15 +140,39 @@ pub async fn submit(
     app.wake();
     match decided {
         Decided::Linked(token) => {
-            let renewed = cookie::set(&app.config, cookie::SESSION, &token, None);
-            Ok((renewed, Redirect::to("/account?done=linked")).into_response())
+            let renewed = token.map(|token| cookie::set(&app.config, cookie::SESSION, &token, None));
+            Ok((renewed, Redirect::to(&target(&app, &prover, &pending))).into_response())
         }
-        Decided::Declined => Ok(Redirect::to("/account").into_response()),
-        Decided::Before if is_linked(&mut *app.db.conn().await?, &session, &pending).await? => {
-            Ok(Redirect::to("/account?done=linked").into_response())
+        Decided::Declined => Ok(Redirect::to(&restart(&app, &prover, Some(&pending)).return_to).into_response()),
+        Decided::Before if is_linked(&mut *app.db.conn().await?, &prover, &pending).await? => {
+            Ok(Redirect::to(&target(&app, &prover, &pending)).into_response())
         }
-        Decided::Before => Err(refuse(&app, &visit, &session, Some(&pending), Cause::ConfirmGone).await?),
-        Decided::Refused(cause) => Err(refuse(&app, &visit, &session, Some(&pending), cause).await?),
+        Decided::Before => Err(refuse(&app, &visit, &prover, Some(&pending), Cause::ConfirmGone).await?),
+        Decided::Refused(cause) => Err(refuse(&app, &visit, &prover, Some(&pending), cause).await?),
+    }
+}
+
+/// Whether the attempt still waits for its answer, and the ticket that it came by lives.
+fn is_open(app: &App, pending: &Pending, prover: &Prover) -> bool {
+    let now = app.now();
+    pending.confirmed_at.is_none()
+        && now < pending.confirm_by
+        && prover.ticket().is_none_or(|ticket| ticket.is_live(now))
+}
+
+/// Where the person is after the link: on the account page, on the company's, or on a page that says so.
+fn target(app: &App, prover: &Prover, pending: &Pending) -> String {
+    match prover {
+        Prover::Session(_) => "/account?done=linked".to_owned(),
+        Prover::Ticket(ticket) => ticket.way_back(app).unwrap_or_else(|| here(pending)),
+    }
+}
+
+/// After the link, on its own page.
+fn done(app: &App, visit: &Visit, prover: &Prover) -> Result<Response> {
+    match prover {
+        Prover::Session(_) => Ok(Redirect::to("/account?done=linked").into_response()),
+        Prover::Ticket(ticket) => html(&Done { way_back: ticket.way_back(app), page: Page::new(app, visit) }),
     }
 }
 
@@ -147,16 +190,20 @@ async fn decline(app: &App, pending: &Pending) -> Result<Decided> {
 }
 
 /// The refusal, with one audit row. It uses the attempt up, so that a conflict is told to the owner once; only
-/// "try again in a minute" leaves it.
-async fn refuse(app: &App, visit: &Visit, session: &Session, pending: Option<&Pending>, cause: Cause) -> Result<Error> {
-    let refusal = cause.refuse(&restart(pending));
-    let Error::Refused(inner) = &refusal else { return Ok(refusal) };
+/// "try again in a minute" leaves it. A ticket outlives it.
+async fn refuse(app: &App, visit: &Visit, prover: &Prover, pending: Option<&Pending>, cause: Cause) -> Result<Error> {
     let now = app.now();
+    let cause = match prover.ticket() {
+        Some(ticket) if cause == Cause::ConfirmGone && !ticket.is_live(now) => Cause::TicketGone,
+        _ => cause,
+    };
+    let refusal = cause.refuse(&restart(app, prover, pending));
+    let Error::Refused(inner) = &refusal else { return Ok(refusal) };
     let mut tx = app.db.begin().await?;
     let entry = audit::Entry {
         action: "line_refused",
         reason: Some(inner.reason),
-        member_id: Some(&session.member_id),
+        member_id: Some(prover.member_id()),
         subject: pending.map(|pending| pending.id.as_str()),
         provider: pending.map(|pending| pending.provider.as_str()),
         address: Some(&visit.address),
@@ -174,23 +221,55 @@ async fn refuse(app: &App, visit: &Visit, session: &Session, pending: Option<&Pe
     Ok(refusal)
 }
 
-/// The pending link of this member, session and browser.
-async fn find(conn: &mut Conn, app: &App, session: &Session, headers: &HeaderMap, id: &str) -> Result<Option<Pending>> {
+/// The pending link of this browser with whose it is: by its ticket, or else of this session. None where there is
+/// neither.
+async fn find(
+    conn: &mut Conn,
+    app: &App,
+    session: Option<Session>,
+    headers: &HeaderMap,
+    id: &str,
+) -> Result<Option<(Prover, Option<Pending>)>> {
     // An id is sent by anyone: what is not one of ours is not asked for (PostgreSQL takes no NUL at all).
-    if id.len() != 36 || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(None);
-    }
+    let is_id = id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_graphic());
     let browser = cookie::get(&app.config, headers, cookie::ATTEMPT).unwrap_or_default();
-    attempt::find_pending(conn, id, session, &browser).await
+    if is_id
+        && let Some(pending) = attempt::find_pending_by_ticket(conn, id, &browser).await?
+        && let Some(ticket) = find_ticket(conn, &pending).await?
+    {
+        return Ok(Some((Prover::Ticket(Box::new(ticket)), Some(pending))));
+    }
+    let Some(session) = session else { return Ok(None) };
+    let pending = if is_id { attempt::find_pending(conn, id, &session, &browser).await? } else { None };
+    Ok(Some((Prover::Session(Box::new(session)), pending)))
 }
 
-/// Whether these two accounts are linked already, as after an answer that came twice.
-async fn is_linked(conn: &mut Conn, session: &Session, pending: &Pending) -> Result<bool> {
-    let active = find_active(conn, &session.member_id, &pending.provider).await?;
+async fn find_ticket(conn: &mut Conn, pending: &Pending) -> Result<Option<Ticket>> {
+    match &pending.ticket_id {
+        Some(ticket_id) => ticket::find(conn, ticket_id).await,
+        None => Ok(None),
+    }
+}
+
+/// Whether these two accounts are linked already, as after an answer that came twice; by a ticket, by this answer.
+async fn is_linked(conn: &mut Conn, prover: &Prover, pending: &Pending) -> Result<bool> {
+    if let Some(ticket) = prover.ticket() {
+        let ticket = ticket::find(conn, &ticket.id).await?;
+        return Ok(ticket.is_some_and(|ticket| ticket.attempt_id.as_ref() == Some(&pending.id)));
+    }
+    let active = find_active(conn, prover.member_id(), &pending.provider).await?;
     Ok(active.is_some_and(|active| active.line_user_id == pending.line_user_id && active.suspended_at.is_none()))
 }
 
-fn restart(pending: Option<&Pending>) -> Restart {
+/// This page.
+fn here(pending: &Pending) -> String {
+    format!("/link/confirm?attempt={}", pending.id)
+}
+
+fn restart(app: &App, prover: &Prover, pending: Option<&Pending>) -> Restart {
     let provider = pending.map(|pending| pending.provider.clone()).unwrap_or_default();
-    Restart { provider, purpose: Purpose::Link, return_to: "/account".into() }
+    match prover {
+        Prover::Session(_) => Restart { provider, purpose: Purpose::Link, return_to: "/account".into() },
+        Prover::Ticket(ticket) => Restart { provider, purpose: Purpose::Ticket, return_to: ticket.path(app) },
+    }
 }

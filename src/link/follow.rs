@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::{
-    Decision, Owner,
+    Decision, Owner, Purpose,
     attempt::{self, Attempt},
     callback::Arrival,
     decide, find_active, find_owner,
@@ -44,7 +44,10 @@ pub async fn follow(
         member::hold(&mut tx, &app.db, &owner.member_id).await?;
     }
     let owner = hold_owner(&mut tx, &app.db, &line_user_id).await?;
-    let member_id = arrival.session.as_ref().map(|session| session.member_id.as_str());
+    let member_id = match restart.purpose {
+        Purpose::Ticket => attempt.member_id.as_deref(),
+        Purpose::SignIn | Purpose::Link => arrival.session.as_ref().map(|session| session.member_id.as_str()),
+    };
     let has_other = match member_id {
         Some(member_id) => find_active(&mut tx, member_id, provider).await?.is_some(),
         None => false,

@@ -40,6 +40,8 @@ pub enum Cause {
     /// The former link is being removed at LINE at this moment.
     Busy,
     ConfirmGone,
+    /// Used, revoked or too old.
+    TicketGone,
 }
 
 /// What a fresh start keeps.
@@ -54,8 +56,15 @@ impl Cause {
     /// As an answer, with the button that starts afresh in this browser where that helps.
     pub fn refuse(self, restart: &Restart) -> Error {
         let (status, key, reason) = self.parts();
+        let key = if restart.purpose == Purpose::Ticket { of_ticket(key) } else { key };
         let next = match key {
-            "line_denied" | "line_state" | "line_expired" | "line_provider_fault" | "line_token" => {
+            // Whoever has another LINE account as well can use that.
+            "ticket_conflict_line"
+            | "line_denied"
+            | "line_state"
+            | "line_expired"
+            | "line_provider_fault"
+            | "line_token" => {
                 NextStep::Line(vec![
                     ("purpose", restart.purpose.word().to_owned()),
                     ("provider", restart.provider.clone()),
@@ -65,6 +74,8 @@ impl Cause {
                 ])
             }
             "account_unavailable" | "link_session" => NextStep::Link("/sign-in".into()),
+            "ticket_used" | "ticket_busy" | "ticket_confirm_gone" => NextStep::Link(restart.return_to.clone()),
+            "ticket_gone" => NextStep::Link("/t".into()),
             "line_clock" | "bad_request" => NextStep::Link("/".into()),
             _ => NextStep::Link("/account".into()),
         };
@@ -102,6 +113,7 @@ impl Cause {
             Self::AlreadyYours => (StatusCode::CONFLICT, "already_linked", "already_linked"),
             Self::Busy => (StatusCode::CONFLICT, "link_busy", "busy"),
             Self::ConfirmGone => (StatusCode::NOT_FOUND, "confirm_gone", "confirm_gone"),
+            Self::TicketGone => (StatusCode::NOT_FOUND, "ticket_gone", "ticket_gone"),
         }
     }
 
@@ -115,5 +127,16 @@ impl Cause {
             | line::Error::Malformed(_)
             | line::Error::Client(_) => Self::ProviderFault,
         }
+    }
+}
+
+/// The texts for somebody who came by a ticket, and has no account page before them.
+fn of_ticket(key: &'static str) -> &'static str {
+    match key {
+        "line_used" => "ticket_used",
+        "link_conflict_line" => "ticket_conflict_line",
+        "link_busy" => "ticket_busy",
+        "confirm_gone" => "ticket_confirm_gone",
+        other => other,
     }
 }

@@ -12,6 +12,7 @@ use url::Url;
 use super::{
     Purpose,
     attempt::{self, LIFE},
+    ticket::{self, Ticket},
 };
 use crate::{
     app::App,
@@ -43,7 +44,8 @@ pub async fn submit(
     let purpose = Purpose::of_word(&fields.purpose).ok_or(Error::BadRequest("unknown purpose"))?;
     let channel = login_channel(&app, &fields.provider)?;
     let session = match (purpose, session) {
-        (Purpose::SignIn, _) => None,
+        // A ticket is as good as a member's word, whoever is signed in here; for this one link.
+        (Purpose::SignIn | Purpose::Ticket, _) => None,
         (Purpose::Link, None) => return Err(Error::SignIn { return_to: "/account".into() }),
         // Only the password counts: LINE's own sign-in is silent, and would prove LINE by LINE.
         (Purpose::Link, Some(session)) if !session.is_fresh(app.now()) => {
@@ -52,6 +54,10 @@ pub async fn submit(
         (Purpose::Link, Some(session)) => Some(session),
     };
 
+    let ticket = match purpose {
+        Purpose::Ticket => Some(ticket::page::of_form(&app, &visit, &fields.provider, &fields.return_to).await?),
+        Purpose::SignIn | Purpose::Link => None,
+    };
     let kept = cookie::get(&app.config, &headers, cookie::ATTEMPT).filter(|value| value.len() == 43);
     // Made of the form cookie, so that two tabs which start at one moment are given the same.
     let browser = kept.unwrap_or_else(|| app.sealer.sign(&format!("attempt {}", visit.form_key)));
@@ -60,16 +66,28 @@ pub async fn submit(
         purpose,
         session: session.as_ref(),
         browser: &browser,
-        return_to: &return_to::path(&fields.return_to, &app.config.public_url),
+        ticket: ticket.as_ref(),
+        return_to: &way_back(&app, &fields, ticket.as_ref()),
         address: &visit.address,
     };
     let mut tx = app.db.begin().await?;
     let secrets = attempt::insert(&mut tx, &app, &new).await?;
+    if let Some(ticket) = &ticket {
+        ticket::open(&mut tx, app.now(), ticket, &visit.address).await?;
+    }
     tx.commit().await?;
     let url = authorize_url(&app, &channel, &visit, &fields, &secrets)?;
     // A little longer than the attempt, so that a late return is told "too late" and not "wrong browser".
     let life = i64::try_from(LIFE.as_secs() * 6).ok();
     Ok((cookie::set(&app.config, cookie::ATTEMPT, &browser, life), Redirect::to(url.as_str())).into_response())
+}
+
+/// A ticket's page has the ticket in its address: that is kept by its id, and nowhere as it is.
+fn way_back(app: &App, fields: &Fields, ticket: Option<&Ticket>) -> String {
+    match ticket {
+        Some(_) => "/t".to_owned(),
+        None => return_to::path(&fields.return_to, &app.config.public_url),
+    }
 }
 
 /// Where LINE asks the person.

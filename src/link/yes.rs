@@ -5,8 +5,10 @@ use super::{
     cleanup,
     consent::{self, Consent},
     grant,
+    prover::Prover,
     refusal::Cause,
     tell::{self, Linked},
+    ticket,
     tie::{Tied, Wanted, tie},
 };
 use crate::{
@@ -15,15 +17,15 @@ use crate::{
     db::{Conn, Locking, Millis, with_lock},
     error::{Error, Result},
     kill, line_user,
-    member::session::{self, Session},
+    member::session,
     queue::{self, Cancelled, Job},
     web::visit::Visit,
 };
 
 /// What came of a yes or a no.
 pub enum Decided {
-    /// With the session's new cookie.
-    Linked(String),
+    /// With the session's new cookie, where there is a session.
+    Linked(Option<String>),
     Declined,
     /// Answered already, or too late.
     Before,
@@ -34,27 +36,33 @@ pub enum Decided {
 pub struct Yes<'a> {
     pub app: &'a App,
     pub visit: &'a Visit,
-    pub session: &'a Session,
+    pub prover: &'a Prover,
     pub pending: &'a Pending,
     pub consent: Consent<'a>,
 }
 
 /// Links, with its evidence, its audit row, its welcome and its menu, or not at all.
 pub async fn link(yes: &Yes<'_>) -> Result<Decided> {
-    let Yes { app, session, pending, .. } = yes;
+    let Yes { app, prover, pending, .. } = yes;
     let mut tx = app.db.begin().await?;
     let now = app.now();
     if !attempt::answer(&mut tx, now, &pending.id, "linked").await? {
         return Ok(Decided::Before);
     }
-    if !is_member_unchanged(&mut tx, app, session, pending).await? {
-        return Ok(Decided::Refused(Cause::Unavailable));
+    if !is_member_unchanged(&mut tx, app, prover.member_id(), prover.since(pending)).await? {
+        return Ok(Decided::Refused(prover.changed()));
+    }
+    // Of two who hold it, one gets it.
+    if let Some(ticket) = prover.ticket()
+        && !ticket::take(&mut tx, now, &ticket.id, &pending.id).await?
+    {
+        return Ok(Decided::Refused(Cause::TicketGone));
     }
     let wanted = Wanted {
         provider: &pending.provider,
         line_user_id: &pending.line_user_id,
-        member_id: &session.member_id,
-        source: "web",
+        member_id: prover.member_id(),
+        source: prover.source(),
         permission: "given",
         consent_version: yes.consent.version,
         consent_locale: yes.consent.locale,
@@ -68,9 +76,17 @@ pub async fn link(yes: &Yes<'_>) -> Result<Decided> {
         return Ok(Decided::Refused(cause));
     }
     complete(&mut tx, now, yes, &tied).await?;
-    // What this browser may do has changed. A session that ended meanwhile links nothing.
-    let token = session::renew(&mut tx, app, session).await?;
-    let token = token.ok_or_else(|| Error::SignIn { return_to: "/account".into() })?;
+    let token = match prover {
+        // What this browser may do has changed. A session that ended meanwhile links nothing.
+        Prover::Session(session) => {
+            let token = session::renew(&mut tx, app, session).await?;
+            Some(token.ok_or_else(|| Error::SignIn { return_to: "/account".into() })?)
+        }
+        Prover::Ticket(ticket) => {
+            ticket::complete(&mut tx, app, ticket, tied.link_id(), &yes.visit.address).await?;
+            None
+        }
+    };
     kill::point("link.recorded");
     tx.commit().await?;
     kill::point("link.committed");
@@ -79,7 +95,7 @@ pub async fn link(yes: &Yes<'_>) -> Result<Decided> {
 
 /// What the link brings with it. After the end of a suspension the newest tokens replace those of before.
 async fn complete(conn: &mut Conn, now: Millis, yes: &Yes<'_>, tied: &Tied) -> Result<()> {
-    let Yes { app, visit, session, pending, consent } = yes;
+    let Yes { app, visit, prover, pending, consent } = yes;
     let link_id = tied.link_id();
     consent::record(conn, now, link_id, *consent).await?;
     for former in grant::list_of_link(conn, link_id).await? {
@@ -91,11 +107,11 @@ async fn complete(conn: &mut Conn, now: Millis, yes: &Yes<'_>, tied: &Tied) -> R
         link_id,
         provider: &pending.provider,
         line_user_id: &pending.line_user_id,
-        member_id: &session.member_id,
-        name: &session.name,
-        email: &session.email,
+        member_id: prover.member_id(),
+        name: prover.name(),
+        email: prover.email(),
         locale: visit.locale.tag(),
-        mail_locale: session.locale.as_deref().unwrap_or(visit.locale.tag()),
+        mail_locale: prover.locale().unwrap_or(visit.locale.tag()),
     };
     if let Tied::New(_) = tied {
         tell::welcome(conn, app, &linked, None).await?;
@@ -108,7 +124,7 @@ async fn complete(conn: &mut Conn, now: Millis, yes: &Yes<'_>, tied: &Tied) -> R
 async fn record(conn: &mut Conn, yes: &Yes<'_>, tied: &Tied) -> Result<()> {
     let entry = audit::Entry {
         action: tied.action(),
-        member_id: Some(&yes.session.member_id),
+        member_id: Some(yes.prover.member_id()),
         subject: Some(tied.link_id()),
         provider: Some(&yes.pending.provider),
         address: Some(&yes.visit.address),
@@ -120,12 +136,9 @@ async fn record(conn: &mut Conn, yes: &Yes<'_>, tied: &Tied) -> Result<()> {
 
 /// Whether the member is neither disabled nor has another password than when this began. Held until the end of the
 /// transaction: a reset or a deletion at the same moment comes before the link, or sees it.
-async fn is_member_unchanged(conn: &mut Conn, app: &App, session: &Session, pending: &Pending) -> Result<bool> {
-    let unchanged: Option<String> = sqlx::query_scalar(app.db.locking(UNCHANGED))
-        .bind(&session.member_id)
-        .bind(pending.created_at)
-        .fetch_optional(conn)
-        .await?;
+async fn is_member_unchanged(conn: &mut Conn, app: &App, member_id: &str, since: Millis) -> Result<bool> {
+    let unchanged: Option<String> =
+        sqlx::query_scalar(app.db.locking(UNCHANGED)).bind(member_id).bind(since).fetch_optional(conn).await?;
     Ok(unchanged.is_some())
 }
 

@@ -11,6 +11,7 @@
 //! - a signed-in member who proves it again, by the member
 //! - all unknown browsers together: many failures over many accounts, from many networks, make each of them wait
 //! - mails that strangers cause, by the network they come from
+//! - short codes of tickets, by the network they are typed in, and all together as the unknown browsers are
 
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ const BRAKE: Rule = Rule {
     quiet: MINUTE.saturating_mul(10),
 };
 const BRAKE_NAME: &str = "brake";
+const CODE_BRAKE_NAME: &str = "code_brake";
 /// Failures that one network adds to the brake within its window, so that no single one can hold it.
 const BRAKE_SHARE: Rule = Rule { free: 50, ..BRAKE };
 /// Mails to strangers that one network may cause within an hour.
@@ -77,6 +79,8 @@ pub enum Guesser {
     SignUp { id: String },
     /// Whoever has mails sent to addresses that they need not own; `address` is where they come from.
     Stranger { address: String },
+    /// Whoever types the short code of a ticket; `address` is where they come from.
+    TicketCode { address: String },
 }
 
 /// One counter of a guesser.
@@ -112,6 +116,16 @@ impl Guesser {
             }
             Self::SignUp { id } => vec![counter("sign_up", id, &SOON)],
             Self::Stranger { address } => vec![counter("mails", &of_network(app, address), &MAILS)],
+            Self::TicketCode { address } => vec![counter("ticket", &of_network(app, address), &SOON)],
+        }
+    }
+
+    /// The counter of all who guess so, none of whom is known.
+    fn brake(&self) -> Option<&'static str> {
+        match self {
+            Self::Unknown { .. } => Some(BRAKE_NAME),
+            Self::TicketCode { .. } => Some(CODE_BRAKE_NAME),
+            Self::Known { .. } | Self::Member { .. } | Self::SignUp { .. } | Self::Stranger { .. } => None,
         }
     }
 }
@@ -129,9 +143,8 @@ pub async fn compare(app: &App, guesser: &Guesser, stored: Option<&str>, passwor
 /// Counts a try, unless the guesser must rest.
 pub async fn admit(app: &App, guesser: &Guesser) -> Result<()> {
     let (now, counters) = (app.now(), guesser.counters(app));
-    let brake = matches!(guesser, Guesser::Unknown { .. });
     // Most of a flood is turned away here, without a write.
-    let till = rests_till(&mut *app.db.conn().await?, &counters, brake).await?;
+    let till = rests_till(&mut *app.db.conn().await?, &counters, guesser.brake()).await?;
     if till > now {
         return Err(rest(now, till));
     }
@@ -146,7 +159,7 @@ pub async fn admit(app: &App, guesser: &Guesser) -> Result<()> {
 }
 
 /// Takes a try back that was counted and not compared.
-async fn give_back(app: &App, guesser: &Guesser) -> Result<()> {
+pub async fn give_back(app: &App, guesser: &Guesser) -> Result<()> {
     let mut tx = app.db.begin().await?;
     for Counter { name, rule } in guesser.counters(app) {
         sqlx::query(
@@ -172,22 +185,21 @@ pub async fn succeed(conn: &mut Conn, app: &App, guesser: &Guesser) -> Result<()
 
 /// Notes that a guesser was wrong, for the brake.
 pub async fn fail(conn: &mut Conn, app: &App, guesser: &Guesser, address: &str) -> Result<()> {
-    if !matches!(guesser, Guesser::Unknown { .. }) {
-        return Ok(());
-    }
+    let Some(brake) = guesser.brake() else { return Ok(()) };
     let now = app.now();
-    let share = format!("brake_share:{}", of_network(app, address));
+    let share = format!("{brake}_share:{}", of_network(app, address));
     match count(hold(conn, now, &share).await?, &BRAKE_SHARE, now) {
         Ok(counted) if counted.tries <= BRAKE_SHARE.free => update(conn, &share, counted).await?,
         Ok(_) | Err(_) => return Ok(()),
     }
     // A rest that has begun meanwhile is not made longer by those who were on their way.
-    if let Ok(counted) = count(hold(conn, now, BRAKE_NAME).await?, &BRAKE, now) {
-        update(conn, BRAKE_NAME, counted).await?;
+    if let Ok(counted) = count(hold(conn, now, brake).await?, &BRAKE, now) {
+        update(conn, brake, counted).await?;
         if counted.tries == BRAKE.free {
             tracing::error!(
                 failures = counted.tries,
-                "alarm: passwords are guessed over many accounts; browsers unknown to them must wait"
+                brake,
+                "alarm: passwords, or codes of tickets, are guessed from many places; who is unknown must wait"
             );
         }
     }
@@ -226,12 +238,12 @@ fn rest(now: Millis, till: Millis) -> Error {
     Error::TooMany { seconds: u64::try_from((till.0 - now.0 + 999) / 1000).unwrap_or(0).max(1) }
 }
 
-async fn rests_till(conn: &mut Conn, counters: &[Counter], brake: bool) -> Result<Millis> {
+async fn rests_till(conn: &mut Conn, counters: &[Counter], brake: Option<&str>) -> Result<Millis> {
     let name = |index: usize| counters.get(index).map_or("", |counter| counter.name.as_str());
     let till: Option<i64> = sqlx::query_scalar("SELECT MAX(rests_till) FROM throttles WHERE name IN ($1, $2, $3)")
         .bind(name(0))
         .bind(name(1))
-        .bind(if brake { BRAKE_NAME } else { "" })
+        .bind(brake.unwrap_or_default())
         .fetch_one(conn)
         .await?;
     Ok(Millis(till.unwrap_or(0)))

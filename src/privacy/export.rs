@@ -102,6 +102,7 @@ async fn collect(conn: &mut Conn, member_id: &str) -> Result<Value> {
         "line_links": links(conn, member_id).await?,
         "line_friends": friends(conn, member_id).await?,
         "account_links": account_links(conn, member_id).await?,
+        "link_tickets": tickets(conn, member_id).await?,
         "consents": consents(conn, member_id).await?,
         "line_messages": messages(conn, member_id).await?,
         "line_chat": chat(conn, member_id).await?,
@@ -215,6 +216,34 @@ async fn account_links(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
     let row = |(channel, version, agreed, ended, outcome)| {
         json!({ "official_account": channel, "consent_version": version, "agreed_at": when(agreed),
             "ended_at": when(ended), "outcome": outcome })
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// Addresses by which somebody was to link as them.
+async fn tickets(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        provider: String,
+        return_url: Option<String>,
+        created_at: Millis,
+        expires_at: Millis,
+        opened_at: Option<Millis>,
+        revoked_at: Option<Millis>,
+        used_at: Option<Millis>,
+        link_id: Option<String>,
+    }
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT provider, return_url, created_at, expires_at, opened_at, revoked_at, used_at, link_id FROM tickets
+         WHERE member_id = $1 ORDER BY created_at, id",
+    )
+    .bind(member_id)
+    .fetch_all(conn)
+    .await?;
+    let row = |row: Row| {
+        json!({ "provider": row.provider, "return_url": row.return_url, "created_at": time(row.created_at),
+            "expires_at": time(row.expires_at), "opened_at": when(row.opened_at), "revoked_at": when(row.revoked_at),
+            "used_at": when(row.used_at), "link": row.link_id })
     };
     Ok(rows.into_iter().map(row).collect())
 }

@@ -16,7 +16,7 @@ pub type Headers = Arc<[(HeaderName, HeaderValue)]>;
 
 /// The headers of an installation's pages.
 pub fn of(app: &App) -> Headers {
-    let policy = policy(app);
+    let policy = policy(app, "");
     let mut headers = vec![
         (header::CONTENT_SECURITY_POLICY, policy.as_str()),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -43,13 +43,16 @@ pub async fn add(State(ours): State<Headers>, request: Request, next: Next) -> R
     response
 }
 
-/// `form-action` also governs the redirect after a POST, so it lists LINE's access host.
-fn policy(app: &App) -> String {
+/// The content security policy, with what one page needs more. `form-action` also governs the redirect after a POST, so
+/// it lists LINE's access host, and where people go who linked by a ticket.
+pub fn policy(app: &App, more: &str) -> String {
     let line = &app.config.line;
     let access = line.access.origin().ascii_serialization();
     let pictures = line.pictures.origin().ascii_serialization();
+    let origins = app.config.tickets.return_urls.iter().map(|url| url.origin().ascii_serialization());
+    let ways_back: String = origins.map(|origin| format!(" {origin}")).collect();
     format!(
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' {pictures}; \
-         form-action 'self' {access}; base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; {more}style-src 'self'; script-src 'self'; img-src 'self' {pictures}; \
+         form-action 'self' {access}{ways_back}; base-uri 'none'; frame-ancestors 'none'"
     )
 }

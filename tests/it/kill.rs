@@ -4,7 +4,10 @@
 
 use std::{sync::Mutex, time::Duration};
 
-use musubi::{app::App, link::grant};
+use musubi::{
+    app::App,
+    link::{grant, ticket},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -291,6 +294,52 @@ async fn kill_in_link(world: &World, round: usize, cut: &Cut) {
         until(async || world.line.delivered(&person.user).await == [1]).await;
     }
     server.stop();
+}
+
+/// The same by a ticket: it is used up with the link or not at all, and the lost answer is given again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x07_a_link_by_a_ticket_that_is_killed_is_there_or_not() {
+    for engine in ENGINES {
+        let world = World::new(engine).await;
+        for (point, linked) in [("link.recorded", false), ("link.committed", true)] {
+            let member_id = add_member(&world.app, &format!("{point}@example.jp")).await;
+            let mut tx = world.app.db.begin().await.unwrap();
+            let new = ticket::New { member_id: &member_id, provider: "main", return_url: None, made_by: "key:test" };
+            let made = ticket::create(&mut tx, &world.app, &new).await.unwrap().ok().unwrap();
+            tx.commit().await.unwrap();
+            let path = made.url.strip_prefix(PUBLIC).unwrap();
+
+            let (server, base) = world.serve_until(point);
+            let (mut browser, user) = (Browser::new(&base, PUBLIC), world.line.person().await);
+            let token = browser.token().await;
+            let attempt = by_ticket(&world, &mut browser, path, &user).await;
+            let yes = [("attempt", attempt.as_str()), ("decision", "yes"), ("consent", "1:en")];
+            assert!(browser.try_post("/link/confirm", &token, &yes).await.is_none(), "{point}: it was to die");
+            server.end_by_abort();
+
+            let (server, base) = world.serve();
+            browser.base = base;
+            let links = "SELECT CAST(COUNT(*) AS BIGINT) FROM links WHERE member_id = $1 AND ended_at IS NULL";
+            assert_eq!(world.count(links, &member_id).await, i64::from(linked), "{point}");
+            let used = "SELECT CAST(COUNT(*) AS BIGINT) FROM tickets WHERE member_id = $1 AND used_at IS NOT NULL";
+            assert_eq!(world.count(used, &member_id).await, i64::from(linked), "{point}");
+            let page = browser.try_post("/link/confirm", &token, &yes).await.unwrap();
+            assert_eq!(page.location, format!("/link/confirm?attempt={attempt}"), "{point} {}", page.body);
+            until(async || world.line.delivered(&user).await == [1]).await;
+            assert_eq!(world.count(links, &member_id).await, 1, "{point}");
+            server.stop();
+        }
+        world.end().await;
+    }
+}
+
+/// Goes through LINE with a ticket; gives the attempt that waits for the yes.
+async fn by_ticket(world: &World, browser: &mut Browser, path: &str, user: &str) -> String {
+    let fields = [("purpose", "ticket"), ("provider", "main"), ("return_to", path)];
+    let authorize = browser.post("/line/start", &fields).await.location;
+    let callback = world.line.consent(&authorize, user).await;
+    let page = browser.get(&callback).await;
+    page.location.strip_prefix("/link/confirm?attempt=").unwrap().to_owned()
 }
 
 // ---- X08

@@ -50,6 +50,8 @@ mod story;
 mod stub;
 mod support;
 mod template;
+mod ticket;
+mod ticket_story;
 mod unlinking;
 mod webhook;
 mod webhook_faults;

@@ -390,7 +390,7 @@ pub async fn dump_of(db: &Db, but: &[&str]) -> Vec<String> {
 }
 
 /// All tables; a test compares them with the migrations.
-pub const TABLES: [&str; 45] = [
+pub const TABLES: [&str; 46] = [
     "api_keys",
     "api_requests",
     "heartbeats",
@@ -415,6 +415,7 @@ pub const TABLES: [&str; 45] = [
     "unlink_steps",
     "grants",
     "attempts",
+    "tickets",
     "consent_texts",
     "audit",
     "jobs",
@@ -668,6 +669,9 @@ pub fn config_text(database_url: &str, hosts: &[SocketAddr; 4], mail: &SocketAdd
         sealing_keys = {{ test = "yVqOczA5k8UOOBIL+mBfzBQ3UWTa8xu8jd/Cjvkp60g=" }}
         password_hash = {{ memory_kib = 64, passes = 1, at_once = 4 }}
         requests_per_minute = 1000000
+
+        [tickets]
+        return_urls = ["https://shop.example.jp"]
 
         [mail]
         url = "smtp://{mail}"

@@ -106,6 +106,7 @@ pub(super) async fn member(conn: &mut Conn, member_id: &str) -> Result<()> {
            WHERE l.member_id = $1 AND d.link_id IS NULL AND d.content = '[]')",
         "UPDATE links SET line_name = '' WHERE member_id = $1",
         "DELETE FROM attempts WHERE member_id = $1",
+        "DELETE FROM tickets WHERE member_id = $1",
         "DELETE FROM account_links WHERE member_id = $1",
         "UPDATE requests SET body = '' WHERE body <> '' AND state <> 'open' AND id IN (
              SELECT d.request_id FROM links l JOIN deliveries d ON d.link_id = l.id WHERE l.member_id = $1)
