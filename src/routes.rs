@@ -117,6 +117,10 @@ pub fn all() -> Vec<Route> {
 
         get("/api/openapi.json", Anyone, api::openapi::show),
         get("/api/docs", Visitor, api::docs::show),
+        post("/api/v1/link-tickets", Key(Scope::TicketsWrite), api::ticket::create),
+        post("/api/v1/link-tickets/redeem", Key(Scope::TicketsWrite), api::ticket::redeem),
+        get("/api/v1/link-tickets/{id}", Key(Scope::TicketsWrite), api::ticket::show),
+        delete("/api/v1/link-tickets/{id}", Key(Scope::TicketsWrite), api::ticket::revoke),
         get("/api/v1/messages", Key(Scope::MessagesRead), api::message::list),
         get("/api/v1/messages/{id}", Key(Scope::MessagesRead), api::message::show),
         post("/api/v1/messages/{id}/cancel", Key(Scope::MessagesWrite), api::message::cancel),

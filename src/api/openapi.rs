@@ -18,7 +18,7 @@ use utoipa::{
     },
 };
 
-use super::{message, problem};
+use super::{message, problem, ticket};
 use crate::error::Kind;
 
 #[derive(OpenApi)]
@@ -28,9 +28,14 @@ use crate::error::Kind;
     components(schemas(problem::Face)),
     modifiers(&Common),
     tags(
+        (name = "Link tickets", description = "Addresses by which a member links a LINE account, once, on any device."),
         (name = "Messages", description = "What is sent to linked members, and what became of it."),
     ),
     paths(
+        ticket::create,
+        ticket::show,
+        ticket::revoke,
+        ticket::redeem,
         message::list,
         message::show,
         message::cancel,

@@ -79,6 +79,8 @@ kinds! {
         "Send it again.";
     Conflict "conflict" CONFLICT "It does not fit what is there"
         "The present state of things is against it; detail tells how.";
+    AlreadyLinked "already_linked" CONFLICT "The member is linked already"
+        "The member has a LINE account at this provider, and there can be one. Nothing was made.";
     IdempotencyKeyReused "idempotency_key_reused" CONFLICT "The idempotency key was used for something else"
         "Under one key there is one request: repeat that one unchanged, or take a new key.";
     IdempotencyInProgress "idempotency_in_progress" CONFLICT "The same request is under way"
