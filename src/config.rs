@@ -68,11 +68,30 @@ pub struct Config {
     #[serde(default)]
     pub keyword: Vec<Keyword>,
     #[serde(default)]
+    pub members: Members,
+    #[serde(default)]
     pub retention: Retention,
     /// Without it the log is written to standard error, and kept by whoever reads that.
     pub log: Option<Log>,
     /// Where Prometheus reads `/metrics`, apart from what the world reaches; without it nothing listens.
     pub metrics_listen: Option<SocketAddr>,
+}
+
+/// Where members come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Members {
+    pub source: MemberSource,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberSource {
+    /// From the company, and people sign up themselves.
+    #[default]
+    SignUp,
+    /// From the company alone: nobody signs up here.
+    Company,
 }
 
 /// How many days what came from LINE, and what was sent there, is kept.
@@ -292,6 +311,11 @@ impl Config {
     /// True on plain http, which is allowed on loopback only.
     pub fn is_plain_http(&self) -> bool {
         self.public_url.scheme() == "http"
+    }
+
+    /// Whether people may make themselves an account; it takes a mail.
+    pub fn has_sign_up(&self) -> bool {
+        self.mail.is_some() && self.members.source == MemberSource::SignUp
     }
 
     /// The absolute URL of a path of this installation; never built from a request's `Host`.

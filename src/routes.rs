@@ -21,7 +21,7 @@ use crate::{
     api,
     app::App,
     error::Error,
-    link::{account, account_link, callback, confirm, consent, history, start, undo, unlink},
+    link::{account, account_link, callback, confirm, consent, history, imported, start, undo, unlink},
     member::{
         change_password, code, email,
         guard::{self, Entry, Scope, Who},
@@ -88,6 +88,9 @@ pub fn all() -> Vec<Route> {
         get("/line/not-linked", Visitor, account::not_linked),
         get("/link/confirm", Member, confirm::show),
         post("/link/confirm", Member, confirm::submit).costly(),
+        // Before the yes there is no session: it is this that signs in.
+        get("/link/imported", Visitor, imported::show),
+        post("/link/imported", Visitor, imported::submit).costly(),
         // From a chat: leads to the sign-in and back.
         get("/account-link", Visitor, account_link::page::show),
         post("/account-link", Visitor, account_link::page::submit).costly(),

@@ -187,7 +187,11 @@ async fn find(conn: &mut Conn, app: &App, session: &Session, headers: &HeaderMap
 /// Whether these two accounts are linked already, as after an answer that came twice.
 async fn is_linked(conn: &mut Conn, session: &Session, pending: &Pending) -> Result<bool> {
     let active = find_active(conn, &session.member_id, &pending.provider).await?;
-    Ok(active.is_some_and(|active| active.line_user_id == pending.line_user_id && active.suspended_at.is_none()))
+    Ok(active.is_some_and(|active| {
+        active.line_user_id == pending.line_user_id
+            && active.suspended_at.is_none()
+            && active.unconfirmed_at.is_none()
+    }))
 }
 
 fn restart(pending: Option<&Pending>) -> Restart {

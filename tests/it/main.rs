@@ -7,6 +7,7 @@ mod api;
 mod by_chat;
 mod channel_token;
 mod chat;
+mod company;
 mod config;
 mod connections;
 mod consent;
