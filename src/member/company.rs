@@ -17,7 +17,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 pub use self::{
-    read::{Details, Filter, Listed, STATEMENTS, details, find_id, hold, list},
+    read::{Details, Filter, Friendship, STATEMENTS, details, find_id, hold, list},
     write::upsert,
 };
 use super::{

@@ -10,7 +10,7 @@ use musubi::{
         company::{self, By, Change, Filter, Friendship, Kept, Refusal, Said, Wanted},
         disabling::{self, Named, Outcome},
     },
-    message::topic,
+    message::{self, Audience, Order, What, topic},
     privacy,
 };
 use serde_json::{Value, json};
@@ -57,10 +57,10 @@ async fn listed(app: &TestApp, filter: &Filter) -> Vec<String> {
     let (mut found, mut after) = (Vec::new(), String::new());
     loop {
         let page = company::list(&mut conn, &app.app.db, filter, &after, 2).await.unwrap();
-        assert!(page.members.len() <= 2);
-        found.extend(page.members.into_iter().map(|member| member.external_id.unwrap_or_default()));
-        let Some(next) = page.next else { return found };
-        after = next;
+        assert!(page.len() <= 2);
+        let Some(last) = page.last() else { return found };
+        after.clone_from(&last.id);
+        found.extend(page.into_iter().map(|member| member.external_id.unwrap_or_default()));
     }
 }
 
@@ -435,7 +435,8 @@ both_engines! {
             };
             for filter in filters {
                 let mut text = (*statement).to_owned();
-                for (number, value) in ["'m1010000'", "101"].iter().chain(&filter).enumerate().rev() {
+                let values = [&["'m1010000'", "101"][..], &filter].concat();
+                for (number, value) in values.iter().enumerate().rev() {
                     text = text.replace(&format!("${}", number + 1), value);
                 }
                 let rows = sqlx::query(AssertSqlSafe(format!("{head} {text}"))).fetch_all(&mut *conn).await.unwrap();
@@ -487,6 +488,34 @@ async fn a_companys_installation_offers_no_sign_up() {
         // What needs a mail is still there.
         assert_eq!(browser.get("/password/forgot").await.status, StatusCode::OK);
         assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM sign_ups").await, 0);
+        app.end().await;
+    }
+}
+
+/// To one, rendered when it is accepted; to many, when it is sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn templates_know_the_attributes() {
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "{{member.name}}: {{member.tier | default: 'no tier'}}, {{member.points | default: '0'}}";
+        let file = json!({ "type": "text", "text": text });
+        std::fs::write(folder.path().join("club.json"), file.to_string()).unwrap();
+        let app = TestApp::start_with(engine, |config| config.messages.templates = Some(folder.path().to_owned())).await;
+        let (_, user) = app.linked("hanako@example.jp").await;
+        app.execute("UPDATE members SET external_id = '1'").await;
+        upsert(&app, "1", json!({ "attributes": { "tier": "gold", "points": 12 } })).await;
+        for to in [Audience::Member("1".into()), Audience::All] {
+            let what = What::Template { name: "club".into(), data: json!({}) };
+            let order = Order {
+                channel: "main".into(), to, what, topic: None, send_at: None, collapse_key: None,
+                idempotency_key: None, lane: None, beyond_quota: false, cause: "test",
+            };
+            message::accept(&app.app, &order).await.unwrap();
+        }
+        app.drain().await;
+        let phone = app.phone(&user).await;
+        let told = phone["messages"].as_array().unwrap().iter().filter(|one| one["text"] == "Hanako: gold, 12").count();
+        assert_eq!(told, 2, "{phone:#}");
         app.end().await;
     }
 }

@@ -17,6 +17,7 @@ mod fuzz;
 mod hold;
 mod house;
 mod id_token;
+mod import;
 mod injection;
 mod keys;
 mod kill;

@@ -47,14 +47,6 @@ pub struct Friendship {
     pub friend: String,
 }
 
-/// A page of a list.
-#[derive(Debug)]
-pub struct Listed {
-    pub members: Vec<Details>,
-    /// What the next page comes after; none where this is the last.
-    pub next: Option<String>,
-}
-
 /// `$1` the member before, `$2` how many, `$3` a provider, `$4` to `$6` a channel's provider, the channel, friend or
 /// not, `$7` a tag, `$8` and `$9` an attribute. What is not asked for is null.
 macro_rules! members {
@@ -92,8 +84,8 @@ const OF_PROVIDER: &str = members!(
 /// The statements of lists, for a test that reads their plans.
 pub const STATEMENTS: [&str; 4] = [OF_ALL, OF_ATTRIBUTE, OF_TAG, OF_PROVIDER];
 
-/// The next page after a member's id (of ours).
-pub async fn list(conn: &mut Conn, db: &Db, filter: &Filter, after: &str, most: i64) -> Result<Listed> {
+/// The next members after one's id (ours), so many at most.
+pub async fn list(conn: &mut Conn, db: &Db, filter: &Filter, after: &str, most: i64) -> Result<Vec<Details>> {
     let statement = match filter {
         Filter { attribute: Some(_), .. } => OF_ATTRIBUTE,
         Filter { tag: Some(_), .. } => OF_TAG,
@@ -101,9 +93,9 @@ pub async fn list(conn: &mut Conn, db: &Db, filter: &Filter, after: &str, most: 
         Filter { .. } => OF_ALL,
     };
     let friend = filter.friend.as_ref();
-    let mut ids: Vec<String> = sqlx::query_scalar(statement)
+    let ids: Vec<String> = sqlx::query_scalar(statement)
         .bind(after)
-        .bind(most.saturating_add(1))
+        .bind(most)
         .bind(filter.linked.as_ref().or(friend.map(|friend| &friend.provider)))
         .bind(friend.map(|friend| &friend.provider))
         .bind(friend.map(|friend| &friend.channel))
@@ -113,11 +105,7 @@ pub async fn list(conn: &mut Conn, db: &Db, filter: &Filter, after: &str, most: 
         .bind(filter.attribute.as_ref().map(|(_, value)| value))
         .fetch_all(&mut *conn)
         .await?;
-    let most = usize::try_from(most).unwrap_or_default();
-    let has_more = ids.len() > most;
-    ids.truncate(most);
-    let next = ids.last().filter(|_| has_more).cloned();
-    Ok(Listed { members: details(conn, db, &ids).await?, next })
+    details(conn, db, &ids).await
 }
 
 /// All of some members, in the order of their ids.
