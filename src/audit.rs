@@ -68,17 +68,18 @@ pub struct Row {
 pub async fn insert_many(conn: &mut Conn, db: &Db, now: Millis, list: &[Row]) -> Result<()> {
     static INSERT: LazyLock<Rows> = LazyLock::new(|| {
         Rows::new(
-            "INSERT INTO audit (id, at, action, member_id, subject, provider, data) VALUES",
-            7,
+            "INSERT INTO audit (id, at, action, member_id, subject, provider, data, actor) VALUES",
+            8,
             "ON CONFLICT DO NOTHING",
         )
     });
+    let actor = ACTOR.try_with(Clone::clone).ok();
     let list: Vec<(String, &Row)> = list.iter().map(|row| (new_id(now), row)).collect();
     for (text, rows) in INSERT.pieces(db, &list) {
         let mut insert = sqlx::query(text);
         for (id, row) in rows {
             insert = insert.bind(id).bind(now).bind(row.action).bind(&row.member_id).bind(&row.subject);
-            insert = insert.bind(&row.provider).bind(&row.data);
+            insert = insert.bind(&row.provider).bind(&row.data).bind(&actor);
         }
         insert.execute(&mut *conn).await?;
     }

@@ -18,7 +18,7 @@ use utoipa::{
     },
 };
 
-use super::{message, problem};
+use super::{link, member, message, problem};
 use crate::error::Kind;
 
 #[derive(OpenApi)]
@@ -28,9 +28,19 @@ use crate::error::Kind;
     components(schemas(problem::Face)),
     modifiers(&Common),
     tags(
+        (name = "Members", description = "The company's members, by the company's own ids."),
+        (name = "Links", description = "Whether members are linked to LINE, and the end of links. Who at LINE it is, is never taken or told: that is for the person to prove."),
         (name = "Messages", description = "What is sent to linked members, and what became of it."),
     ),
     paths(
+        member::list,
+        member::put,
+        member::show,
+        member::delete,
+        member::disable,
+        member::enable,
+        link::show,
+        link::delete,
         message::list,
         message::show,
         message::cancel,

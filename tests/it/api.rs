@@ -3,3 +3,4 @@
 mod document;
 mod door;
 mod idempotency;
+mod member;

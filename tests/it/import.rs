@@ -242,7 +242,7 @@ both_engines! {
     }
 
     /// G4: an import signs nobody in; the person's yes does, with its evidence.
-    async fn g04_an_imported_link_signs_nobody_in_before_the_persons_yes(app) {
+    async fn an_imported_link_signs_nobody_in_before_the_persons_yes(app) {
         let user = imported(app).await;
         let mut visitor = app.visitor();
         let attempt = reach_question(&mut visitor, &user).await;
@@ -277,7 +277,7 @@ both_engines! {
         assert_eq!(app.visitor().sign_in_by_line(&user).await.location(), "/account");
     }
 
-    async fn g04_a_no_ends_an_imported_link(app) {
+    async fn a_no_ends_an_imported_link(app) {
         let user = imported(app).await;
         let mut visitor = app.visitor();
         let attempt = reach_question(&mut visitor, &user).await;
@@ -299,7 +299,7 @@ both_engines! {
         assert_eq!(app.count(LINKS).await, 1);
     }
 
-    async fn g04_a_question_is_void_when_the_link_or_the_member_is(app) {
+    async fn a_question_is_void_when_the_link_or_the_member_is(app) {
         for (number, change) in [
             "UPDATE members SET disabled_at = 1",
             "UPDATE links SET suspended_at = 1 WHERE ended_at IS NULL",
@@ -320,7 +320,7 @@ both_engines! {
     }
 
     /// A member who signed in by the password confirms it on the page that every link passes.
-    async fn g04_a_signed_in_member_confirms_an_imported_link(app) {
+    async fn a_signed_in_member_confirms_an_imported_link(app) {
         let user = imported(app).await;
         let mut reset = app.visitor();
         reset.post("/password/forgot", &[("email", "hanako@example.jp")]).await;
@@ -340,7 +340,7 @@ both_engines! {
     }
 
     /// G7: the company's unlink takes effect at once, and is carried out at LINE.
-    async fn g07_the_company_ends_a_link(app) {
+    async fn the_company_ends_a_link(app) {
         let (mut browser, user) = app.linked("hanako@example.jp").await;
         app.execute("UPDATE members SET external_id = '1', password_hash = NULL").await;
         let by = By { what: "test", id: "1" };
