@@ -2,12 +2,12 @@
 //!
 //! A row commits in the transaction of the thing it tells of, so that neither exists without the other.
 
-use std::future::Future;
+use std::{future::Future, sync::LazyLock};
 
 use serde_json::Value;
 
 use crate::{
-    db::{Conn, Millis, new_id},
+    db::{Conn, Db, Millis, Rows, new_id},
     error::Result,
 };
 
@@ -50,5 +50,38 @@ pub async fn insert(conn: &mut Conn, now: Millis, entry: Entry<'_>) -> Result<()
     .bind(ACTOR.try_with(Clone::clone).ok())
     .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// One of many rows to be written at a time.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub action: &'static str,
+    pub member_id: String,
+    pub subject: Option<String>,
+    pub provider: Option<String>,
+    /// JSON, as of [`Entry`].
+    pub data: String,
+}
+
+/// [`insert`] for many.
+pub async fn insert_many(conn: &mut Conn, db: &Db, now: Millis, list: &[Row]) -> Result<()> {
+    static INSERT: LazyLock<Rows> = LazyLock::new(|| {
+        Rows::new(
+            "INSERT INTO audit (id, at, action, member_id, subject, provider, data, actor) VALUES",
+            8,
+            "ON CONFLICT DO NOTHING",
+        )
+    });
+    let actor = ACTOR.try_with(Clone::clone).ok();
+    let list: Vec<(String, &Row)> = list.iter().map(|row| (new_id(now), row)).collect();
+    for (text, rows) in INSERT.pieces(db, &list) {
+        let mut insert = sqlx::query(text);
+        for (id, row) in rows {
+            insert = insert.bind(id).bind(now).bind(row.action).bind(&row.member_id).bind(&row.subject);
+            insert = insert.bind(&row.provider).bind(&row.data).bind(&actor);
+        }
+        insert.execute(&mut *conn).await?;
+    }
     Ok(())
 }

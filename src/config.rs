@@ -68,6 +68,8 @@ pub struct Config {
     #[serde(default)]
     pub keyword: Vec<Keyword>,
     #[serde(default)]
+    pub members: Members,
+    #[serde(default)]
     pub retention: Retention,
     #[serde(default)]
     pub tickets: Tickets,
@@ -85,6 +87,23 @@ pub struct Tickets {
     /// to any page of theirs.
     #[serde(deserialize_with = "load::urls")]
     pub return_urls: Vec<Url>,
+}
+
+/// Where members come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Members {
+    pub source: MemberSource,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberSource {
+    /// From the company, and people sign up themselves.
+    #[default]
+    SignUp,
+    /// From the company alone: nobody signs up here.
+    Company,
 }
 
 /// How many days what came from LINE, and what was sent there, is kept.
@@ -304,6 +323,11 @@ impl Config {
     /// True on plain http, which is allowed on loopback only.
     pub fn is_plain_http(&self) -> bool {
         self.public_url.scheme() == "http"
+    }
+
+    /// Whether people may make themselves an account; it takes a mail.
+    pub fn has_sign_up(&self) -> bool {
+        self.mail.is_some() && self.members.source == MemberSource::SignUp
     }
 
     /// The absolute URL of a path of this installation; never built from a request's `Host`.

@@ -7,7 +7,7 @@
 //! | 0 | [`config`] what an installation is told · [`line`] the LINE Platform as a client library · [`flex`] message templates, and Flex as HTML · [`log`] one line an event · [`kill`] places where a test ends the process |
 //! | 1 | [`db`] database · [`seal`] secrets at rest · [`smtp`] the way to the mail server · [`error`] what can be answered · [`metrics`] what is counted |
 //! | 2 | [`app`] what everything is given · [`web`] what every page shares |
-//! | 3 | [`audit`] who did what · [`queue`] jobs and leases · [`mail`] letters to members · [`channel`] channel tokens · [`line_user`] LINE users · [`member`] accounts, sessions, the door of every route |
+//! | 3 | [`audit`] who did what · [`queue`] jobs and leases · [`mail`] letters to members · [`channel`] channel tokens · [`line_user`] LINE users · [`member`] accounts, sessions, the door of every route · [`import`] rows of a file, taken up where they stopped |
 //! | 4 | [`message`] what is sent, and what became of it · [`chat`] what people wrote · [`rich_menu`] who sees which menu |
 //! | 5 | [`link`] the tie itself: attempt, confirm, unlink |
 //! | 6 | [`webhook`] LINE's events: received, stored, handled once |
@@ -28,6 +28,7 @@ pub mod demo;
 pub mod doctor;
 pub mod error;
 pub mod flex;
+pub mod import;
 pub mod key;
 pub mod kill;
 pub mod line;

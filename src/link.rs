@@ -4,6 +4,8 @@
 //! - [`start`] → LINE → [`callback`] → `proof` → `follow` → [`confirm`] → `yes`: every way in proves both accounts and
 //!   asks the person
 //! - [`account`] shows the links, [`history`] those of the past; [`consent`] keeps what people agreed to
+//! - [`import`] takes links over from another system; [`imported`] asks the person about one before it signs them in
+//! - [`by_company`] shows the company a link, and ends it
 //! - [`account_link`] does the same from a chat, and [`by_chat`] answers there; [`permission`] sees what LINE tells nobody
 //! - [`ticket`] lets somebody link who was handed an address by the company, without a sign-in
 //! - [`unlink`] and [`undo`] [`end`](mod@end) a link at once, [`cleanup`] carries the end out at LINE
@@ -13,6 +15,7 @@ pub mod account;
 pub mod account_link;
 pub mod attempt;
 pub mod by_chat;
+pub mod by_company;
 pub mod callback;
 pub mod cleanup;
 pub mod confirm;
@@ -21,6 +24,8 @@ pub mod end;
 mod follow;
 pub mod grant;
 pub mod history;
+pub mod import;
+pub mod imported;
 pub mod permission;
 mod proof;
 mod prover;
@@ -70,6 +75,8 @@ pub struct Owner {
     pub link_id: String,
     pub member_id: String,
     pub suspended_at: Option<Millis>,
+    /// Taken over from another system, and not confirmed by the person yet.
+    pub unconfirmed_at: Option<Millis>,
     pub disabled_at: Option<Millis>,
 }
 
@@ -77,12 +84,14 @@ pub struct Owner {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     SignIn(Owner),
+    /// The company tied them to each other: the person is asked before it signs them in.
+    ConfirmImported(Owner),
     /// The owner may not sign in; the page does not say more than that.
     Unavailable,
     /// Nobody's LINE account, seen by a signed-in member who only wanted to sign in.
     OfferToLink,
     OfferToSignUp,
-    /// Both accounts are proven, and free or tied to each other by a suspended link: ask the person.
+    /// Both accounts are proven, and free or tied to each other by a suspended or imported link: ask the person.
     Confirm,
     AlreadyYours,
     OwnedByAnother(Owner),
@@ -95,12 +104,20 @@ pub fn decide(purpose: Purpose, member: Option<&str>, owner: Option<Owner>, has_
     match (purpose, member, owner) {
         (Purpose::SignIn, _, Some(owner)) => {
             let closed = owner.disabled_at.is_some() || owner.suspended_at.is_some();
-            if closed { Decision::Unavailable } else { Decision::SignIn(owner) }
+            match owner.unconfirmed_at {
+                _ if closed => Decision::Unavailable,
+                Some(_) => Decision::ConfirmImported(owner),
+                None => Decision::SignIn(owner),
+            }
         }
         (Purpose::SignIn, Some(_), None) => Decision::OfferToLink,
         (_, None, None) => Decision::OfferToSignUp,
         (Purpose::Link | Purpose::Ticket, Some(member), Some(owner)) if owner.member_id == member => {
-            if owner.suspended_at.is_some() { Decision::Confirm } else { Decision::AlreadyYours }
+            if owner.suspended_at.is_some() || owner.unconfirmed_at.is_some() {
+                Decision::Confirm
+            } else {
+                Decision::AlreadyYours
+            }
         }
         (Purpose::Link | Purpose::Ticket, _, Some(owner)) => Decision::OwnedByAnother(owner),
         (Purpose::Link | Purpose::Ticket, Some(_), None) if has_other => Decision::MemberHasAnother,
@@ -158,7 +175,7 @@ pub async fn hold_owner(conn: &mut Conn, db: &Db, line_user_id: &str) -> Result<
 }
 
 const OWNER: Locking = with_lock!(
-    "SELECT l.id AS link_id, l.member_id, l.suspended_at, m.disabled_at
+    "SELECT l.id AS link_id, l.member_id, l.suspended_at, l.unconfirmed_at, m.disabled_at
      FROM links l JOIN members m ON m.id = l.member_id
      WHERE l.line_user_id = $1 AND l.ended_at IS NULL",
     "FOR SHARE OF l"
@@ -176,6 +193,7 @@ pub struct Active {
     pub consent_version: String,
     pub created_at: Millis,
     pub suspended_at: Option<Millis>,
+    pub unconfirmed_at: Option<Millis>,
     /// Whether the person's permission in LINE stands: `given`, `withdrawn`, `unverifiable`, or `none` (never asked for).
     pub permission: String,
 }
@@ -184,7 +202,7 @@ macro_rules! select_active {
     ($which:literal) => {
         concat!(
             "SELECT l.id AS link_id, l.provider, l.member_id, l.line_user_id, u.display_name, u.picture_url,
-               l.consent_version, l.created_at, l.suspended_at, l.permission
+               l.consent_version, l.created_at, l.suspended_at, l.unconfirmed_at, l.permission
              FROM links l JOIN line_users u ON u.id = l.line_user_id
              WHERE l.ended_at IS NULL AND ",
             $which
@@ -224,6 +242,7 @@ mod tests {
             link_id: "L".into(),
             member_id: member.into(),
             suspended_at: at(suspended),
+            unconfirmed_at: None,
             disabled_at: at(disabled),
         })
     }
@@ -232,12 +251,22 @@ mod tests {
     fn decisions() {
         use Purpose::{Link, SignIn, Ticket};
         let free = || owner("m1", false, false);
+        let imported = |suspended: bool, disabled: bool| {
+            owner("m1", suspended, disabled).map(|owner| Owner { unconfirmed_at: Some(Millis(1)), ..owner })
+        };
         let table = [
             (SignIn, None, free(), false, Decision::SignIn(free().unwrap())),
             (SignIn, Some("m2"), free(), false, Decision::SignIn(free().unwrap())),
             (SignIn, Some("m1"), free(), true, Decision::SignIn(free().unwrap())),
             (SignIn, None, owner("m1", true, false), false, Decision::Unavailable),
             (SignIn, None, owner("m1", false, true), false, Decision::Unavailable),
+            // What the company says signs nobody in by itself.
+            (SignIn, None, imported(false, false), false, Decision::ConfirmImported(imported(false, false).unwrap())),
+            (SignIn, Some("m2"), imported(false, false), true, Decision::ConfirmImported(imported(false, false).unwrap())),
+            (SignIn, None, imported(true, false), false, Decision::Unavailable),
+            (SignIn, None, imported(false, true), false, Decision::Unavailable),
+            (Link, Some("m1"), imported(false, false), true, Decision::Confirm),
+            (Link, Some("m2"), imported(false, false), false, Decision::OwnedByAnother(imported(false, false).unwrap())),
             (SignIn, None, None, false, Decision::OfferToSignUp),
             (SignIn, Some("m1"), None, false, Decision::OfferToLink),
             (SignIn, Some("m1"), None, true, Decision::OfferToLink),

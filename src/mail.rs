@@ -31,7 +31,7 @@ pub enum Mail {
     PasswordChanged,
     /// Confirm a new address (the recipient) for a member, or be told that it has an account already.
     ChangeEmail,
-    /// To the former address.
+    /// To the former address; the new one is empty where there is none any more.
     EmailChanged {
         new_email: String,
     },

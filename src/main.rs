@@ -12,8 +12,11 @@ use musubi::{
     app::{App, Clock},
     config::Config,
     db::{Db, Millis},
-    demo, doctor, key, log,
-    member::disabling::{self, Outcome},
+    demo, doctor, import, key, link, log,
+    member::{
+        self,
+        disabling::{self, Outcome},
+    },
     message::{
         self,
         hold::{Verdict, command as hold},
@@ -65,10 +68,15 @@ enum Command {
         #[command(flatten)]
         config: ConfigPath,
     },
-    /// Cuts a member off, or lets them in again
+    /// Cuts a member off, lets them in again, or imports members
     Member {
         #[command(subcommand)]
         command: MemberCommand,
+    },
+    /// Imports links from another system
+    Link {
+        #[command(subcommand)]
+        command: LinkCommand,
     },
     /// Shows what became of LINE's events, and has failed ones handled again
     Events {
@@ -267,6 +275,37 @@ enum MemberCommand {
         /// The member's e-mail address
         email: String,
     },
+    /// Makes and changes members as a CSV file says
+    ///
+    /// Columns, in any order: external_id (needed), email, name, language (such as ja), time_zone (such as Asia/Tokyo),
+    /// tags (with ; or | between), attribute.NAME (a text), attribute.NAME:number, attribute.NAME:flag (true or false).
+    /// An empty cell says nothing. Tags are the whole list; attributes that the file does not name stay. An address
+    /// that another member has is refused. Rows that are refused are told by line. Killed, it goes on where it stopped
+    /// when it is run again. Ends with 0, or with 4 where rows were refused.
+    Import {
+        #[command(flatten)]
+        config: ConfigPath,
+        #[command(flatten)]
+        options: import::Options,
+    },
+}
+
+#[derive(Subcommand)]
+enum LinkCommand {
+    /// Links members to LINE users as a CSV file says: columns external_id and line_user_id
+    ///
+    /// The members must be there (see `musubi member import`). Ties that stand are never overwritten: conflicts are
+    /// listed by line. Such links can be sent to; at their next sign-in with LINE each person is asked whether both
+    /// accounts are theirs, and only their yes lets the link sign them in. LINE is asked whether it knows each user id
+    /// as a friend of an official account of the provider; one that it does not know is linked, and sent nothing until
+    /// LINE tells of the person. No welcome is sent. Killed, it goes on where it stopped when it is run again. Ends
+    /// with 0, or with 4 where rows were refused.
+    Import {
+        #[command(flatten)]
+        config: ConfigPath,
+        #[command(flatten)]
+        options: link::import::Options,
+    },
 }
 
 #[derive(clap::Args)]
@@ -305,6 +344,14 @@ async fn run(command: Command, format: log::Format) -> Result<ExitCode, Failure>
         Command::Migrate { config } => migrate(&Config::load(config.path.as_deref())?).await,
         Command::Member { command: MemberCommand::Disable { config, email } } => disable(config, &email).await,
         Command::Member { command: MemberCommand::Enable { config, email } } => enable(config, &email).await,
+        Command::Member { command: MemberCommand::Import { config, options } } => {
+            let ended = member::import::run(&open(config).await?, &options, &mut note).await?;
+            Ok(told(&ended))
+        }
+        Command::Link { command: LinkCommand::Import { config, options } } => {
+            let ended = link::import::run(&open(config).await?, &options, &mut note).await?;
+            Ok(told(&ended))
+        }
         Command::Send { config, options } => send(config, &options).await,
         Command::Outbox { command } => outbox(command).await,
         Command::Doctor { config } => doctor(config).await,
@@ -390,6 +437,11 @@ async fn send(path: ConfigPath, options: &message::command::Options) -> Result<E
     let watch = message::command::Watch::default();
     let end = message::command::send(&app, &order, options.wait, watch, &mut say).await?;
     Ok(ExitCode::from(end.code()))
+}
+
+fn told(ended: &import::Ended) -> ExitCode {
+    ended.lines.iter().for_each(|line| say(line));
+    ExitCode::from(ended.code())
 }
 
 async fn outbox(command: OutboxCommand) -> Result<ExitCode, Failure> {

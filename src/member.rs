@@ -3,15 +3,18 @@
 //! - [`sign_up`] → mail → its confirmation makes a member; [`sign_in`] starts a [`session`]
 //! - [`reset`], [`change_password`] and [`email`] replace what a member proves to be one with; [`code`] proves those
 //!   who have no password
-//! - [`tag`]: what the company calls some of them by
+//! - [`company`]: members as the company says them, with their [`tag`]s and [`attribute`]s
 //! - [`throttle`] stands before each of these, and knows a [`device`]; [`token`] is what mails carry
 
+pub mod attribute;
 pub mod change_password;
 pub mod code;
+pub mod company;
 pub mod device;
 pub mod disabling;
 pub mod email;
 pub mod guard;
+pub mod import;
 pub mod password;
 pub mod reset;
 pub mod session;
@@ -34,6 +37,7 @@ use crate::{
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Member {
     pub id: String,
+    /// Empty where the company knows none.
     pub email: String,
     pub name: String,
     pub password_hash: Option<String>,
@@ -120,7 +124,12 @@ pub async fn verify_email(conn: &mut Conn, now: Millis, id: &str) -> Result<()> 
     Ok(())
 }
 
-/// Without mail there is no sign-up and no reset: their routes are not there.
+/// Where members come from the company alone, or nothing is mailed, there is no sign-up: its routes are not there.
+pub fn needs_sign_up(app: &App) -> Result<()> {
+    if app.config.has_sign_up() { Ok(()) } else { Err(Error::NotFound) }
+}
+
+/// Without mail there is no reset: its routes are not there.
 pub fn needs_mail(app: &App) -> Result<()> {
     if app.config.mail.is_some() { Ok(()) } else { Err(Error::NotFound) }
 }
@@ -185,12 +194,18 @@ pub fn email_key(email: &str) -> Option<String> {
     (labels_fit && local_fits && email.len() <= 254).then(|| email.to_ascii_lowercase())
 }
 
-/// `a***@example.jp`: enough for its owner to know it, too little for anyone else.
+/// `a***@example.jp`: enough for its owner to know it, too little for anyone else. Empty where there is no address.
 pub fn masked_email(email: &str) -> String {
     match email.split_once('@') {
         Some((local, domain)) => format!("{}***@{domain}", local.chars().take(1).collect::<String>()),
+        None if email.is_empty() => String::new(),
         None => "***".to_owned(),
     }
+}
+
+/// What an account is called where a sentence names it: by its address, masked, else by the member's name.
+pub fn account_name(email: &str, name: &str) -> String {
+    if email.is_empty() { name.to_owned() } else { masked_email(email) }
 }
 
 /// The name as it is kept: trimmed, 1 to 100 characters, none of them a control character.

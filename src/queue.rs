@@ -4,13 +4,13 @@
 //! twice. A claimed job is leased by the database's clock; a worker that dies loses the lease and the job
 //! runs again. Tries are counted at the claim, so that a job which kills its process is parked as well.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     app::App,
-    db::{Conn, Db, Locking, Millis, new_id, with_lock},
+    db::{Conn, Db, Locking, Millis, Rows, new_id, with_lock},
     error::Result,
 };
 
@@ -216,6 +216,29 @@ pub async fn enqueue(conn: &mut Conn, now: Millis, due_at: Millis, job: &Job) ->
     .bind(now)
     .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// [`enqueue`] for many, each with the time from which it may run.
+pub async fn enqueue_many(conn: &mut Conn, db: &Db, now: Millis, jobs: &[(Millis, Job)]) -> Result<()> {
+    static INSERT: LazyLock<Rows> = LazyLock::new(|| {
+        Rows::new(
+            "INSERT INTO jobs (id, lane, kind, job, subject, due_at, created_at, attempts, fence)
+             SELECT column1, column2, column3, column4, column5, column6, column7, 0, 0 FROM (VALUES",
+            7,
+            ") AS v WHERE 1 = 1 ON CONFLICT DO NOTHING",
+        )
+    });
+    let named: Vec<(String, &(Millis, Job))> = jobs.iter().map(|job| (new_id(now), job)).collect();
+    for (text, rows) in INSERT.pieces(db, &named) {
+        let mut insert = sqlx::query(text);
+        for (id, (due_at, job)) in rows {
+            let (kind, subject) = job.kind_and_subject();
+            insert = insert.bind(id).bind(job.lane().word()).bind(kind).bind(serde_json::to_string(job)?);
+            insert = insert.bind(subject).bind(due_at).bind(now);
+        }
+        insert.execute(&mut *conn).await?;
+    }
     Ok(())
 }
 

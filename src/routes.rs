@@ -21,7 +21,7 @@ use crate::{
     api,
     app::App,
     error::Error,
-    link::{account, account_link, callback, confirm, consent, history, start, ticket, undo, unlink},
+    link::{account, account_link, callback, confirm, consent, history, imported, start, ticket, undo, unlink},
     member::{
         change_password, code, email,
         guard::{self, Entry, Scope, Who},
@@ -95,6 +95,9 @@ pub fn all() -> Vec<Route> {
         get("/t/{ticket}", Visitor, ticket::page::show),
         get("/t/watch/{watch}", Visitor, ticket::watch::show),
         get("/t/watch/{watch}/state", Visitor, ticket::watch::state),
+        // Before the yes there is no session: it is this that signs in.
+        get("/link/imported", Visitor, imported::show),
+        post("/link/imported", Visitor, imported::submit).costly(),
         // From a chat: leads to the sign-in and back.
         get("/account-link", Visitor, account_link::page::show),
         post("/account-link", Visitor, account_link::page::submit).costly(),
@@ -117,10 +120,18 @@ pub fn all() -> Vec<Route> {
 
         get("/api/openapi.json", Anyone, api::openapi::show),
         get("/api/docs", Visitor, api::docs::show),
+        get("/api/v1/members", Key(Scope::MembersRead), api::member::list),
+        put("/api/v1/members/{external_id}", Key(Scope::MembersWrite), api::member::put),
+        get("/api/v1/members/{external_id}", Key(Scope::MembersRead), api::member::show),
+        self::delete("/api/v1/members/{external_id}", Key(Scope::MembersWrite), api::member::delete),
+        post("/api/v1/members/{external_id}/disable", Key(Scope::MembersWrite), api::member::disable),
+        post("/api/v1/members/{external_id}/enable", Key(Scope::MembersWrite), api::member::enable),
+        get("/api/v1/members/{external_id}/links/{provider}", Key(Scope::LinksRead), api::link::show),
+        self::delete("/api/v1/members/{external_id}/links/{provider}", Key(Scope::LinksWrite), api::link::delete),
         post("/api/v1/link-tickets", Key(Scope::TicketsWrite), api::ticket::create),
         post("/api/v1/link-tickets/redeem", Key(Scope::TicketsWrite), api::ticket::redeem),
         get("/api/v1/link-tickets/{id}", Key(Scope::TicketsWrite), api::ticket::show),
-        delete("/api/v1/link-tickets/{id}", Key(Scope::TicketsWrite), api::ticket::revoke),
+        self::delete("/api/v1/link-tickets/{id}", Key(Scope::TicketsWrite), api::ticket::revoke),
         get("/api/v1/messages", Key(Scope::MessagesRead), api::message::list),
         get("/api/v1/messages/{id}", Key(Scope::MessagesRead), api::message::show),
         post("/api/v1/messages/{id}/cancel", Key(Scope::MessagesWrite), api::message::cancel),

@@ -18,7 +18,7 @@ use utoipa::{
     },
 };
 
-use super::{message, problem, ticket};
+use super::{link, member, message, problem, ticket};
 use crate::error::Kind;
 
 #[derive(OpenApi)]
@@ -28,10 +28,20 @@ use crate::error::Kind;
     components(schemas(problem::Face)),
     modifiers(&Common),
     tags(
+        (name = "Members", description = "The company's members, by the company's own ids."),
+        (name = "Links", description = "Whether members are linked to LINE, and the end of links. Who at LINE it is, is never taken or told: that is for the person to prove."),
         (name = "Link tickets", description = "Addresses by which a member links a LINE account, once, on any device."),
         (name = "Messages", description = "What is sent to linked members, and what became of it."),
     ),
     paths(
+        member::list,
+        member::put,
+        member::show,
+        member::delete,
+        member::disable,
+        member::enable,
+        link::show,
+        link::delete,
         ticket::create,
         ticket::show,
         ticket::revoke,

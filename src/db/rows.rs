@@ -16,6 +16,11 @@ pub struct Rows {
 impl Rows {
     /// `head`, then `(…), (…)` of so many columns, then `tail`. Head and tail have no parameters of their own.
     pub fn new(head: &str, columns: usize, tail: &str) -> Self {
+        Self::locking(head, columns, tail, "")
+    }
+
+    /// [`new`](Self::new), with a lock clause that PostgreSQL reads at its end.
+    pub fn locking(head: &str, columns: usize, tail: &str, lock: &str) -> Self {
         let texts = |place: &dyn Fn(usize) -> String| {
             LENGTHS.map(|length| {
                 let row = |row: usize| (1..=columns).map(|column| place(row * columns + column)).collect::<Vec<_>>();
@@ -24,7 +29,8 @@ impl Rows {
             })
         };
         // SQLite looks a numbered parameter up among all of them; by their order they cost nothing.
-        Self { sqlite: texts(&|_| "?".to_owned()).into(), postgres: texts(&|number| format!("${number}")).into() }
+        let postgres = texts(&|number| format!("${number}")).map(|text| format!("{text} {lock}").trim_end().to_owned());
+        Self { sqlite: texts(&|_| "?".to_owned()).into(), postgres: postgres.into() }
     }
 
     /// Cuts a list into pieces that fit a statement: its text, and the piece with the rows that fill it.

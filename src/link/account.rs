@@ -62,6 +62,7 @@ enum CardState {
         add_friend_url: Option<String>,
         suspended: bool,
         withdrawn: bool,
+        unconfirmed: bool,
     },
     /// The link is over; LINE's end of it is not yet.
     Unlinking {
@@ -165,6 +166,7 @@ async fn linked(conn: &mut Conn, app: &App, locale: Locale, provider: &Provider,
         since_iso,
         add_friend_url: basic_id.map(|id| format!("https://line.me/R/ti/p/{}", id.replace('@', "%40"))),
         suspended: active.suspended_at.is_some(),
+        unconfirmed: active.suspended_at.is_none() && active.unconfirmed_at.is_some(),
         withdrawn: active.suspended_at.is_none() && active.permission == "withdrawn",
     })
 }

@@ -241,6 +241,19 @@ pub async fn find_pending_by_ticket(conn: &mut Conn, id: &str, browser: &str) ->
     Ok(found)
 }
 
+/// An imported link that waits for the yes of whoever signs in with LINE in this very browser.
+pub async fn find_pending_import(conn: &mut Conn, id: &str, browser: &str) -> Result<Option<Pending>> {
+    let found = sqlx::query_as(
+        "SELECT id, provider, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
+         WHERE id = $1 AND purpose = 'sign_in' AND browser_hash = $2 AND confirm_by IS NOT NULL",
+    )
+    .bind(id)
+    .bind(seal::hash(browser))
+    .fetch_optional(conn)
+    .await?;
+    Ok(found)
+}
+
 /// Takes the yes or the no, once.
 pub async fn answer(conn: &mut Conn, now: Millis, id: &str, outcome: &str) -> Result<bool> {
     let taken = sqlx::query(

@@ -258,7 +258,11 @@ async fn is_linked(conn: &mut Conn, prover: &Prover, pending: &Pending) -> Resul
         return Ok(ticket.is_some_and(|ticket| ticket.attempt_id.as_ref() == Some(&pending.id)));
     }
     let active = find_active(conn, prover.member_id(), &pending.provider).await?;
-    Ok(active.is_some_and(|active| active.line_user_id == pending.line_user_id && active.suspended_at.is_none()))
+    Ok(active.is_some_and(|active| {
+        active.line_user_id == pending.line_user_id
+            && active.suspended_at.is_none()
+            && active.unconfirmed_at.is_none()
+    }))
 }
 
 /// This page.

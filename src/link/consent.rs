@@ -81,9 +81,11 @@ pub async fn submit(
 }
 
 /// Whether the member of this link has not yet answered to the text that holds now. A suspended link asks when it
-/// is resumed.
+/// is resumed, an imported one when it is confirmed.
 pub fn is_asked(app: &App, active: &Active) -> bool {
-    active.suspended_at.is_none() && active.consent_version != app.config.consent.version
+    active.suspended_at.is_none()
+        && active.unconfirmed_at.is_none()
+        && active.consent_version != app.config.consent.version
 }
 
 impl<'a> Consent<'a> {

@@ -13,7 +13,7 @@ use crate::{
 /// Why a link ends, as its row and the audit say it.
 #[derive(Debug, Clone, Copy)]
 pub struct Ending<'a> {
-    /// Kept with the link: `member`, `undone`, `deleted`.
+    /// Kept with the link: `member`, `chat`, `undone`, `deleted`, `declined` (an imported one, by its LINE user), `company`.
     pub reason: &'a str,
     /// The audit's word.
     pub action: &'a str,

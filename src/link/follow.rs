@@ -66,7 +66,8 @@ pub async fn follow(
     keep_tokens(&mut tx, app, provider, &line_user_id, holder, proof).await?;
     let answer = match &decision {
         Decision::SignIn(owner) => Ok(sign_in(&mut tx, arrival, attempt, owner, &proof.grant_id).await?),
-        Decision::Confirm => Ok(ask(&mut tx, now, attempt, &line_user_id).await?),
+        Decision::Confirm => Ok(ask(&mut tx, now, attempt, &line_user_id, "/link/confirm").await?),
+        Decision::ConfirmImported(_) => Ok(ask(&mut tx, now, attempt, &line_user_id, "/link/imported").await?),
         Decision::OfferToLink | Decision::OfferToSignUp => {
             Ok(Redirect::to(&format!("/line/not-linked?provider={provider}")).into_response())
         }
@@ -78,7 +79,7 @@ pub async fn follow(
             Err(Cause::ConflictLine)
         }
     };
-    if !matches!(decision, Decision::SignIn(_) | Decision::Confirm) {
+    if !matches!(decision, Decision::SignIn(_) | Decision::Confirm | Decision::ConfirmImported(_)) {
         // Nothing came of it: LINE's tokens are given back.
         queue::enqueue(&mut tx, now, now, &Job::RevokeGrant { grant_id: proof.grant_id.clone() }).await?;
         attempt::set_outcome(&mut tx, &attempt.id, "not_linked").await?;
@@ -170,11 +171,11 @@ async fn keep_line_user(conn: &mut Conn, app: &App, now: Millis, provider: &str,
 }
 
 /// Both accounts are proven: the attempt waits for the yes, and its tokens for whoever says it.
-async fn ask(conn: &mut Conn, now: Millis, attempt: &Attempt, line_user_id: &str) -> Result<Response> {
+async fn ask(conn: &mut Conn, now: Millis, attempt: &Attempt, line_user_id: &str, page: &str) -> Result<Response> {
     attempt::await_confirm(conn, now, &attempt.id, line_user_id).await?;
     let abandon = Job::AbandonAttempt { attempt_id: attempt.id.clone() };
     queue::enqueue(conn, now, now.plus(attempt::LIFE), &abandon).await?;
-    Ok(Redirect::to(&format!("/link/confirm?attempt={}", attempt.id)).into_response())
+    Ok(Redirect::to(&format!("{page}?attempt={}", attempt.id)).into_response())
 }
 
 /// Signs the owner in: a new session, and the newest tokens for the unlink one day.

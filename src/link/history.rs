@@ -80,6 +80,8 @@ fn how(page: &Page, reason: Option<&str>) -> &'static str {
         Some("undone") => "history.ended_undone",
         Some("chat") => "history.ended_chat",
         Some("member") => "history.ended_member",
+        Some("declined") => "history.ended_declined",
+        Some("company") => "history.ended_company",
         _ => "history.ended_other",
     })
 }

@@ -47,7 +47,8 @@ pub(super) async fn answer(conn: &mut Conn, app: &App, chat: &Chat<'_>, cause: &
     Ok(answer::queue(conn, app, chat.answer(cause), Some(content)).await?.is_some())
 }
 
-/// [`say`] with a template that names the member account. The chat is the LINE user's alone, and the address is masked.
+/// [`say`] with a template that names the member account. The chat is the LINE user's alone, and the address is masked;
+/// without one it is named by the member's name.
 pub(super) async fn about_owner(
     conn: &mut Conn,
     app: &App,
@@ -57,7 +58,7 @@ pub(super) async fn about_owner(
     owner: &Owner,
 ) -> Result<()> {
     let member = member::find(conn, &owner.member_id).await?.ok_or(Error::NotFound)?;
-    let email = short(&member::masked_email(&member.email));
+    let email = short(&member::account_name(&member.email, &member.name));
     let more = [("email", email.as_str()), ("link_id", &owner.link_id)];
     say(conn, app, chat, cause, template, &more).await.map(|_| ())
 }

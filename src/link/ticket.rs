@@ -187,9 +187,9 @@ pub async fn create(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<Result<
     if !can_link(conn, new.member_id).await? {
         return Ok(Err(Unfit::Member));
     }
-    // One that a reset suspended may be confirmed by a ticket.
+    // One that a reset suspended, or that an import brought, may be confirmed by a ticket.
     let active = find_active(conn, new.member_id, new.provider).await?;
-    if active.is_some_and(|active| active.suspended_at.is_none()) {
+    if active.is_some_and(|active| active.suspended_at.is_none() && active.unconfirmed_at.is_none()) {
         return Ok(Err(Unfit::AlreadyLinked));
     }
     let id = app.new_id();

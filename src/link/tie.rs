@@ -41,7 +41,8 @@ impl Tied {
     }
 }
 
-/// Links, or ends the suspension of this very member's link to this very LINE user; or says why not.
+/// Links, or ends the suspension of this very member's link to this very LINE user, which may also be one that was
+/// imported; or says why not.
 pub(super) async fn tie(conn: &mut Conn, app: &App, now: Millis, wanted: &Wanted<'_>) -> Result<Result<Tied, Cause>> {
     if let Some(link_id) = resume(conn, wanted).await? {
         return Ok(Ok(Tied::Resumed(link_id)));
@@ -69,12 +70,13 @@ async fn make(conn: &mut Conn, app: &App, now: Millis, wanted: &Wanted<'_>) -> R
     Ok(Err(conflict(owner, wanted.member_id)))
 }
 
-/// Ends a suspension; gives the link's id.
+/// Ends a suspension, or confirms what was imported; gives the link's id.
 async fn resume(conn: &mut Conn, wanted: &Wanted<'_>) -> Result<Option<String>> {
     let resumed = sqlx::query_scalar(
-        "UPDATE links SET suspended_at = NULL, consent_version = $1, consent_locale = $2,
+        "UPDATE links SET suspended_at = NULL, unconfirmed_at = NULL, consent_version = $1, consent_locale = $2,
            permission = CASE WHEN $3 = 'none' THEN permission ELSE $3 END
-         WHERE line_user_id = $4 AND member_id = $5 AND ended_at IS NULL AND suspended_at IS NOT NULL
+         WHERE line_user_id = $4 AND member_id = $5 AND ended_at IS NULL
+           AND (suspended_at IS NOT NULL OR unconfirmed_at IS NOT NULL)
          RETURNING id",
     )
     .bind(wanted.consent_version)

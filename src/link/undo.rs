@@ -58,6 +58,7 @@ struct About {
     provider: String,
     line_name: String,
     email: String,
+    name: String,
 }
 
 /// `GET /link/undo`: shows what would be undone. Mail programs open links too, so that it changes nothing.
@@ -131,7 +132,7 @@ async fn end_link(conn: &mut Conn, app: &App, visit: &Visit, member_id: &str, li
 /// None where the link is not of the token's member, or that member is gone.
 async fn find_about(conn: &mut Conn, token: &Token) -> Result<Option<About>> {
     let about = sqlx::query_as(
-        "SELECT l.provider, COALESCE(l.line_name, u.display_name) AS line_name, m.email
+        "SELECT l.provider, COALESCE(l.line_name, u.display_name) AS line_name, m.email, m.name
          FROM links l JOIN line_users u ON u.id = l.line_user_id JOIN members m ON m.id = l.member_id
          WHERE l.id = $1 AND m.id = $2 AND m.deleted_at IS NULL",
     )
@@ -148,7 +149,7 @@ fn page(app: &App, visit: &Visit, about: About, token: String, is_done: bool) ->
         token,
         line_name: about.line_name,
         label: app.config.label_of(&about.provider),
-        member_email: member::masked_email(&about.email),
+        member_email: member::account_name(&about.email, &about.name),
         is_done,
     }
 }

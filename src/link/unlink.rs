@@ -142,13 +142,14 @@ fn check_provider(app: &App, provider: &str) -> Result<()> {
     if app.config.provider.contains_key(provider) { Ok(()) } else { Err(Error::NotFound) }
 }
 
-/// Whether the link is the only way in that its member has: no password, and no other link that signs in.
+/// Whether the link is the only way in that its member has: no password, and no other link that signs in. Whoever has no
+/// address cannot get a password either: they would never be free of it, and the company can let them in anew.
 pub(super) async fn is_last_method(conn: &mut Conn, app: &App, active: &Active) -> Result<bool> {
-    if !signs_in(app, &active.provider) {
+    if !signs_in(app, &active.provider) || active.unconfirmed_at.is_some() {
         return Ok(false);
     }
     let has_no_password: Option<String> =
-        sqlx::query_scalar("SELECT id FROM members WHERE id = $1 AND password_hash IS NULL")
+        sqlx::query_scalar("SELECT id FROM members WHERE id = $1 AND password_hash IS NULL AND email <> ''")
             .bind(&active.member_id)
             .fetch_optional(&mut *conn)
             .await?;
@@ -156,7 +157,8 @@ pub(super) async fn is_last_method(conn: &mut Conn, app: &App, active: &Active) 
         return Ok(false);
     }
     let others: Vec<String> = sqlx::query_scalar(
-        "SELECT provider FROM links WHERE member_id = $1 AND id <> $2 AND ended_at IS NULL AND suspended_at IS NULL",
+        "SELECT provider FROM links WHERE member_id = $1 AND id <> $2 AND ended_at IS NULL AND suspended_at IS NULL
+           AND unconfirmed_at IS NULL",
     )
     .bind(&active.member_id)
     .bind(&active.link_id)

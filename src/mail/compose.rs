@@ -121,6 +121,7 @@ async fn decide(conn: &mut Conn, app: &App, waiting: &Waiting, mail: Mail) -> Re
             linked(conn, app, "linked", "/link/undo", new, line_name).await
         }
         Mail::PasswordChanged => taken("password_changed", "/password/forgot"),
+        Mail::EmailChanged { new_email } if new_email.is_empty() => told("email_removed", String::new()),
         Mail::EmailChanged { new_email } => told("email_changed", member::masked_email(&new_email)),
         Mail::SessionEnded => taken("session_ended", "/account/sessions"),
         Mail::AccountDeleted { name } => told("account_deleted", name),

@@ -1,6 +1,9 @@
 //! Cutting a member off, and letting them in again: for operators.
 
-use super::{find_by_email_key, session, token};
+use super::{
+    company::{self, By},
+    find_by_email_key, session, token,
+};
 use crate::{
     app::App,
     audit,
@@ -16,23 +19,42 @@ pub enum Outcome {
     Changed { sessions: u64 },
     /// It was so before.
     AsBefore,
-    /// No member has this address.
+    /// There is no such member.
     Unknown,
 }
 
-/// Disables the member of an address: every session ends, on every node with its next request, and no proof by mail
-/// that is under way counts any more. Enabling brings none of it back.
+/// How an operator, or the company's system, names a member.
+#[derive(Debug, Clone, Copy)]
+pub enum Named<'a> {
+    Email(&'a str),
+    ExternalId(&'a str),
+}
+
+/// [`cut_off`] by an operator, who names an address.
 pub async fn disable(app: &App, email: &str) -> Result<Outcome> {
+    cut_off(app, Named::Email(email), COMMAND).await
+}
+
+/// [`let_in`] by an operator, who names an address.
+pub async fn enable(app: &App, email: &str) -> Result<Outcome> {
+    let_in(app, Named::Email(email), COMMAND).await
+}
+
+const COMMAND: By<'static> = By { what: "command", id: "" };
+
+/// Disables a member: every session ends, on every node with its next request, and no proof by mail that is under way
+/// counts any more. Enabling brings none of it back.
+pub async fn cut_off(app: &App, named: Named<'_>, by: By<'_>) -> Result<Outcome> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
-    let Some(member_id) = find_id(&mut tx, email).await? else { return Ok(Outcome::Unknown) };
+    let Some(member_id) = find_id(&mut tx, named).await? else { return Ok(Outcome::Unknown) };
     // First, for whoever makes a session holds this row too.
     let is_new = set_disabled(&mut tx, &member_id, Some(now)).await?;
     let sessions = session::end_all(&mut tx, &member_id, None).await?;
     mail::call_off(&mut tx, now, &member_id).await?;
     token::void_of_member(&mut tx, now, &member_id).await?;
     if is_new {
-        let data = serde_json::json!({ "sessions": sessions });
+        let data = serde_json::json!({ "sessions": sessions, "by": by.what, "by_id": by.id });
         record(&mut tx, now, "disabled", &member_id, data).await?;
     }
     tx.commit().await?;
@@ -40,20 +62,26 @@ pub async fn disable(app: &App, email: &str) -> Result<Outcome> {
 }
 
 /// Lets a disabled member sign in again.
-pub async fn enable(app: &App, email: &str) -> Result<Outcome> {
+pub async fn let_in(app: &App, named: Named<'_>, by: By<'_>) -> Result<Outcome> {
     let mut tx = app.db.begin().await?;
-    let Some(member_id) = find_id(&mut tx, email).await? else { return Ok(Outcome::Unknown) };
+    let Some(member_id) = find_id(&mut tx, named).await? else { return Ok(Outcome::Unknown) };
     if !set_disabled(&mut tx, &member_id, None).await? {
         return Ok(Outcome::AsBefore);
     }
-    record(&mut tx, app.now(), "enabled", &member_id, serde_json::Value::Null).await?;
+    let data = serde_json::json!({ "by": by.what, "by_id": by.id });
+    record(&mut tx, app.now(), "enabled", &member_id, data).await?;
     tx.commit().await?;
     Ok(Outcome::Changed { sessions: 0 })
 }
 
-async fn find_id(conn: &mut Conn, email: &str) -> Result<Option<String>> {
-    let Some(key) = super::email_key(email) else { return Ok(None) };
-    Ok(find_by_email_key(conn, &key).await?.map(|member| member.id))
+async fn find_id(conn: &mut Conn, named: Named<'_>) -> Result<Option<String>> {
+    match named {
+        Named::ExternalId(id) => company::find_id(conn, id).await,
+        Named::Email(email) => {
+            let Some(key) = super::email_key(email) else { return Ok(None) };
+            Ok(find_by_email_key(conn, &key).await?.map(|member| member.id))
+        }
+    }
 }
 
 /// Sets or clears the flag; false where it was so before.

@@ -140,7 +140,11 @@ async fn look_up(
     let account = email_key(email);
     let key = account.as_deref().unwrap_or_default();
     let mut conn = app.db.conn().await?;
-    let member = find_by_email_key(&mut conn, key).await?;
+    let member = match session {
+        // Asked again of somebody who has a password and no address any more: they are who is signed in.
+        Some(session) if session.email.is_empty() && email.is_empty() => find(&mut conn, &session.member_id).await?,
+        _ => find_by_email_key(&mut conn, key).await?,
+    };
     let device = device::find(&mut conn, app, headers, key).await?;
     let own = session.filter(|session| member.as_ref().is_some_and(|member| member.id == session.member_id));
     let guesser = match (own, device) {

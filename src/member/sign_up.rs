@@ -15,7 +15,7 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
-    email_key, needs_mail, password,
+    email_key, needs_sign_up, password,
     throttle::{self, Guesser},
 };
 use crate::{
@@ -67,13 +67,13 @@ pub struct Fields {
 
 /// `GET /sign-up`
 pub async fn show(State(app): State<App>, visit: Visit) -> Result<Response> {
-    needs_mail(&app)?;
+    needs_sign_up(&app)?;
     html(&form(&app, &visit, String::new(), String::new()))
 }
 
 /// `POST /sign-up`
 pub async fn submit(State(app): State<App>, visit: Visit, Form(fields): Form<Fields>) -> Result<Response> {
-    needs_mail(&app)?;
+    needs_sign_up(&app)?;
     let Fields { email, name, password } = fields;
     let Some(email_key) = email_key(&email) else { return again(&app, &visit, email, name, "email") };
     let Some(good_name) = super::name(&name) else { return again(&app, &visit, email, name, "name") };

@@ -5,9 +5,10 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     app::App,
-    db::{Conn, Millis},
+    db::{Conn, Db, Millis},
     error::Result,
     flex,
+    member::attribute,
 };
 
 /// A member, and their link to the channel's provider where there is one.
@@ -35,6 +36,12 @@ pub struct Person {
     /// What LINE says.
     pub language: Option<String>,
     pub time_zone: Option<String>,
+    /// Ours, where they are a member.
+    #[sqlx(default)]
+    pub member_id: Option<String>,
+    /// What the company says of them besides; read where a template may ask for it.
+    #[sqlx(skip)]
+    pub attributes: Map<String, Value>,
 }
 
 impl Addressee {
@@ -62,7 +69,7 @@ impl Person {
     /// Nobody, to try a template with.
     pub fn sample(locale: &str) -> Self {
         let (name, external_id) = ("はなこ".to_owned(), Some("1001".to_owned()));
-        Self { name, external_id, locale: Some(locale.to_owned()), language: None, time_zone: None }
+        Self { name, external_id, locale: Some(locale.to_owned()), ..Self::default() }
     }
 
     /// The language they are written to in: their own choice, else what LINE says, else the company's.
@@ -80,12 +87,31 @@ impl Person {
     /// a collapse key.
     pub fn fill(&self, data: &Value, updates: Option<Vec<Value>>) -> Value {
         let mut all = data.as_object().cloned().unwrap_or_else(Map::new);
-        all.insert("member".to_owned(), json!({ "name": self.name, "external_id": self.external_id }));
+        let mut member = self.attributes.clone();
+        member.insert("name".to_owned(), json!(self.name));
+        member.insert("external_id".to_owned(), json!(self.external_id));
+        all.insert("member".to_owned(), Value::Object(member));
         if let Some(updates) = updates {
             all.insert("updates".to_owned(), Value::Array(updates));
         }
         Value::Object(all)
     }
+}
+
+/// Reads what the company says of some people besides their names.
+pub(super) async fn read_attributes<'a>(
+    conn: &mut Conn,
+    db: &Db,
+    people: impl Iterator<Item = &'a mut Person>,
+) -> Result<()> {
+    let people: Vec<&mut Person> = people.filter(|person| person.member_id.is_some()).collect();
+    let ids: Vec<String> = people.iter().filter_map(|person| person.member_id.clone()).collect();
+    let found = attribute::values(conn, db, &ids).await?;
+    for person in people {
+        let attributes = person.member_id.as_ref().and_then(|id| found.get(id));
+        person.attributes = attributes.cloned().unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// The member of the company's id, else of ours; none who is deleted.
@@ -104,7 +130,8 @@ pub(super) async fn find_member(conn: &mut Conn, id: &str) -> Result<Option<Stri
 /// language of the page they are on, which is told where neither they nor LINE says one.
 pub(super) async fn of_line_user(conn: &mut Conn, line_user_id: &str, page: Option<&str>) -> Result<Person> {
     let found: Option<Person> = sqlx::query_as(
-        "SELECT COALESCE(m.name, '') AS name, m.external_id, m.locale, u.language, m.time_zone FROM line_users u
+        "SELECT COALESCE(m.name, '') AS name, m.external_id, m.locale, u.language, m.time_zone, m.id AS member_id
+         FROM line_users u
          LEFT JOIN links l ON l.line_user_id = u.id AND l.ended_at IS NULL
          LEFT JOIN members m ON m.id = l.member_id WHERE u.id = $1",
     )
@@ -126,7 +153,7 @@ pub(super) async fn find(
     topic: Option<&str>,
 ) -> Result<Option<Addressee>> {
     let provider = app.config.channel.get(channel).map_or("", |channel| channel.provider.as_str());
-    let found = sqlx::query_as(
+    let mut found: Option<Addressee> = sqlx::query_as(
         "SELECT m.id AS member_id, m.name, m.external_id, m.locale, m.time_zone, m.disabled_at, l.id AS link_id,
            l.line_user_id, l.suspended_at, l.permission, u.language, f.friend, o.created_at AS opted_out_at
          FROM members m
@@ -140,7 +167,8 @@ pub(super) async fn find(
     .bind(provider)
     .bind(channel)
     .bind(topic)
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await?;
+    read_attributes(conn, &app.db, found.iter_mut().map(|found| &mut found.person)).await?;
     Ok(found)
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    addressee::Person,
+    addressee::{self, Person},
     collapse, expand,
     order::Lane,
     recipient::{Source, Sources},
@@ -173,7 +173,10 @@ pub(super) async fn claim(
             Lane::Bulk => claimed.left.pushes.max(LOOKED_AT),
         };
         let mut drafts = Drafts::default();
-        for waiting in list_waiting(app, conn, lane, channel, now, limit).await?.into_iter().take(most) {
+        let mut list = list_waiting(app, conn, lane, channel, now, limit).await?;
+        list.truncate(most);
+        read_attributes(app, conn, sources, &mut list).await?;
+        for waiting in list {
             claimed.found += 1;
             match left_out(&waiting, now) {
                 None => draft(app, conn, now, sources, lane, &mut drafts, waiting).await?,
@@ -185,6 +188,20 @@ pub(super) async fn claim(
         claimed.tries.extend(made);
     }
     Ok(claimed)
+}
+
+/// Reads what is rendered now and asks for more than a name.
+async fn read_attributes(app: &App, conn: &mut Conn, sources: &mut Sources, list: &mut [Waiting]) -> Result<()> {
+    let mut asking = BTreeMap::<String, bool>::new();
+    for waiting in list.iter().filter(|waiting| waiting.content.is_none()) {
+        if !asking.contains_key(&waiting.message_id) {
+            let source = sources.find(conn, &waiting.message_id).await?;
+            let asks = matches!(source.as_deref(), Some(Source::Template(template)) if template.asks_attributes);
+            asking.insert(waiting.message_id.clone(), asks);
+        }
+    }
+    let asks = |waiting: &&mut Waiting| waiting.content.is_none() && asking.get(&waiting.message_id) == Some(&true);
+    addressee::read_attributes(conn, &app.db, list.iter_mut().filter(asks).map(|waiting| &mut waiting.person)).await
 }
 
 /// Whether what is due first in bulk says the same to all.
@@ -380,7 +397,7 @@ macro_rules! waiting {
             with_lock!(
                 "SELECT d.message_id, d.seq, d.content, d.reason, d.attempts, g.cancelled_at, o.created_at AS opted_out_at,
                    d.link_id, u.user_id, u.language,
-                   COALESCE(m.name, '') AS name, m.external_id, m.locale, m.time_zone,
+                   COALESCE(m.name, '') AS name, m.external_id, m.locale, m.time_zone, m.id AS member_id,
                    l.id AS found_id, l.ended_at, l.suspended_at, l.permission, m.disabled_at,
                    f.friend, f.changed_at AS friend_changed_at,
                    CASE WHEN d.link_id IS NULL AND f.friend = 'no' THEN

@@ -29,6 +29,8 @@ pub(super) struct Frozen {
     templates: BTreeMap<String, Template>,
     data: Value,
     limits: Limits,
+    /// Whether it may ask for more of a member than the name.
+    pub asks_attributes: bool,
     /// Whether it may have taken the place of others, which it tells of.
     pub collapses: bool,
 }
@@ -69,16 +71,27 @@ impl Row {
         if let Some(content) = self.content {
             return Some(Source::Content(content.into()));
         }
-        let files: BTreeMap<String, Value> = serde_json::from_str(&self.source?).ok()?;
+        let source = self.source?;
+        let files: BTreeMap<String, Value> = serde_json::from_str(&source).ok()?;
         let templates: Option<_> =
             files.into_iter().map(|(language, file)| Some((language, Template::compile(&file).ok()?))).collect();
         Some(Source::Template(Frozen {
             templates: templates?,
             data: serde_json::from_str(self.data.as_deref().unwrap_or("{}")).ok()?,
             limits: Limits::default(),
+            asks_attributes: asks_attributes(&source),
             collapses: self.collapse_key.is_some(),
         }))
     }
+}
+
+/// Whether a template's text names something of a member's besides the name and the company's id; rather once too often.
+fn asks_attributes(source: &str) -> bool {
+    source.match_indices("member.").any(|(place, word)| {
+        let rest = &source[place + word.len()..];
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        !matches!(&rest[..end], "name" | "external_id")
+    })
 }
 
 impl Frozen {
@@ -93,5 +106,22 @@ impl Frozen {
         let content =
             template.render(&person.fill(&self.data, updates), &context).map_err(|error| error.to_string())?;
         self.limits.keeps(content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_names_an_attribute_asks_for_them() {
+        for (source, asks) in [
+            (r#"{"text":"Dear {{member.name}}, {{ member.external_id | default: '-' }}"}"#, false),
+            (r#"{"text":"Hello {{name}}"}"#, false),
+            (r#"{"text":"{{member.name}} {{member.tier}}"}"#, true),
+            (r#"{"$if":"member.names"}"#, true),
+        ] {
+            assert_eq!(asks_attributes(source), asks, "{source}");
+        }
     }
 }

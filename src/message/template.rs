@@ -31,7 +31,8 @@ pub async fn content(
     name: &str,
     data: &Value,
 ) -> Result<String> {
-    let person = addressee::of_line_user(conn, line_user_id, page).await?;
+    let mut person = addressee::of_line_user(conn, line_user_id, page).await?;
+    addressee::read_attributes(conn, &app.db, [&mut person].into_iter()).await?;
     render_for(app, name, &person, data).map_err(Error::internal)
 }
 

@@ -20,7 +20,8 @@ use crate::{
     },
     mail::{self, Mail},
     member::{
-        self, Member,
+        self, Member, attribute,
+        company::{self, By},
         guard::SignedIn,
         session::{self, Session},
         step_up::{self, Proof},
@@ -41,7 +42,8 @@ const HERE: &str = "/account/delete";
 #[template(path = "privacy/delete.html")]
 struct Delete {
     page: Page,
-    email: String,
+    /// The address, or the name where there is none.
+    account: String,
     has_password: bool,
     problem: Option<String>,
     /// Whether the problem is with the word, and not with the password.
@@ -96,36 +98,60 @@ pub async fn submit(
         .into_response())
 }
 
-/// The whole of it, or nothing.
+/// By the member, who just proved to be there.
 async fn delete(app: &App, visit: &Visit, session: &Session) -> Result<()> {
-    let (now, member_id) = (app.now(), session.member_id.as_str());
     let mut tx = app.db.begin().await?;
-    let member = member::hold(&mut tx, &app.db, member_id).await?;
+    let member = member::hold(&mut tx, &app.db, &session.member_id).await?;
     let ended = || Error::SignIn { return_to: HERE.to_owned() };
     let member = member.ok_or_else(ended)?;
     // Not by a session that ended meanwhile, as by a reset: its proof was of the former password.
     if !session::is_live(&mut tx, session).await? {
         return Err(ended());
     }
-    for active in list_active(&mut tx, member_id).await? {
-        let ending = Ending { reason: "deleted", action: "unlinked", address: None };
-        end::end(&mut tx, app, &active, ending).await?;
-    }
-    give_up_attempts(&mut tx, now, member_id).await?;
-    session::end_all(&mut tx, member_id, None).await?;
-    erase_mails(&mut tx, now, &member).await?;
-    forget(&mut tx, member_id).await?;
-    // After the others were dropped: this one still goes to the former address, and is erased when it went.
-    let locale = member.locale.as_deref().unwrap_or(visit.locale.tag());
-    let to = mail::To { email: &member.email, member_id: Some(member_id), locale };
-    mail::queue(&mut tx, app, to, &Mail::AccountDeleted { name: member.name.clone() }).await?;
-    let entry = audit::Entry { action: "deleted", member_id: Some(member_id), ..Default::default() };
-    audit::insert(&mut tx, app.now(), entry).await?;
-    let erase = Job::EraseMember { member_id: member_id.to_owned() };
-    queue::enqueue(&mut tx, now, now, &erase).await?;
-    erase_member(&mut tx, now, member_id).await?;
+    end_account(&mut tx, app, &member, visit.locale.tag(), serde_json::Value::Null).await?;
     tx.commit().await?;
     Ok(())
+}
+
+/// By the company, as where a person ended their membership there; false where there is no such member. The same id
+/// may be a new member's from now on.
+pub async fn by_company(app: &App, external_id: &str, by: By<'_>) -> Result<bool> {
+    let mut tx = app.db.begin().await?;
+    let Some(member) = company::hold(&mut tx, &app.db, external_id).await? else { return Ok(false) };
+    let data = serde_json::json!({ "by": by.what, "by_id": by.id });
+    end_account(&mut tx, app, &member, &app.config.default_locale, data).await?;
+    tx.commit().await?;
+    app.wake();
+    Ok(true)
+}
+
+/// The whole of it, of a member who is held. `locale` is the last mail's where the member chose none.
+async fn end_account(
+    conn: &mut Conn,
+    app: &App,
+    member: &Member,
+    locale: &str,
+    data: serde_json::Value,
+) -> Result<()> {
+    let (now, member_id) = (app.now(), member.id.as_str());
+    for active in list_active(conn, member_id).await? {
+        let ending = Ending { reason: "deleted", action: "unlinked", address: None };
+        end::end(conn, app, &active, ending).await?;
+    }
+    give_up_attempts(conn, now, member_id).await?;
+    session::end_all(conn, member_id, None).await?;
+    erase_mails(conn, now, member).await?;
+    forget(conn, member_id).await?;
+    attribute::erase(conn, member_id).await?;
+    // After the others were dropped: this one still goes to the former address, and is erased when it went.
+    let locale = member.locale.as_deref().unwrap_or(locale);
+    let to = mail::To { email: &member.email, member_id: Some(member_id), locale };
+    mail::queue(conn, app, to, &Mail::AccountDeleted { name: member.name.clone() }).await?;
+    let entry = audit::Entry { action: "deleted", member_id: Some(member_id), data, ..Default::default() };
+    audit::insert(conn, now, entry).await?;
+    let erase = Job::EraseMember { member_id: member_id.to_owned() };
+    queue::enqueue(conn, now, now, &erase).await?;
+    erase_member(conn, now, member_id).await
 }
 
 /// Links that were only begun: their tokens go back to LINE now.
@@ -178,7 +204,7 @@ async fn erase_member(conn: &mut Conn, now: Millis, member_id: &str) -> Result<(
     sqlx::query(
         "UPDATE members SET deleted_at = $1, disabled_at = $1, external_id = NULL, email = '',
            email_key = 'deleted:' || id, email_verified_at = NULL, name = '', password_hash = NULL,
-           password_changed_at = $1, locale = NULL
+           password_changed_at = $1, locale = NULL, time_zone = NULL
          WHERE id = $2 AND deleted_at IS NULL",
     )
     .bind(now)
@@ -207,7 +233,7 @@ fn is_word(text: &str) -> bool {
 fn form(app: &App, visit: &Visit, session: &Session, has_password: bool, problem: Option<&str>) -> Delete {
     let page = Page::new(app, visit);
     Delete {
-        email: session.email.clone(),
+        account: if session.email.is_empty() { session.name.clone() } else { session.email.clone() },
         has_password,
         problem: problem.map(|key| page.t(key).to_owned()),
         is_word: problem == Some("delete.problem_word"),

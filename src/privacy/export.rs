@@ -12,14 +12,15 @@ use serde_json::{Value, json};
 use crate::{
     app::App,
     audit,
-    db::{Conn, Millis},
+    db::{Conn, Db, Millis},
     error::{Error, Result},
     member::{
-        self,
+        self, company,
         guard::SignedIn,
         session::{self, Session},
         step_up::{self, Proof},
     },
+    message::topic,
     web::{
         form::Form,
         page::{Page, html},
@@ -71,7 +72,7 @@ pub async fn submit(
     if !session::is_live(&mut tx, &session).await? {
         return Err(Error::SignIn { return_to: HERE.to_owned() });
     }
-    let copy = collect(&mut tx, &session.member_id).await?;
+    let copy = collect(&mut tx, &app.db, &session.member_id).await?;
     tx.commit().await?;
     let headers = [
         (header::CONTENT_TYPE, "application/json; charset=utf-8"),
@@ -94,9 +95,9 @@ async fn record(conn: &mut Conn, app: &App, visit: &Visit, session: &Session, pr
 }
 
 /// All of it, by table.
-async fn collect(conn: &mut Conn, member_id: &str) -> Result<Value> {
+async fn collect(conn: &mut Conn, db: &Db, member_id: &str) -> Result<Value> {
     Ok(json!({
-        "account": account(conn, member_id).await?,
+        "account": account(conn, db, member_id).await?,
         "sessions": sessions(conn, member_id).await?,
         "known_browsers": browsers(conn, member_id).await?,
         "line_links": links(conn, member_id).await?,
@@ -112,21 +113,20 @@ async fn collect(conn: &mut Conn, member_id: &str) -> Result<Value> {
     }))
 }
 
-async fn account(conn: &mut Conn, member_id: &str) -> Result<Value> {
-    type Row = (String, Option<String>, String, Option<Millis>, String, Option<String>, Option<Millis>, String, Millis);
-    let row: Option<Row> = sqlx::query_as(
-        "SELECT id, external_id, email, email_verified_at, name, locale, password_changed_at, source, created_at
-         FROM members WHERE id = $1",
-    )
-    .bind(member_id)
-    .fetch_optional(conn)
-    .await?;
-    let (id, external_id, email, verified, name, locale, password_changed, source, created) =
-        row.ok_or(Error::NotFound)?;
+async fn account(conn: &mut Conn, db: &Db, member_id: &str) -> Result<Value> {
+    let known = [member_id.to_owned()];
+    let member = company::details(conn, db, &known).await?.pop().ok_or(Error::NotFound)?;
+    let (verified, password_changed): (Option<Millis>, Option<Millis>) =
+        sqlx::query_as("SELECT email_verified_at, password_changed_at FROM members WHERE id = $1")
+            .bind(member_id)
+            .fetch_one(&mut *conn)
+            .await?;
     Ok(json!({
-        "id": id, "external_id": external_id, "name": name, "email": email, "email_verified_at": when(verified),
-        "language": locale, "password_changed_at": when(password_changed), "source": source,
-        "created_at": time(created),
+        "id": member.id, "external_id": member.external_id, "name": member.name, "email": member.email,
+        "email_verified_at": when(verified), "language": member.language, "time_zone": member.time_zone,
+        "password_changed_at": when(password_changed), "source": member.source, "created_at": time(member.created_at),
+        "attributes": member.attributes, "tags": member.tags,
+        "unwanted_topics": topic::list(conn, db, &known).await?.remove(member_id).unwrap_or_default(),
     }))
 }
 
@@ -169,6 +169,7 @@ async fn links(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
         permission: String,
         created_at: Millis,
         suspended_at: Option<Millis>,
+        unconfirmed_at: Option<Millis>,
         ended_at: Option<Millis>,
         end_reason: Option<String>,
     }
@@ -176,7 +177,7 @@ async fn links(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
         "SELECT l.id, l.provider, u.user_id, COALESCE(l.line_name, u.display_name) AS line_name,
            CASE WHEN l.ended_at IS NULL THEN u.picture_url END AS picture_url,
            CASE WHEN l.ended_at IS NULL THEN u.language END AS language,
-           l.source, l.permission, l.created_at, l.suspended_at, l.ended_at, l.end_reason
+           l.source, l.permission, l.created_at, l.suspended_at, l.unconfirmed_at, l.ended_at, l.end_reason
          FROM links l JOIN line_users u ON u.id = l.line_user_id WHERE l.member_id = $1 ORDER BY l.created_at, l.id",
     )
     .bind(member_id)
@@ -186,6 +187,7 @@ async fn links(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
         json!({ "id": row.id, "provider": row.provider, "line_user_id": row.user_id, "line_name": row.line_name,
             "line_picture": row.picture_url, "line_language": row.language, "source": row.source,
             "line_permission": row.permission, "linked_at": time(row.created_at), "suspended_at": when(row.suspended_at),
+            "unconfirmed_since": when(row.unconfirmed_at),
             "ended_at": when(row.ended_at), "ended_by": row.end_reason })
     };
     Ok(rows.into_iter().map(row).collect())
@@ -292,7 +294,7 @@ async fn messages(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
 }
 
 /// What they wrote to the official accounts since they linked: before, it may have been somebody else's LINE account. Of
-/// a suspended link nobody knows whose it is.
+/// a suspended link nobody knows whose it is, nor of one that the person has not confirmed.
 async fn chat(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
     #[derive(sqlx::FromRow)]
     struct Row {
@@ -309,7 +311,8 @@ async fn chat(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
         "SELECT l.id AS link, c.channel, c.kind, c.text, c.at, c.edited_at, c.unsent_at, f.state AS media
          FROM chat_messages c JOIN links l ON l.line_user_id = c.line_user_id
          LEFT JOIN media f ON f.channel = c.channel AND f.message_id = c.id
-         WHERE l.member_id = $1 AND l.ended_at IS NULL AND l.suspended_at IS NULL AND c.at >= l.created_at
+         WHERE l.member_id = $1 AND l.ended_at IS NULL AND l.suspended_at IS NULL AND l.unconfirmed_at IS NULL
+           AND c.at >= l.created_at
          ORDER BY c.at, c.id",
     )
     .bind(member_id)
@@ -329,7 +332,8 @@ async fn answers(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT l.id, a.channel, a.cause, a.content, a.state, a.created_at, a.updated_at
          FROM answers a JOIN links l ON l.line_user_id = a.line_user_id
-         WHERE l.member_id = $1 AND l.ended_at IS NULL AND l.suspended_at IS NULL AND a.created_at >= l.created_at
+         WHERE l.member_id = $1 AND l.ended_at IS NULL AND l.suspended_at IS NULL AND l.unconfirmed_at IS NULL
+           AND a.created_at >= l.created_at
          ORDER BY a.created_at, a.id",
     )
     .bind(member_id)

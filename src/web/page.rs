@@ -19,8 +19,9 @@ pub struct Page {
     pub here: String,
     pub privacy_url: Option<String>,
     pub terms_url: Option<String>,
-    /// Whether mails leave: without them there is no sign-up and no reset.
+    /// Whether mails leave: without them there is no reset.
     pub has_mail: bool,
+    pub has_sign_up: bool,
 }
 
 impl Page {
@@ -35,6 +36,7 @@ impl Page {
             privacy_url: app.config.privacy_url.as_ref().map(ToString::to_string),
             terms_url: app.config.terms_url.as_ref().map(ToString::to_string),
             has_mail: app.config.mail.is_some(),
+            has_sign_up: app.config.has_sign_up(),
         }
     }
 

@@ -3,4 +3,5 @@
 mod document;
 mod door;
 mod idempotency;
+mod member;
 mod ticket;

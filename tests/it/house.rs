@@ -16,7 +16,7 @@ const RANKS: [&[&str]; 11] = [
     &["config", "line", "flex", "log", "kill"],
     &["db", "seal", "smtp", "error", "metrics"],
     &["app", "web"],
-    &["audit", "queue", "channel", "line_user", "mail", "member"],
+    &["audit", "queue", "channel", "line_user", "mail", "member", "import"],
     &["message", "chat", "rich_menu"],
     &["link"],
     &["webhook"],

@@ -29,10 +29,10 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Begins: a person asked in the chat to be linked.
 pub async fn offer(conn: &mut Conn, app: &App, chat: &Chat<'_>) -> Result<()> {
     match find_owner(conn, chat.line_user_id).await? {
-        Some(owner) if owner.suspended_at.is_none() => {
+        Some(owner) if owner.suspended_at.is_none() && owner.unconfirmed_at.is_none() => {
             say::about_owner(conn, app, chat, "link", "link_already", &owner).await
         }
-        // A suspended link is confirmed on the same page.
+        // A suspended or imported link is confirmed on the same page.
         Some(_) | None => {
             let Some(answer_id) = answer::queue(conn, app, chat.answer("link"), None).await? else { return Ok(()) };
             let now = app.now();

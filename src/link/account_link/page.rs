@@ -153,7 +153,7 @@ fn is_done(begun: &Begun, session: &Session) -> bool {
     begun.outcome.as_deref() == Some("linked") && begun.member_id.as_ref() == Some(&session.member_id)
 }
 
-/// Whether the two accounts are free, or tied to each other by a suspended link.
+/// Whether the two accounts are free, or tied to each other by a suspended or imported link.
 async fn judge(conn: &mut Conn, session: &Session, open: &Open) -> Result<Result<(), Cause>> {
     let owner = find_owner(conn, &open.begun.line_user_id).await?;
     let has_other = find_active(conn, &session.member_id, &open.provider).await?.is_some();
@@ -162,9 +162,11 @@ async fn judge(conn: &mut Conn, session: &Session, open: &Open) -> Result<Result
         Decision::AlreadyYours => Err(Cause::AlreadyYours),
         Decision::OwnedByAnother(_) => Err(Cause::ConflictLine),
         Decision::MemberHasAnother => Err(Cause::ConflictMember),
-        Decision::SignIn(_) | Decision::Unavailable | Decision::OfferToLink | Decision::OfferToSignUp => {
-            Err(Cause::Unavailable)
-        }
+        Decision::SignIn(_)
+        | Decision::ConfirmImported(_)
+        | Decision::Unavailable
+        | Decision::OfferToLink
+        | Decision::OfferToSignUp => Err(Cause::Unavailable),
     })
 }
 

@@ -20,7 +20,7 @@ use crate::{
     member::{
         self, New, device,
         guard::MaybeSession,
-        needs_mail,
+        needs_sign_up,
         password::Verdict,
         session::{self, Method},
         throttle::{self, Guesser},
@@ -75,7 +75,7 @@ struct SignUp {
 
 /// `GET /sign-up/confirm`
 pub async fn show(State(app): State<App>, visit: Visit, Query(asked): Query<Asked>) -> Result<Response> {
-    needs_mail(&app)?;
+    needs_sign_up(&app)?;
     let found = find(&mut *app.db.conn().await?, app.now(), &asked.token).await?;
     let sign_up = found.ok_or_else(|| GONE.error())?;
     html(&page(&app, &visit, &sign_up, asked.token))
@@ -89,7 +89,7 @@ pub async fn submit(
     headers: HeaderMap,
     Form(fields): Form<Fields>,
 ) -> Result<Response> {
-    needs_mail(&app)?;
+    needs_sign_up(&app)?;
     let found = find(&mut *app.db.conn().await?, app.now(), &fields.token).await?;
     let Some(sign_up) = found else { return Err(GONE.refuse(&app, &visit).await?) };
     let guesser = Guesser::SignUp { id: sign_up.id.clone() };
