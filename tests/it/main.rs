@@ -14,6 +14,7 @@ mod doctor;
 mod faults;
 mod fuzz;
 mod hold;
+mod hook;
 mod house;
 mod id_token;
 mod injection;
