@@ -24,7 +24,10 @@ pub mod secret;
 mod settle;
 mod turn;
 
-pub use self::run::{due, run};
+pub use self::{
+    claim::DUE,
+    run::{due, run},
+};
 use crate::error::Error;
 
 /// Why nothing was done.

@@ -18,7 +18,7 @@ use utoipa::{
     },
 };
 
-use super::{message, problem};
+use super::{hook, message, problem};
 use crate::error::Kind;
 
 #[derive(OpenApi)]
@@ -29,11 +29,21 @@ use crate::error::Kind;
     modifiers(&Common),
     tags(
         (name = "Messages", description = "What is sent to linked members, and what became of it."),
+        (name = "Hooks", description = "Your systems are told what happens here, by Standard Webhooks."),
     ),
     paths(
         message::list,
         message::show,
         message::cancel,
+        hook::list,
+        hook::create,
+        hook::show,
+        hook::update,
+        hook::delete,
+        hook::rotate_secret,
+        hook::test,
+        hook::replay,
+        hook::deliveries,
     ),
 )]
 struct Document;

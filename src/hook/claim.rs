@@ -124,7 +124,8 @@ pub(super) async fn claim(conn: &mut Conn, app: &App, endpoint_id: &str, limit: 
     Ok(tries)
 }
 
-const DUE: Locking = with_lock!(
+/// By the index of what waits, however much was told already.
+pub const DUE: Locking = with_lock!(
     "SELECT d.event_id, d.attempts, d.tries, e.type, e.at, e.source, e.data, e.erased_at
      FROM hook_deliveries d JOIN hook_events e ON e.id = d.event_id
      WHERE d.endpoint_id = $1 AND d.state = 'waiting' AND d.due_at <= $2

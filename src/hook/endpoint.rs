@@ -1,10 +1,11 @@
 //! Who is told what (tables `hook_endpoints`, `hook_subscriptions`): made, changed, disabled and deleted by the company.
 
+mod check;
+
 use secrecy::SecretString;
-use url::Url;
 
 use super::{
-    Mistake, Refusal,
+    Refusal,
     secret::{self, OVERLAP},
 };
 use crate::{
@@ -17,8 +18,6 @@ use crate::{
 
 /// So many endpoints get a turn side by side, each with its own calls.
 pub const MOST: usize = 20;
-const LONGEST_URL: usize = 2000;
-const LONGEST_DESCRIPTION: usize = 200;
 
 /// An endpoint as the company sees it: never its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,10 +84,10 @@ macro_rules! select {
 /// Makes an endpoint; gives its secret, which is not shown again.
 pub async fn create(app: &App, new: &New) -> Result<(Endpoint, SecretString), Refusal> {
     let mut mistakes = Vec::new();
-    check_url(app, &new.url, &mut mistakes);
-    check_description(&new.description, &mut mistakes);
-    check_types(&new.types, new.forward_raw, &mut mistakes);
-    let provider = check_place(app, new, &mut mistakes);
+    check::url(app, &new.url, &mut mistakes);
+    check::description(&new.description, &mut mistakes);
+    check::types(&new.types, new.forward_raw, &mut mistakes);
+    let provider = check::place(app, new, &mut mistakes);
     if !mistakes.is_empty() {
         return Err(Refusal::Mistakes(mistakes));
     }
@@ -111,9 +110,9 @@ pub async fn update(app: &App, id: &str, change: &Change) -> Result<Endpoint, Re
     let mut tx = app.db.begin().await?;
     let former = find(&mut tx, id).await?.ok_or(Error::NotFound)?;
     let mut mistakes = Vec::new();
-    change.url.iter().for_each(|url| check_url(app, url, &mut mistakes));
-    change.description.iter().for_each(|text| check_description(text, &mut mistakes));
-    change.types.iter().for_each(|types| check_types(types, former.forward_raw, &mut mistakes));
+    change.url.iter().for_each(|url| check::url(app, url, &mut mistakes));
+    change.description.iter().for_each(|text| check::description(text, &mut mistakes));
+    change.types.iter().for_each(|types| check::types(types, former.forward_raw, &mut mistakes));
     if !mistakes.is_empty() {
         return Err(Refusal::Mistakes(mistakes));
     }
@@ -310,53 +309,4 @@ async fn set_disabled(conn: &mut Conn, now: Millis, id: &str, is_disabled: bool)
 
 async fn record(conn: &mut Conn, app: &App, action: &str, id: &str) -> Result<()> {
     audit::insert(conn, app.now(), audit::Entry { action, subject: Some(id), ..Default::default() }).await
-}
-
-fn check_url(app: &App, text: &str, mistakes: &mut Vec<Mistake>) {
-    let problem = match Url::parse(text) {
-        _ if text.len() > LONGEST_URL => Some(format!("must not be longer than {LONGEST_URL} bytes")),
-        _ if text.chars().any(|c| c.is_control() || c.is_whitespace()) => Some("must be a URL".to_owned()),
-        Ok(url) => app.egress.check(&url).err().map(|forbidden| {
-            format!("{forbidden}; hooks.allow_networks in the configuration opens networks of the company's own")
-        }),
-        Err(error) => Some(format!("must be a URL: {error}")),
-    };
-    mistakes.extend(problem.map(|what| Mistake::new("url", what)));
-}
-
-fn check_description(text: &str, mistakes: &mut Vec<Mistake>) {
-    if text.chars().count() > LONGEST_DESCRIPTION || text.chars().any(char::is_control) {
-        let what = format!("must be {LONGEST_DESCRIPTION} characters at most, without control characters");
-        mistakes.push(Mistake::new("description", what));
-    }
-}
-
-fn check_types(types: &[String], forward_raw: bool, mistakes: &mut Vec<Mistake>) {
-    if forward_raw && !types.is_empty() {
-        mistakes.push(Mistake::new("types", "must be empty where forward_raw is true: only LINE's bodies go there"));
-    }
-    for (place, word) in types.iter().enumerate().take(100) {
-        if !Kind::CHOSEN.iter().any(|kind| kind.word() == word) {
-            let known: Vec<&str> = Kind::CHOSEN.iter().map(|kind| kind.word()).collect();
-            mistakes.push(Mistake::new(format!("types[{place}]"), format!("must be one of {}", known.join(", "))));
-        }
-    }
-}
-
-/// The provider that an endpoint is limited to; a channel has its own.
-fn check_place<'a>(app: &'a App, new: &'a New, mistakes: &mut Vec<Mistake>) -> Option<&'a str> {
-    let channel = new.channel.as_ref().map(|name| app.config.channel.get(name));
-    if channel.is_some_and(|found| found.is_none()) {
-        mistakes.push(Mistake::new("channel", "there is no such channel"));
-    }
-    if new.provider.as_ref().is_some_and(|name| !app.config.provider.contains_key(name)) {
-        mistakes.push(Mistake::new("provider", "there is no such provider"));
-    }
-    let owner = channel.flatten().map(|channel| channel.provider.as_str());
-    if let (Some(owner), Some(named)) = (owner, &new.provider)
-        && owner != named
-    {
-        mistakes.push(Mistake::new("channel", "is of another provider"));
-    }
-    owner.or(new.provider.as_deref())
 }

@@ -2,4 +2,5 @@
 
 mod document;
 mod door;
+mod hook;
 mod idempotency;

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     kill::{ENGINES, World, rounds},
     order::{hello, order},
+    retention::explain,
     sending::{PUSH, friend},
     support::{
         BOT_SECRET, Engine, PASSWORD, TestApp,
@@ -68,7 +69,7 @@ macro_rules! both_with_hooks {
     )* };
 }
 
-async fn start(engine: Engine) -> TestApp {
+pub async fn start(engine: Engine) -> TestApp {
     TestApp::start_with(engine, |config| config.hooks.allow_networks = vec!["127.0.0.0/8".parse().unwrap()]).await
 }
 
@@ -612,6 +613,40 @@ both_with_hooks! {
         visitor.confirm(&attempt).await;
         app.drain().await;
         assert_eq!(receiver.of_type("link.created").len(), 1);
+    }
+
+    /// However much was told, and however long a message is, nothing is gone through as a whole.
+    async fn what_is_looked_for_is_found_by_index(app) {
+        let numbers = "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 29999)";
+        for text in [
+            format!(
+                "INSERT INTO hook_events (id, type, at, data) {numbers}
+                 SELECT 'e' || CAST(100000 + i AS TEXT), 'hook.test', i, '{{}}' FROM n"
+            ),
+            format!(
+                "INSERT INTO hook_deliveries (endpoint_id, event_id, state, attempts, tries, due_at, created_at, updated_at)
+                 {numbers} SELECT CASE WHEN i % 20 = 0 THEN 'one' ELSE 'two' END, 'e' || CAST(100000 + i AS TEXT),
+                   CASE WHEN i < 29900 THEN 'delivered' ELSE 'waiting' END, 1, 1, i, i, i FROM n"
+            ),
+        ] {
+            sqlx::query(AssertSqlSafe(text)).execute(&mut *app.app.db.conn().await.unwrap()).await.unwrap();
+        }
+        app.execute("ANALYZE").await;
+        for (statement, values, index) in [
+            (hook::DUE.plain, ["'one'", "99999", "99999", "32"], "hook_deliveries_waiting"),
+            (log::LIST, ["'one'", "'e115000'", "50", ""], "hook_deliveries_pkey"),
+        ] {
+            let plan = explain(app, statement, &values).await;
+            // PostgreSQL may take the one by event alone, from its end, too.
+            let index = match (app.engine, index.strip_suffix("_pkey")) {
+                (Engine::Sqlite, Some(table)) => format!("sqlite_autoindex_{table}_1"),
+                (Engine::Postgres, Some(table)) => format!("Backward using {table}"),
+                (_, None) => index.to_owned(),
+            };
+            assert!(plan.contains(&index), "{statement}\n{plan}");
+            let whole = ["SCAN d", "SCAN hook_deliveries", "Seq Scan on hook_deliveries"];
+            assert!(!whole.iter().any(|words| plan.contains(words)), "{statement}\n{plan}");
+        }
     }
 
     /// Each mistake is named, and changes nothing.
