@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::{
     config::Config,
     db::{Db, Millis},
+    egress::Egress,
     error::Result,
     flex::{Catalogue, Mistakes},
     line::{self, Line},
@@ -33,6 +34,8 @@ pub struct Inner {
     pub config: Config,
     pub db: Db,
     pub line: Line,
+    /// To addresses that others name.
+    pub egress: Egress,
     /// How fast LINE may be called.
     pub pace: line::pace::Pace,
     /// Channel access tokens; reached through `channel`.
@@ -75,6 +78,8 @@ impl std::ops::Deref for App {
 pub enum AppError {
     #[error(transparent)]
     Line(#[from] line::Error),
+    #[error("hooks: {0}")]
+    Egress(#[from] reqwest::Error),
     #[error("mail.url: {0}")]
     Post(#[from] PostError),
     #[error(transparent)]
@@ -93,6 +98,7 @@ impl App {
             api: hosts.api.clone(),
             api_data: hosts.api_data.clone(),
         })?;
+        let egress = Egress::new(&config.hooks.allow_networks)?;
         let limiter = Limiter::new(config.security.requests_per_minute);
         let sealer = Sealer::new(&config.security)?;
         let post = Post::new(&config)?;
@@ -103,6 +109,7 @@ impl App {
             config,
             db,
             line,
+            egress,
             pace: line::pace::Pace::default(),
             tokens: line::token::Cache::default(),
             sealer,

@@ -73,6 +73,8 @@ pub struct Config {
     pub retention: Retention,
     #[serde(default)]
     pub tickets: Tickets,
+    #[serde(default)]
+    pub hooks: Hooks,
     /// Without it the log is written to standard error, and kept by whoever reads that.
     pub log: Option<Log>,
     /// Where Prometheus reads `/metrics`, apart from what the world reaches; without it nothing listens.
@@ -123,6 +125,18 @@ pub struct Retention {
     pub messages_days: u32,
     /// What these messages said; no longer than the messages.
     pub message_contents_days: u32,
+    /// What the company's systems were told by hooks, and whether it arrived. So long it can be told again.
+    pub hook_days: u32,
+}
+
+/// How the company's systems are told what happens.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hooks {
+    /// Networks (`10.0.0.0/8`) of the company's own in which hooks may end, also by plain http and at any port, as a
+    /// list or with commas between. Without them hooks go to public addresses by https only.
+    #[serde(deserialize_with = "load::networks")]
+    pub allow_networks: Vec<IpNet>,
 }
 
 /// Where the lines of `serve` go in place of standard error.
@@ -419,6 +433,7 @@ impl Default for Retention {
             media_days: 90,
             messages_days: 365,
             message_contents_days: 90,
+            hook_days: 30,
         }
     }
 }

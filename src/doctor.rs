@@ -8,7 +8,7 @@ use crate::{
     app::App,
     channel::{self, Kind},
     config::LineHosts,
-    line, link, message,
+    hook, line, link, message,
 };
 
 /// One thing looked at.
@@ -52,6 +52,7 @@ pub async fn examine(app: &App) -> Vec<Finding> {
     if readable {
         findings.push(Finding::new("consent texts", consent_texts(app).await));
         findings.push(Finding::new("outbox", outbox(app).await));
+        findings.push(Finding::new("hooks", hooks(app).await));
     }
     for (name, provider) in app.config.provider.iter().filter(|(_, provider)| provider.login.is_some()) {
         findings.push(Finding::new(format!("LINE Login channel of {name}"), login(app, name).await));
@@ -101,6 +102,32 @@ async fn outbox(app: &App) -> Result<String, String> {
         return Ok("nothing is held back".into());
     }
     Err(format!("{size}; look with `musubi outbox held`, then `musubi outbox release` or `cancel`"))
+}
+
+/// Whether the company's systems take what they are told. An endpoint's URL may hold a token, so that only its host is
+/// named.
+async fn hooks(app: &App) -> Result<String, String> {
+    let mut conn = app.db.conn().await.map_err(|error| error.to_string())?;
+    let list = hook::endpoint::list(&mut conn).await.map_err(|error| error.to_string())?;
+    let name =
+        |url: &str| url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let ill: Vec<String> = list
+        .iter()
+        .map(|endpoint| &endpoint.row)
+        .filter_map(|row| match row.disabled_why.as_deref() {
+            Some("failing") => Some(format!("{} ({}) took nothing for days, and is disabled", row.id, name(&row.url))),
+            Some("gone") => Some(format!("{} ({}) says that it is gone, and is disabled", row.id, name(&row.url))),
+            Some(_) => None,
+            None if row.failing_since.is_some() => {
+                Some(format!("{} ({}) takes nothing at present", row.id, name(&row.url)))
+            }
+            None => None,
+        })
+        .collect();
+    if ill.is_empty() {
+        return Ok(format!("{} endpoints, all well", list.len()));
+    }
+    Err(format!("{}; mend the receiver, enable the endpoint, and replay what it missed", ill.join("; ")))
 }
 
 fn public_url(app: &App) -> Result<String, String> {

@@ -1,5 +1,6 @@
 //! `musubi key`: makes sealing keys, and seals anew what older keys sealed (`grants.sealed`,
-//! `attempts.sealed_verifier`, `channel_tokens.sealed`, `api_requests.sealed`).
+//! `attempts.sealed_verifier`, `channel_tokens.sealed`, `api_requests.sealed`, `hook_endpoints.sealed_secret` and
+//! `.sealed_former_secret`).
 //!
 //! Safe beside a running `serve`, and resumable: a value is replaced only where it is still the one that was opened,
 //! so that tokens refreshed meanwhile are never overwritten, and what is done already is passed over.
@@ -15,7 +16,7 @@ use crate::{
     channel,
     db::Millis,
     error::Result,
-    line,
+    hook, line,
     link::{attempt, grant},
     seal::{SealError, Sealer},
 };
@@ -57,7 +58,7 @@ pub async fn rotate(app: &App) -> Result<Report> {
     let mut resealed = 0;
     for _ in 0..PASSES {
         found = Found::default();
-        for table in [&GRANTS, &ATTEMPTS, &CHANNEL_TOKENS, &API_REQUESTS] {
+        for table in [&GRANTS, &ATTEMPTS, &CHANNEL_TOKENS, &API_REQUESTS, &HOOKS, &FORMER_HOOKS] {
             table.pass(app, &mut found).await?;
         }
         resealed += found.resealed;
@@ -196,6 +197,23 @@ const API_REQUESTS: Sealed = Sealed {
     count: "SELECT CAST(COUNT(*) AS BIGINT) FROM api_requests WHERE sealed IS NOT NULL",
     list: "SELECT id, sealed FROM api_requests WHERE id > $1 AND sealed IS NOT NULL ORDER BY id LIMIT $2",
     replace: "UPDATE api_requests SET sealed = $1 WHERE id = $2 AND sealed = $3",
+};
+
+const HOOKS: Sealed = Sealed {
+    table: "hook_endpoints",
+    context: hook::secret::context,
+    count: "SELECT CAST(COUNT(*) AS BIGINT) FROM hook_endpoints",
+    list: "SELECT id, sealed_secret FROM hook_endpoints WHERE id > $1 ORDER BY id LIMIT $2",
+    replace: "UPDATE hook_endpoints SET sealed_secret = $1 WHERE id = $2 AND sealed_secret = $3",
+};
+
+const FORMER_HOOKS: Sealed = Sealed {
+    table: "hook_endpoints",
+    context: hook::secret::context,
+    count: "SELECT CAST(COUNT(*) AS BIGINT) FROM hook_endpoints WHERE sealed_former_secret IS NOT NULL",
+    list: "SELECT id, sealed_former_secret FROM hook_endpoints WHERE id > $1 AND sealed_former_secret IS NOT NULL
+           ORDER BY id LIMIT $2",
+    replace: "UPDATE hook_endpoints SET sealed_former_secret = $1 WHERE id = $2 AND sealed_former_secret = $3",
 };
 
 impl Sealed {

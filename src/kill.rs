@@ -5,7 +5,7 @@
 //! with `MUSUBI_PANIC_AT` panic when they are passed for the first time.
 
 /// Every place, in the order of the story; a house test finds each once in the sources.
-pub const POINTS: [&str; 32] = [
+pub const POINTS: [&str; 37] = [
     "intake.verified",
     "intake.committed",
     "inbox.unpacked",
@@ -32,12 +32,17 @@ pub const POINTS: [&str; 32] = [
     "loop.jobs",
     "loop.ask",
     "loop.prune",
+    "loop.hook",
     "send.claiming",
     "send.claimed",
     "send.writing",
     "send.answered",
     "send.recorded",
     "api.answered",
+    "hook.claimed",
+    "hook.writing",
+    "hook.answered",
+    "hook.recorded",
 ];
 
 /// Passes a place.

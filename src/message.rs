@@ -57,6 +57,7 @@ use crate::{
     app::App,
     db::{Conn, Millis, new_id},
     error::{Error, Result},
+    hook_event,
 };
 
 /// A message to one linked person.
@@ -121,6 +122,7 @@ pub async fn send(conn: &mut Conn, app: &App, new: New<'_>) -> Result<String> {
     if let Some(why) = content::refused(&content) {
         tracing::warn!(message = id, template = new.template, "LINE would not take this message: see its note");
         fail(conn, now, &id, &why).await?;
+        hook_event::delivery::not_rendered(conn, app, new.channel, &[(id.clone(), 0)]).await?;
     }
     Ok(id)
 }

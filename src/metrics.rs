@@ -14,6 +14,13 @@ pub struct Metrics {
     webhook_commits: Counter,
     events_received: Family<Labels, Counter>,
     events_handled: Family<Labels, Counter>,
+    hooks: Family<Ended, Counter>,
+    hooks_disabled: Family<Ended, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,6 +50,16 @@ impl Metrics {
         self.events_handled.get_or_create(&labels(channel, result)).inc();
     }
 
+    /// A try to tell a hook endpoint something, and the delivery's state after it.
+    pub fn hook(&self, result: &'static str) {
+        self.hooks.get_or_create(&Ended { result }).inc();
+    }
+
+    /// An endpoint that was disabled by itself.
+    pub fn hook_disabled(&self, result: &'static str) {
+        self.hooks_disabled.get_or_create(&Ended { result }).inc();
+    }
+
     /// The counters in Prometheus' text format, without its end mark.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::default();
@@ -50,6 +67,12 @@ impl Metrics {
         registry.register("musubi_webhook_commits", "Commits that stored requests", self.webhook_commits.clone());
         registry.register("musubi_events_received", "Events stored, known ones included", self.events_received.clone());
         registry.register("musubi_events_handled", "Tries to handle an event, by end", self.events_handled.clone());
+        registry.register("musubi_hook_tries", "Tries to tell a hook, by the state after it", self.hooks.clone());
+        registry.register(
+            "musubi_hooks_disabled",
+            "Hooks that were disabled by themselves",
+            self.hooks_disabled.clone(),
+        );
         let mut text = String::new();
         text::encode_registry(&mut text, &registry)?;
         Ok(text)

@@ -32,7 +32,7 @@ use crate::{
     webhook::{self, intake::Intake},
 };
 
-/// One route. Made by [`get`], [`post`], [`put`] and [`delete`] only, so that none lacks its `who`.
+/// One route. Made by [`get`], [`post`], [`put`], [`patch`] and [`delete`] only, so that none lacks its `who`.
 pub struct Route {
     pub method: Method,
     pub path: &'static str,
@@ -135,6 +135,15 @@ pub fn all() -> Vec<Route> {
         get("/api/v1/messages", Key(Scope::MessagesRead), api::message::list),
         get("/api/v1/messages/{id}", Key(Scope::MessagesRead), api::message::show),
         post("/api/v1/messages/{id}/cancel", Key(Scope::MessagesWrite), api::message::cancel),
+        get("/api/v1/hooks", Key(Scope::HooksRead), api::hook::list),
+        post("/api/v1/hooks", Key(Scope::HooksWrite), api::hook::create),
+        get("/api/v1/hooks/{id}", Key(Scope::HooksRead), api::hook::show),
+        patch("/api/v1/hooks/{id}", Key(Scope::HooksWrite), api::hook::update),
+        delete("/api/v1/hooks/{id}", Key(Scope::HooksWrite), api::hook::delete),
+        post("/api/v1/hooks/{id}/rotate-secret", Key(Scope::HooksWrite), api::hook::rotate_secret),
+        post("/api/v1/hooks/{id}/test", Key(Scope::HooksWrite), api::hook::test),
+        post("/api/v1/hooks/{id}/replay", Key(Scope::HooksWrite), api::hook::replay),
+        get("/api/v1/hooks/{id}/deliveries", Key(Scope::HooksRead), api::hook::deliveries),
     ]
 }
 
@@ -223,6 +232,10 @@ fn logged(path: &str) -> &str {
 
 pub fn put<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
     Route { method: Method::PUT, path, who, is_costly: false, handler: routing::put(handler) }
+}
+
+pub fn patch<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
+    Route { method: Method::PATCH, path, who, is_costly: false, handler: routing::patch(handler) }
 }
 
 pub fn delete<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {

@@ -10,7 +10,7 @@ use crate::{
     app::App,
     channel, chat,
     error::Result,
-    kill, line_user, link, mail, member, message, privacy,
+    hook, kill, line_user, link, mail, member, message, privacy,
     queue::{self, Claimed, Job, Lane, Outcome},
     rich_menu, webhook,
 };
@@ -62,6 +62,9 @@ pub async fn run(app: App, stop: CancellationToken) {
             }
         }));
     }
+    let (telling, finishing) = ((app.clone(), stop.clone()), (app.clone(), stop.clone()));
+    loops.spawn(again(stop.clone(), move || hook::run(telling.0.clone(), telling.0.wakes(), telling.1.clone())));
+    loops.spawn(again(stop.clone(), move || hook::finish::run(finishing.0.clone(), finishing.1.clone())));
     let (asking, pruning) = ((app.clone(), holder.clone(), stop.clone()), (app.clone(), holder.clone(), stop.clone()));
     loops.spawn(again(stop.clone(), move || ask_by_the_minute(asking.0.clone(), asking.1.clone(), asking.2.clone())));
     loops.spawn(again(stop, move || prune_hourly(pruning.0.clone(), pruning.1.clone(), pruning.2.clone())));
@@ -96,6 +99,7 @@ pub async fn drain(app: &App) -> Result<()> {
             done += message::expand(app, channel).await?;
             done += message::deliver(app, channel, "drain").await?;
         }
+        done += hook::finish::finish(app).await? + hook::due(app).await?;
         if done == 0 {
             return Ok(());
         }
@@ -278,6 +282,7 @@ pub async fn prune(app: &App, holder: &str) -> Result<u64> {
     deleted += or_none("mails", mail::prune(&mut conn, now).await);
     deleted += or_none("jobs", queue::prune(&mut conn, now).await);
     deleted += or_none("webhooks", webhook::prune::run(&mut conn, now, events, bodies).await);
+    deleted += or_none("hooks", hook::prune::run(&mut conn, now, days(kept.hook_days)).await);
     deleted += or_none("chats", chat::prune(&mut conn, now, days(kept.chat_days)).await);
     deleted += or_none("media", chat::media::prune(&mut conn, now, days(kept.media_days)).await);
     drop(conn);

@@ -18,7 +18,7 @@ use utoipa::{
     },
 };
 
-use super::{link, member, message, problem, ticket};
+use super::{hook, link, member, message, problem, ticket};
 use crate::error::Kind;
 
 #[derive(OpenApi)]
@@ -32,6 +32,7 @@ use crate::error::Kind;
         (name = "Links", description = "Whether members are linked to LINE, and the end of links. Who at LINE it is, is never taken or told: that is for the person to prove."),
         (name = "Link tickets", description = "Addresses by which a member links a LINE account, once, on any device."),
         (name = "Messages", description = "What is sent to linked members, and what became of it."),
+        (name = "Hooks", description = "Your systems are told what happens here, by Standard Webhooks."),
     ),
     paths(
         member::list,
@@ -49,6 +50,15 @@ use crate::error::Kind;
         message::list,
         message::show,
         message::cancel,
+        hook::list,
+        hook::create,
+        hook::show,
+        hook::update,
+        hook::delete,
+        hook::rotate_secret,
+        hook::test,
+        hook::replay,
+        hook::deliveries,
     ),
 )]
 struct Document;

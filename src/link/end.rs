@@ -6,7 +6,7 @@ use crate::{
     audit,
     db::{Conn, Millis},
     error::Result,
-    message,
+    hook_event, message,
     queue::{self, Job},
 };
 
@@ -26,6 +26,7 @@ pub async fn end(conn: &mut Conn, app: &App, active: &Active, ending: Ending<'_>
     if !set_ended(conn, now, &active.link_id, ending.reason).await? {
         return Ok(false);
     }
+    hook_event::link::ended(conn, app, &active.provider, &active.link_id).await?;
     message::cancel_waiting(conn, now, &active.link_id).await?;
     let has_menu = app.config.channels_of(&active.provider).next().is_some();
     cleanup::begin(conn, now, &active.link_id, has_menu).await?;

@@ -14,6 +14,7 @@ use crate::{
     audit,
     db::{Conn, Millis},
     error::Result,
+    hook_event,
     line::{
         self,
         login::{LoginChannel, Verified},
@@ -137,6 +138,7 @@ async fn record(app: &App, grant: &Grant, link_id: &str, word: &str) -> Result<(
             ..Default::default()
         };
         audit::insert(&mut tx, now, entry).await?;
+        hook_event::link::consent_withdrawn(&mut tx, app, &grant.provider, link_id).await?;
     }
     tx.commit().await?;
     Ok(())

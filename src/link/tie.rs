@@ -5,6 +5,7 @@ use crate::{
     app::App,
     db::{Conn, Millis},
     error::Result,
+    hook_event,
 };
 
 /// Two accounts that both agreed, each proven.
@@ -64,6 +65,7 @@ async fn make(conn: &mut Conn, app: &App, now: Millis, wanted: &Wanted<'_>) -> R
         consent_locale: wanted.consent_locale,
     };
     if insert(conn, now, &new).await? {
+        hook_event::link::created(conn, app, wanted.provider, &link_id).await?;
         return Ok(Ok(Tied::New(link_id)));
     }
     let owner = find_owner(conn, wanted.line_user_id).await?;

@@ -18,7 +18,7 @@ use crate::{
     app::App,
     db::{Conn, Millis, new_id},
     error::{Error, Result},
-    member,
+    hook_event, member,
 };
 
 /// What became of an order.
@@ -200,9 +200,14 @@ async fn insert_message(
     .bind(&order.idempotency_key)
     .bind(fingerprint)
     .bind(one.map(|_| now))
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
-    Ok(inserted.rows_affected() == 1)
+    if inserted.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let from = order.send_at.map_or(now, |send_at| send_at.max(now));
+    hook_event::delivery::watch(conn, app, &order.channel, id, from).await?;
+    Ok(true)
 }
 
 async fn insert_delivery(

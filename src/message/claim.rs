@@ -16,6 +16,7 @@ use crate::{
     app::App,
     db::{Conn, Locking, Millis, Rows, new_id, with_lock},
     error::Result,
+    hook_event,
     line::messaging::Endpoint,
 };
 
@@ -184,8 +185,9 @@ pub(super) async fn claim(
             }
         }
         drafts.list.retain(|draft| claimed.left.take(draft.endpoint()));
-        let made = make_requests(app, conn, channel, lane, now, drafts.list).await?;
+        let made = make_requests(app, conn, channel, lane, now, std::mem::take(&mut drafts.list)).await?;
         claimed.tries.extend(made);
+        hook_event::delivery::not_rendered(conn, app, channel, &drafts.failed).await?;
     }
     Ok(claimed)
 }
@@ -225,6 +227,8 @@ struct Drafts {
     list: Vec<Draft>,
     /// The place of the open one, by message and content.
     open: BTreeMap<(String, Arc<str>), usize>,
+    /// What could not be rendered, by message and number.
+    failed: Vec<(String, i64)>,
 }
 
 async fn draft(
@@ -247,7 +251,10 @@ async fn draft(
     };
     match content {
         Ok(content) => drafts.add(lane, content, waiting),
-        Err(why) => end(conn, now, &waiting, "failed", "not_rendered", Some(&why)).await?,
+        Err(why) => {
+            end(conn, now, &waiting, "failed", "not_rendered", Some(&why)).await?;
+            drafts.failed.push((waiting.message_id, waiting.seq));
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use crate::{
     app::App,
     db::{Conn, Millis, Rows},
     error::Result,
+    hook_event,
     line::{
         Error, Failure,
         messaging::{Accepted, Endpoint},
@@ -52,8 +53,14 @@ pub(super) async fn settle(app: &App, conn: &mut Conn, channel: &str, ended: &[E
     let (closed, recipients): (BTreeSet<String>, Vec<i64>) = closed.into_iter().unzip();
     move_sent(app, conn, now, sent.iter().map(|one| &one.tried).filter(|tried| closed.contains(&tried.request_id)))
         .await?;
+    let mut failed = Vec::new();
     for one in others {
-        settle_one(conn, now, one).await?;
+        if settle_one(conn, now, one).await? {
+            failed.push(one.tried.request_id.as_str());
+        }
+    }
+    if !failed.is_empty() {
+        hook_event::delivery::refused(conn, app, channel, &failed).await?;
     }
     let is_refused = |one: &Ended| one.result.as_ref().is_err_and(|error| error.failure() == Failure::MonthlyLimit);
     let ends = Ends { sent: recipients.iter().sum(), is_refused: ended.iter().any(is_refused) };
@@ -116,16 +123,17 @@ async fn move_sent(app: &App, conn: &mut Conn, now: Millis, closed: impl Iterato
     Ok(())
 }
 
-async fn settle_one(conn: &mut Conn, now: Millis, ended: &Ended) -> Result<()> {
+/// True where its deliveries failed.
+async fn settle_one(conn: &mut Conn, now: Millis, ended: &Ended) -> Result<bool> {
     let error = ended.result.as_ref().err();
     let text = error.map(ToString::to_string);
     let note = text.as_deref();
     let words = Words { note, request_id: error.and_then(Error::request_id) };
     let tried = &ended.tried;
     let (request, delivery, reason, due_at) = match ended.after {
-        After::Repeat(wait) => return repeat(conn, now, tried, now.plus(wait), words).await,
+        After::Repeat(wait) => return repeat(conn, now, tried, now.plus(wait), words).await.map(|()| false),
         // Closed with the others.
-        After::Sent => return Ok(()),
+        After::Sent => return Ok(false),
         After::Thaw(wait) => ("refused", "waiting", None, now.plus(wait)),
         // LINE refuses a multicast as a whole for one of its people: each goes alone now.
         After::Failed if tried.endpoint == Endpoint::Multicast => ("refused", "waiting", Some(REFUSED_TOGETHER), now),
@@ -135,8 +143,9 @@ async fn settle_one(conn: &mut Conn, now: Millis, ended: &Ended) -> Result<()> {
     if close(conn, now, &tried.request_id, tried.attempt, request, words).await? {
         let deliveries = Deliveries { state: delivery, reason, note, due_at };
         move_deliveries(conn, now, &tried.request_id, &deliveries).await?;
+        return Ok(delivery == "failed");
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Gives up requests whose outcome is still open when LINE is about to forget their keys.

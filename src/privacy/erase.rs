@@ -53,7 +53,7 @@ pub async fn run(app: &App, member_id: &str) -> Result<Outcome> {
     }
     session::end_all(&mut tx, member_id, None).await?;
     delete::forget(&mut tx, member_id).await?;
-    contents::member(&mut tx, member_id).await?;
+    contents::member(&mut tx, app, member_id).await?;
     let entry = audit::Entry { action: "erased", member_id: Some(member_id), ..Default::default() };
     audit::insert(&mut tx, now, entry).await?;
     tx.commit().await?;
@@ -153,7 +153,7 @@ async fn list_line_users(conn: &mut Conn, member_id: &str) -> Result<Vec<String>
 
 /// What must be over first, each with the statement that finds it open. Those who wait for a yes come before the links
 /// are looked at: a yes at this moment is seen as the one or the other. A step left to the person counts as over.
-const OPEN: [(&str, &str); 11] = [
+const OPEN: [(&str, &str); 12] = [
     (
         "a link that waits for a yes",
         "SELECT a.id FROM attempts a JOIN links l ON l.line_user_id = a.line_user_id
@@ -211,6 +211,14 @@ const OPEN: [(&str, &str); 11] = [
         "an event of a group that waits",
         "SELECT e.id FROM events e WHERE e.state = 'waiting' AND (e.chat LIKE 'C%' OR e.chat LIKE 'R%')
            AND e.received_at <= (SELECT deleted_at FROM members WHERE id = $1 AND deleted_at <= $2) LIMIT 1",
+    ),
+    (
+        // It ends within some days; of one that nobody takes the endpoint is disabled.
+        "a hook that tells of the end",
+        "SELECT e.id FROM hook_events e JOIN hook_deliveries d ON d.event_id = e.id
+         JOIN hook_endpoints p ON p.id = d.endpoint_id
+         WHERE e.member_id = $1 AND e.type = 'link.ended' AND d.state = 'waiting' AND d.created_at <= $2
+           AND p.disabled_at IS NULL LIMIT 1",
     ),
     ("a mail", "SELECT id FROM mails WHERE member_id = $1 AND state = 'waiting' AND drop_at > $2 LIMIT 1"),
 ];

@@ -109,6 +109,7 @@ async fn collect(conn: &mut Conn, db: &Db, member_id: &str) -> Result<Value> {
         "line_chat": chat(conn, member_id).await?,
         "line_answers": answers(conn, member_id).await?,
         "mails": mails(conn, member_id).await?,
+        "told_to_company_systems": hook_events(conn, member_id).await?,
         "events": events(conn, member_id).await?,
     }))
 }
@@ -355,6 +356,18 @@ async fn mails(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
     .fetch_all(conn)
     .await?;
     let row = |(kind, recipient, state, created, ended)| json!({ "kind": kind, "to": recipient, "state": state, "created_at": time(created), "ended_at": when(ended) });
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// What the company's own systems were told.
+async fn hook_events(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
+    let rows: Vec<(String, Millis, String)> =
+        sqlx::query_as("SELECT type, at, data FROM hook_events WHERE member_id = $1 ORDER BY id")
+            .bind(member_id)
+            .fetch_all(conn)
+            .await?;
+    let row =
+        |(kind, at, data): (String, Millis, String)| json!({ "type": kind, "at": time(at), "data": parsed(&data) });
     Ok(rows.into_iter().map(row).collect())
 }
 

@@ -13,6 +13,7 @@ use axum::{
 use crate::{
     app::App,
     error::{Error, Result},
+    hook,
     message::quota,
     webhook::command::backlog,
 };
@@ -26,6 +27,7 @@ async fn show(State(app): State<App>) -> Result<Response> {
     let mut text = app.metrics.encode().map_err(Error::internal)?;
     write_backlog(&app, &mut text).await?;
     write_quotas(&app, &mut text).await?;
+    write_hooks(&app, &mut text).await?;
     text.push_str("# EOF\n");
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
@@ -51,6 +53,19 @@ async fn write_backlog(app: &App, text: &mut String) -> Result<()> {
         ("musubi_events_lag_seconds", "Age of the oldest event that waits", lag),
     ] {
         write_gauge(text, name, help, &lines);
+    }
+    Ok(())
+}
+
+/// What the company's systems are still to be told, and which of them take nothing.
+async fn write_hooks(app: &App, text: &mut String) -> Result<()> {
+    let standing = hook::log::standing(&mut *app.db.conn().await?).await?;
+    for (name, help, value) in [
+        ("musubi_hook_deliveries_waiting", "Deliveries that wait to be told", standing.waiting),
+        ("musubi_hook_endpoints_failing", "Hook endpoints that took nothing lately", standing.failing),
+        ("musubi_hook_endpoints_disabled", "Hook endpoints that were disabled by themselves", standing.disabled),
+    ] {
+        write_gauge(text, name, help, &format!("{name} {value}\n"));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::{
     app::App,
     db::{Conn, Db, Locking, Millis, with_lock},
     error::Result,
+    hook_event,
     line::webhook::Envelope,
 };
 
@@ -23,6 +24,7 @@ pub async fn event(conn: &mut Conn, app: &App, channel: &str, event_id: &str) ->
             .bind(channel)
             .fetch_optional(&mut *conn)
             .await?;
+    hook_event::erase::source(conn, app, event_id).await?;
     let is_nobodys = chat.as_deref() == Some(event_id);
     let bodies: Vec<String> = sqlx::query_scalar(
         "SELECT body_id FROM events WHERE id = $1 AND channel = $2

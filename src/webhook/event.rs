@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::{db::Millis, line, message::answer::Reply};
+use crate::{
+    db::Millis,
+    hook_event::{Kind, person::Deed},
+    line,
+    message::answer::Reply,
+};
 
 /// How long a reply token is tried, counted from the arrival here: LINE takes it for about a minute.
 const REPLY_LIFE: Duration = Duration::from_secs(50);
@@ -23,6 +28,14 @@ pub struct Event {
     /// The event object as LINE wrote it.
     pub json: Value,
     pub received_at: Millis,
+}
+
+/// An object of the event, with these of its fields.
+pub fn picked(event: &Event, name: &str, fields: &[&str]) -> Map<String, Value> {
+    let object = event.json.get(name).and_then(Value::as_object);
+    let kept = object.into_iter().flatten().filter(|(field, _)| fields.contains(&field.as_str()));
+    let kept: Map<String, Value> = kept.map(|(field, value)| (field.clone(), value.clone())).collect();
+    [(name.to_owned(), kept.into())].into_iter().collect()
 }
 
 impl Event {
@@ -52,6 +65,19 @@ impl Event {
     pub fn reply(&self) -> Option<Reply> {
         let token = self.text("/replyToken").filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()))?;
         Some(Reply { token: token.to_owned(), until: self.received_at.plus(REPLY_LIFE) })
+    }
+
+    /// What the company is told of it; `person` is who did it.
+    pub fn deed<'a>(&'a self, kind: Kind, person: Option<&'a str>) -> Deed<'a> {
+        Deed {
+            kind,
+            channel: &self.channel,
+            event_id: &self.id,
+            at: self.at,
+            line_user_id: person,
+            group: self.group(),
+            is_standby: self.is_standby(),
+        }
     }
 
     /// A text of the event, by its JSON pointer.

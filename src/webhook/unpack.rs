@@ -7,6 +7,7 @@ use crate::{
     app::App,
     db::{Conn, Millis},
     error::Result,
+    hook_event::{self, Kind, Place},
     kill,
     line::{
         is_chat_id,
@@ -44,18 +45,22 @@ pub async fn is_due(conn: &mut Conn, channel: &str) -> Result<bool> {
 
 /// Splits what came first into bodies and events. Two that do so at one time have the effect of one. Gives the number of
 /// rows that it took.
-pub async fn run(conn: &mut Conn, channel: &str) -> Result<usize> {
+pub async fn run(conn: &mut Conn, app: &App, channel: &str) -> Result<usize> {
     let rows: Vec<(String, Vec<u8>, Millis)> =
         sqlx::query_as("SELECT id, requests, received_at FROM intake WHERE channel = $1 ORDER BY id LIMIT $2")
             .bind(channel)
             .bind(AT_ONCE)
             .fetch_all(&mut *conn)
             .await?;
-    let found = rows.len();
+    let (found, mut new) = (rows.len(), Vec::new());
     for (id, requests, received_at) in rows {
         for request in pack::unpack(&requests) {
             match request {
-                Ok((head, body)) => insert(conn, channel, &head, body).await?,
+                Ok((head, body)) => {
+                    if insert(conn, channel, &head, body).await? {
+                        new.push((head.id, head.received_at));
+                    }
+                }
                 Err(error) => {
                     tracing::error!(channel, intake = id, %error, "the intake cannot be read: a person must look");
                     keep_unreadable(conn, channel, &id, received_at, &requests).await?;
@@ -65,6 +70,7 @@ pub async fn run(conn: &mut Conn, channel: &str) -> Result<usize> {
         sqlx::query("DELETE FROM intake WHERE id = $1").bind(&id).execute(&mut *conn).await?;
         kill::point("inbox.unpacked");
     }
+    pass_on(conn, app, channel, &new).await?;
     Ok(found)
 }
 
@@ -75,7 +81,7 @@ pub async fn all(app: &App) -> Result<()> {
         while is_more {
             let mut tx = app.db.begin().await?;
             // Fewer than a batch are all; what comes meanwhile is later.
-            is_more = run(&mut tx, channel).await? == usize::try_from(AT_ONCE).unwrap_or(usize::MAX);
+            is_more = run(&mut tx, app, channel).await? == usize::try_from(AT_ONCE).unwrap_or(usize::MAX);
             tx.commit().await?;
         }
     }
@@ -101,18 +107,35 @@ async fn keep_unreadable(conn: &mut Conn, channel: &str, id: &str, received_at: 
     Ok(())
 }
 
-async fn insert(conn: &mut Conn, channel: &str, head: &Head, body: &[u8]) -> Result<()> {
-    insert_body(conn, channel, head, body).await?;
+/// Bodies that brought something new go on as they came to the endpoints that want that.
+async fn pass_on(conn: &mut Conn, app: &App, channel: &str, bodies: &[(String, Millis)]) -> Result<()> {
+    if bodies.is_empty() {
+        return Ok(());
+    }
+    let endpoints = hook_event::wanting(conn, Kind::LineWebhook, Place::channel(app, channel)).await?;
+    if endpoints.is_empty() {
+        return Ok(());
+    }
+    hook_event::line_webhooks(conn, app, channel, &endpoints, bodies).await
+}
+
+/// Whether the body, or an event in it, is new.
+async fn insert(conn: &mut Conn, channel: &str, head: &Head, body: &[u8]) -> Result<bool> {
+    let is_new_body = insert_body(conn, channel, head, body).await?;
     let events = read_events(body, &head.id, head.received_at).unwrap_or_else(|error| {
         tracing::error!(channel, body = head.id, %error, "a stored webhook cannot be read");
         Vec::new()
     });
+    // LINE sends an empty one to see that somebody answers.
+    let mut is_new = is_new_body && events.is_empty();
     for event in events {
-        if !insert_event(conn, channel, head, &event).await? {
+        if insert_event(conn, channel, head, &event).await? {
+            is_new = true;
+        } else {
             insert_copy(conn, channel, &head.id, &event.id).await?;
         }
     }
-    Ok(())
+    Ok(is_new)
 }
 
 /// The events of a body, with what is needed to keep and order them. A body that is no JSON object with a list of events
@@ -155,8 +178,9 @@ fn is_word(kind: &str) -> bool {
     (1..=40).contains(&kind.len()) && kind.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-async fn insert_body(conn: &mut Conn, channel: &str, head: &Head, body: &[u8]) -> Result<()> {
-    sqlx::query(
+/// False where it is there already.
+async fn insert_body(conn: &mut Conn, channel: &str, head: &Head, body: &[u8]) -> Result<bool> {
+    let inserted = sqlx::query(
         "INSERT INTO webhook_bodies (id, channel, body, signature, received_at) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT DO NOTHING",
     )
@@ -167,7 +191,7 @@ async fn insert_body(conn: &mut Conn, channel: &str, head: &Head, body: &[u8]) -
     .bind(head.received_at)
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(inserted.rows_affected() == 1)
 }
 
 /// False where the event is known.

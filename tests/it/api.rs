@@ -2,6 +2,7 @@
 
 mod document;
 mod door;
+mod hook;
 mod idempotency;
 mod member;
 mod ticket;

@@ -50,6 +50,7 @@ both_engines! {
             finding(&app.app, "LINE hosts").await,
             "✓ consent texts: version \"1\"".to_owned(),
             "✓ outbox: nothing is held back".to_owned(),
+            "✓ hooks: 0 endpoints, all well".to_owned(),
             "✓ LINE Login channel of main: LINE took its id and secret".to_owned(),
             format!("✓ callback of main: register {ORIGIN}/line/callback/main in LINE's console"),
             "✓ Messaging channel main: Example Company (@example)".to_owned(),

@@ -14,12 +14,12 @@ use crate::support::{ORIGIN, TABLES, both_engines};
 /// The rooms by rank, as in the map of `lib.rs`.
 const RANKS: [&[&str]; 11] = [
     &["config", "line", "flex", "log", "kill"],
-    &["db", "seal", "smtp", "error", "metrics"],
+    &["db", "seal", "smtp", "error", "metrics", "egress"],
     &["app", "web"],
-    &["audit", "queue", "channel", "line_user", "mail", "member", "import"],
+    &["audit", "queue", "channel", "line_user", "mail", "hook_event", "member", "import"],
     &["message", "chat", "rich_menu"],
     &["link"],
-    &["webhook"],
+    &["webhook", "hook"],
     &["privacy"],
     &["api"],
     &["worker", "routes", "doctor", "key"],

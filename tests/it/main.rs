@@ -15,6 +15,7 @@ mod doctor;
 mod faults;
 mod fuzz;
 mod hold;
+mod hook;
 mod house;
 mod id_token;
 mod import;

@@ -109,7 +109,7 @@ async fn fill(app: &musubi::app::App, day: Millis, recipients: i64) -> String {
     id
 }
 
-async fn explain(app: &TestApp, statement: &str, values: &[&str]) -> String {
+pub async fn explain(app: &TestApp, statement: &str, values: &[&str]) -> String {
     use sqlx::Row;
     let (head, column) = if app.engine == Engine::Sqlite { ("EXPLAIN QUERY PLAN", 3) } else { ("EXPLAIN", 0) };
     let mut text = format!("{head} {statement}");

@@ -7,6 +7,7 @@ pub mod browser;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod receiver;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -390,11 +391,16 @@ pub async fn dump_of(db: &Db, but: &[&str]) -> Vec<String> {
 }
 
 /// All tables; a test compares them with the migrations.
-pub const TABLES: [&str; 48] = [
+pub const TABLES: [&str; 53] = [
     "api_keys",
     "api_requests",
     "member_attributes",
     "imports",
+    "hook_endpoints",
+    "hook_subscriptions",
+    "hook_events",
+    "hook_deliveries",
+    "hook_watches",
     "heartbeats",
     "channel_alarms",
     "channel_tokens",

@@ -7,7 +7,7 @@ use crate::{
     app::App,
     db::{Conn, Millis},
     error::Result,
-    line_user, webhook,
+    hook_event, line_user, webhook,
 };
 
 /// The row stays, so that what refers to it keeps its meaning; it names nobody any more. Whoever comes back from LINE
@@ -23,6 +23,7 @@ pub(super) async fn line_user(conn: &mut Conn, app: &App, line_user_id: &str) ->
         .await?;
     webhook::erase::person(conn, &app.db, &user.user_id, &bodies).await?;
     take_out_of_requests(conn, &user).await?;
+    hook_event::erase::line_user(conn, app, line_user_id).await?;
     for statement in [
         "UPDATE line_users SET user_id = 'erased:' || id, display_name = '', picture_url = NULL, language = NULL
          WHERE id = $1",
@@ -86,7 +87,8 @@ pub(super) async fn cancel_said(conn: &mut Conn, now: Millis, member_id: &str) -
 }
 
 /// What names a member, also where the LINE user stays, who is somebody else's by now.
-pub(super) async fn member(conn: &mut Conn, member_id: &str) -> Result<()> {
+pub(super) async fn member(conn: &mut Conn, app: &App, member_id: &str) -> Result<()> {
+    hook_event::erase::member(conn, app, member_id).await?;
     for statement in [
         said!(
             "UPDATE answers SET content = '[]', reply_token = NULL,

@@ -10,17 +10,36 @@ use crate::{
     chat::{self, Said},
     db::Conn,
     error::Result,
+    hook_event::{self, Kind},
     link::{Chat, account_link, by_chat},
     message::answer::{self, New},
     webhook::{
         erase,
-        event::Event,
+        event::{Event, picked},
         word::{self, Word},
     },
 };
 
 /// The shortest time between two default answers to one person.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(600);
+
+/// What the company is told of a message. Media are named by the message's id; mentions name other people.
+const TOLD: [&str; 14] = [
+    "id",
+    "type",
+    "text",
+    "quotedMessageId",
+    "packageId",
+    "stickerId",
+    "title",
+    "address",
+    "latitude",
+    "longitude",
+    "fileName",
+    "fileSize",
+    "duration",
+    "imageSet",
+];
 
 /// A message: kept, and answered where it was written to the account alone.
 pub async fn said(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect> {
@@ -30,6 +49,8 @@ pub async fn said(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect> {
         erase::event(conn, app, &event.channel, &event.id).await?;
         return Ok(Effect::Ignored("unsent"));
     }
+    let deed = event.deed(Kind::MessageReceived, person.as_deref());
+    hook_event::person::did(conn, app, deed, || picked(event, "message", &TOLD)).await?;
     let Some(person) = person.filter(|_| event.group().is_none() && !event.is_standby()) else {
         return Ok(Effect::Done);
     };

@@ -7,19 +7,25 @@ use crate::{
     app::App,
     db::Conn,
     error::Result,
+    hook_event::{self, Kind},
     link::{Chat, account_link, by_chat},
-    webhook::event::Event,
+    webhook::event::{Event, picked},
 };
 
 /// A button of ours, of the company, or a tab of a rich menu.
 pub async fn tapped(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect> {
     let Some(person) = person::meet(conn, app, event).await? else { return Ok(Effect::Ignored("no_user")) };
-    if event.group().is_some() || event.is_standby() {
-        return Ok(Effect::Done);
-    }
     let data = event.text("/postback/data").unwrap_or_default();
     let fields: Vec<(String, String)> = form_urlencoded::parse(data.as_bytes()).into_owned().collect();
     let field = |name: &str| fields.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
+    // What our own buttons do is told by what comes of it.
+    if field("musubi").is_empty() {
+        let deed = event.deed(Kind::PostbackReceived, Some(&person));
+        hook_event::person::did(conn, app, deed, || picked(event, "postback", &["data", "params"])).await?;
+    }
+    if event.group().is_some() || event.is_standby() {
+        return Ok(Effect::Done);
+    }
     let reply = event.reply();
     let chat = Chat { channel: &event.channel, line_user_id: &person, reply: reply.as_ref() };
     match field("musubi") {

@@ -52,7 +52,7 @@ pub(super) async fn claim(app: &App, channel: &str, holder: &str) -> Result<(usi
     if !queue::lease_on(&mut tx, &app.db, &format!("inbox:{channel}"), holder, LEASE).await? {
         return Ok((0, Vec::new()));
     }
-    let unpacked = unpack::run(&mut tx, channel).await?;
+    let unpacked = unpack::run(&mut tx, app, channel).await?;
     let due = choose(list_due(&mut tx, channel, app.now(), LOOK).await?, holder);
     let mut claimed = Vec::new();
     for mut event in due {
