@@ -110,9 +110,13 @@ pub fn all() -> Vec<Route> {
 
         get("/api/openapi.json", Anyone, api::openapi::show),
         get("/api/docs", Visitor, api::docs::show),
+        post("/api/v1/messages", Key(Scope::MessagesWrite), api::message::send::create),
         get("/api/v1/messages", Key(Scope::MessagesRead), api::message::list),
         get("/api/v1/messages/{id}", Key(Scope::MessagesRead), api::message::show),
         post("/api/v1/messages/{id}/cancel", Key(Scope::MessagesWrite), api::message::cancel),
+        get("/api/v1/deliveries", Key(Scope::MessagesRead), api::delivery::list),
+        get("/api/v1/quota", Key(Scope::MessagesRead), api::quota::show),
+        get("/api/v1/events", Key(Scope::EventsRead), api::event::list),
     ]
 }
 

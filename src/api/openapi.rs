@@ -18,7 +18,7 @@ use utoipa::{
     },
 };
 
-use super::{message, problem};
+use super::{delivery, event, message, problem, quota};
 use crate::error::Kind;
 
 #[derive(OpenApi)]
@@ -29,11 +29,12 @@ use crate::error::Kind;
     modifiers(&Common),
     tags(
         (name = "Messages", description = "What is sent to linked members, and what became of it."),
+        (name = "Events", description = "What LINE told by its webhooks."),
     ),
     paths(
-        message::list,
+        message::send::create, message::list,
         message::show,
-        message::cancel,
+        message::cancel, delivery::list, quota::show, event::list,
     ),
 )]
 struct Document;

@@ -3,3 +3,5 @@
 mod document;
 mod door;
 mod idempotency;
+mod message;
+mod quick_start;
