@@ -15,7 +15,9 @@ const MESSAGES: &str = "/api/v1/messages";
 
 fn reminder(to: Value) -> Value {
     let data = json!({ "company": "Example", "title": "Dentist", "at": "2026-12-01T10:00:00+09:00" });
-    json!({ "to": to, "template": "reminder", "data": data })
+    let mut body = json!({ "template": "reminder", "data": data });
+    body["to"] = to;
+    body
 }
 
 /// 1001 and 1002 are linked, 1003 is not; gives the LINE users.

@@ -1,7 +1,5 @@
 //! The README's quick start, run as it is written: in the demo, by a shell.
 
-#![expect(clippy::panic, reason = "a test that cannot go on fails, and says why")]
-
 use std::{fs, process::Command};
 
 use crate::process::start_demo;
