@@ -28,3 +28,6 @@ CREATE INDEX api_requests_by_time ON api_requests (created_at);
 ALTER TABLE audit ADD COLUMN actor TEXT;      -- such as key:K7MPQ2XA; null: the person, LINE, or a command
 
 CREATE INDEX messages_by_channel ON messages (channel, id);
+-- What went wrong is rare, and looked for.
+CREATE INDEX deliveries_bad ON deliveries (channel, state, message_id, seq)
+  WHERE state IN ('failed', 'unknown', 'cancelled');

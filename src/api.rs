@@ -6,15 +6,18 @@
 //! - [`json`] and [`list`]: what is sent is read strictly; [`problem`]: how a refusal looks
 //! - [`idempotency`]: the same request again has the same answer, and no second effect
 //! - [`openapi`] and [`docs`]: the documentation, of which the first is the source of the second
-//! - [`member`], [`link`], [`ticket`], [`message`], [`hook`]: the endpoints, a file for each thing
+//! - [`member`], [`link`], [`ticket`], [`message`], [`delivery`], [`quota`], [`event`], [`hook`]: the endpoints, a file
+//!   for each thing
 //!
 //! An endpoint is a file with what it takes, what it gives, and a handler; a line in `routes`, with its scope; and a line
 //! in [`openapi`]. Tests hold the latter two against each other. No SQL stands in an endpoint, and none calls LINE.
 
 pub mod caller;
 pub mod command;
+pub mod delivery;
 pub mod docs;
 pub mod door;
+pub mod event;
 pub mod hook;
 pub mod idempotency;
 pub mod json;
@@ -26,6 +29,7 @@ pub mod message;
 pub mod openapi;
 pub mod path;
 pub mod problem;
+pub mod quota;
 pub mod ticket;
 
 use crate::db::Millis;

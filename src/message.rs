@@ -8,7 +8,8 @@
 //! - LINE forgets a key after 24 hours: half an hour before that an open outcome becomes `unknown` and is never
 //!   sent again by itself.
 //!
-//! - `order` → [`accept()`] → `audience`, [`expand()`]: what somebody asks for becomes deliveries, to one or to many;
+//! - `order` → [`accept()`] → `listed`, `audience`, [`expand()`]: what somebody asks for becomes deliveries, to one, to
+//!   some or to many;
 //!   [`preview`] only looks, [`cancel_message`] takes back; [`command`] does it from the command line
 //! - `addressee`, `content`, [`template`]: who gets what; `recipient`: the same at the sending; `collapse`: what takes
 //!   the place of what; [`topic`]: who wants none
@@ -30,6 +31,7 @@ pub mod command;
 mod content;
 mod expand;
 pub mod hold;
+mod listed;
 pub mod look;
 mod order;
 mod preview;
@@ -44,7 +46,7 @@ pub mod topic;
 use serde_json::Value;
 
 pub use self::{
-    accept::{Accepted, accept},
+    accept::{Accepted, LeftOut, accept},
     addressee::Person,
     cancel::cancel_message,
     collapse::updates,

@@ -6,6 +6,7 @@
 //! - [`inbox`]: events are handled afterwards, in order within a chat, side by side across chats; an effect and its
 //!   `done` are one transaction. What fails is tried again, its chat waits with it, and after five tries it is parked.
 //! - [`handle`]: one function for each type of event. They change our own tables and enqueue; they never call LINE.
+//! - [`look`]: events as they stand, for whoever asks
 //! - [`erase`] takes out of the stored bodies what a person took back; [`prune`] deletes what is past its time.
 
 pub mod command;
@@ -14,6 +15,7 @@ mod event;
 mod handle;
 pub mod inbox;
 pub mod intake;
+pub mod look;
 mod pack;
 pub mod prune;
 pub mod receive;

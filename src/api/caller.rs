@@ -32,6 +32,10 @@ impl Caller {
         self.providers.is_empty() || self.providers.iter().any(|name| name == provider)
     }
 
+    pub fn sees_all(&self) -> bool {
+        self.providers.is_empty()
+    }
+
     pub fn sees_channel(&self, app: &App, channel: &str) -> bool {
         // What a channel sent that is no longer configured belongs to nobody's provider any more.
         app.config.channel.get(channel).map_or(self.providers.is_empty(), |channel| self.sees(&channel.provider))

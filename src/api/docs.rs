@@ -57,6 +57,23 @@ struct Field {
     text: String,
 }
 
+/// A text in pieces: those between backticks are code.
+fn pieces(text: &str) -> impl Iterator<Item = (bool, &str)> {
+    text.split('`').enumerate().map(|(place, piece)| (place % 2 == 1, piece))
+}
+
+impl Field {
+    fn text(&self) -> impl Iterator<Item = (bool, &str)> {
+        pieces(&self.text)
+    }
+}
+
+impl Operation {
+    fn text(&self) -> impl Iterator<Item = (bool, &str)> {
+        pieces(&self.text)
+    }
+}
+
 static GROUPS: LazyLock<Vec<Group>> = LazyLock::new(|| groups(openapi::document()));
 
 /// Objects in objects are shown so deep.
@@ -108,9 +125,15 @@ fn operation(document: &Value, method: &str, path: &str, found: &Value) -> Opera
         parameters: found["parameters"].as_array().into_iter().flatten().map(|one| parameter(document, one)).collect(),
         body: fields(document, &body["schema"], "", DEEPEST),
         example: pretty(&body["example"]),
-        answer: fields(document, &good["content"]["application/json"]["schema"], "", DEEPEST),
+        answer: answer(document, &good["content"]["application/json"]["schema"]),
         answers: answers.iter().map(|(status, answer)| (status.clone(), text(&answer["description"]))).collect(),
     }
+}
+
+/// What is in an answer; that it is there goes without saying.
+fn answer(document: &Value, schema: &Value) -> Vec<Field> {
+    let all = fields(document, schema, "", DEEPEST).into_iter();
+    all.map(|field| Field { is_required: false, ..field }).collect()
 }
 
 fn pretty(value: &Value) -> String {

@@ -2,10 +2,8 @@
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{
-    Deserialize, Serialize,
-    de::{self, DeserializeOwned},
-};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use url::form_urlencoded;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{caller::Caller, json::flaw};
@@ -125,7 +123,8 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
     }
 }
 
-fn wrong(flaw: Flaw) -> Problem {
+/// A mistake in a parameter.
+pub(super) fn wrong(flaw: Flaw) -> Problem {
     Problem { errors: vec![flaw], ..Problem::new(Kind::InvalidParameter, "See errors.") }
 }
 
@@ -133,7 +132,7 @@ fn wrong(flaw: Flaw) -> Problem {
 fn pairs(parts: &Parts) -> Result<Vec<(String, String)>, Problem> {
     let query = parts.uri.query().unwrap_or_default();
     let mut all: Vec<(String, String)> = Vec::new();
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if value.len() > LONGEST_VALUE || value.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER) {
             return Err(wrong(Flaw::new(name, "is too long, or no text")));
         }
@@ -146,8 +145,8 @@ fn pairs(parts: &Parts) -> Result<Vec<(String, String)>, Problem> {
 }
 
 fn read<T: DeserializeOwned>(pairs: &[(String, String)]) -> Result<T, Problem> {
-    let pairs = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let fields = de::value::MapDeserializer::<_, de::value::Error>::new(pairs);
+    let text = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    let fields = serde_urlencoded::Deserializer::new(form_urlencoded::parse(text.as_bytes()));
     serde_path_to_error::deserialize(fields).map_err(|error| {
         let place = error.path().to_string();
         wrong(flaw(&place, &error.into_inner().to_string()))

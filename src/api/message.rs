@@ -1,4 +1,6 @@
-//! Messages: sent, looked at, and taken back.
+//! Messages: sent ([`send`]), looked at, and taken back.
+
+pub mod send;
 
 use std::collections::BTreeMap;
 

@@ -18,7 +18,7 @@ use utoipa::{
     },
 };
 
-use super::{hook, link, member, message, problem, ticket};
+use super::{delivery, event, hook, link, member, message, problem, quota, ticket};
 use crate::error::Kind;
 
 #[derive(OpenApi)]
@@ -33,6 +33,7 @@ use crate::error::Kind;
         (name = "Link tickets", description = "Addresses by which a member links a LINE account, once, on any device."),
         (name = "Messages", description = "What is sent to linked members, and what became of it."),
         (name = "Hooks", description = "Your systems are told what happens here, by Standard Webhooks."),
+        (name = "Events", description = "What LINE told by its webhooks."),
     ),
     paths(
         member::list,
@@ -47,9 +48,13 @@ use crate::error::Kind;
         ticket::show,
         ticket::revoke,
         ticket::redeem,
+        message::send::create,
         message::list,
         message::show,
         message::cancel,
+        delivery::list,
+        quota::show,
+        event::list,
         hook::list,
         hook::create,
         hook::show,

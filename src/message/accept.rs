@@ -1,7 +1,7 @@
 //! Acceptance: an order becomes a message, or nothing at all and every mistake in it is told.
 //!
-//! A message to one member commits with its delivery, rendered. One to many commits alone, with its template as it is
-//! at that moment; `expand` adds the recipients.
+//! A message to one member commits with its delivery, rendered; one to some who are named with theirs (`listed`). One to
+//! many commits alone; `expand` adds the recipients. The latter two keep their template as it is at that moment.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use super::{
     addressee::{self, Addressee, Person},
     collapse::{self, Added},
     content::{check_contents, content},
+    listed,
     order::{Audience, Mistake, Order, Refusal, What},
     quota,
 };
@@ -27,6 +28,27 @@ pub struct Accepted {
     pub message_id: String,
     /// False where the same order was accepted before, under the same idempotency key.
     pub is_new: bool,
+    /// Who of the members that the order names gets nothing; nobody is told anew where it is not new.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A member who gets nothing, by the id that the order names them by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    pub member: String,
+    /// A machine word.
+    pub reason: &'static str,
+}
+
+/// Whom a message is for, as far as it is known when it is accepted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Recipients<'a> {
+    /// This person, and whether they get it.
+    One(&'a Person, bool),
+    /// So many, all of them.
+    Listed(i64),
+    /// They are added later.
+    Later,
 }
 
 /// Accepts an order whole or not at all.
@@ -39,6 +61,9 @@ pub async fn accept(app: &App, order: &Order) -> Result<Accepted, Refusal> {
         return Ok(known);
     }
     let to = addressee(&mut conn, app, order, &mut mistakes).await?;
+    if mistakes.is_empty() {
+        listed::find(&mut conn, app, order, &mut mistakes).await?;
+    }
     drop(conn);
     mistakes.extend(check_contents(app, order, to.as_ref().map(|to| &to.person)));
     if !mistakes.is_empty() {
@@ -49,13 +74,14 @@ pub async fn accept(app: &App, order: &Order) -> Result<Accepted, Refusal> {
     {
         return Err(Refusal::Mistakes(vec![mistake]));
     }
-    let inserted = match &to {
-        Some(to) => accept_one(app, order, &to.member_id).await?,
-        None => accept_many(app, order).await?,
+    let inserted = match (&to, &order.to) {
+        (Some(to), _) => accept_one(app, order, &to.member_id).await?,
+        (None, Audience::Members(_)) => listed::accept(app, order).await?,
+        (None, _) => accept_many(app, order).await?.map(|id| (id, Vec::new())),
     };
     app.wake();
-    if let Some(message_id) = inserted {
-        return Ok(Accepted { message_id, is_new: true });
+    if let Some((message_id, left_out)) = inserted {
+        return Ok(Accepted { message_id, is_new: true, left_out });
     }
     // Somebody with the same key was quicker, and has committed.
     let known = find_known(&mut *app.db.conn().await?, order).await?;
@@ -93,7 +119,7 @@ async fn find_known(conn: &mut Conn, order: &Order) -> Result<Option<Accepted>, 
             .await?;
     match found {
         Some((message_id, fingerprint)) if fingerprint == order.fingerprint()? => {
-            Ok(Some(Accepted { message_id, is_new: false }))
+            Ok(Some(Accepted { message_id, is_new: false, left_out: Vec::new() }))
         }
         Some((message_id, _)) => Err(Refusal::KeyTaken { message_id }),
         None => Ok(None),
@@ -101,7 +127,7 @@ async fn find_known(conn: &mut Conn, order: &Order) -> Result<Option<Accepted>, 
 }
 
 /// None where the key is taken already.
-async fn accept_one(app: &App, order: &Order, member_id: &str) -> Result<Option<String>, Refusal> {
+async fn accept_one(app: &App, order: &Order, member_id: &str) -> Result<Option<(String, Vec<LeftOut>)>, Refusal> {
     let mut tx = app.db.begin().await?;
     member::hold(&mut tx, &app.db, member_id).await?;
     // From here on: messages to one person stand in the order of their ids.
@@ -110,7 +136,7 @@ async fn accept_one(app: &App, order: &Order, member_id: &str) -> Result<Option<
     let to = found.ok_or(Error::NotFound)?;
     let left_out = to.left_out();
     let id = new_id(now);
-    if !insert_message(&mut tx, app, now, &id, order, Some((&to.person, left_out.is_none()))).await? {
+    if !insert_message(&mut tx, app, now, &id, order, Recipients::One(&to.person, left_out.is_none())).await? {
         return Ok(None);
     }
     match left_out {
@@ -118,7 +144,8 @@ async fn accept_one(app: &App, order: &Order, member_id: &str) -> Result<Option<
         None => deliver_to_one(&mut tx, app, now, &id, order, &to).await?,
     }
     tx.commit().await?;
-    Ok(Some(id))
+    let named = || if let Audience::Member(id) = &order.to { id.clone() } else { String::new() };
+    Ok(Some((id, left_out.map(|reason| LeftOut { member: named(), reason }).into_iter().collect())))
 }
 
 /// Adds the delivery, rendered with what it takes the place of.
@@ -150,32 +177,38 @@ async fn accept_many(app: &App, order: &Order) -> Result<Option<String>, Refusal
     let now = app.now();
     let id = new_id(now);
     let mut tx = app.db.begin().await?;
-    if !insert_message(&mut tx, app, now, &id, order, None).await? {
+    if !insert_message(&mut tx, app, now, &id, order, Recipients::Later).await? {
         return Ok(None);
     }
     tx.commit().await?;
     Ok(Some(id))
 }
 
-/// Adds the message; false where its key is taken. `one`: the one person it is for, and whether they get it.
-async fn insert_message(
+/// Adds the message; false where its key is taken.
+pub(super) async fn insert_message(
     conn: &mut Conn,
     app: &App,
     now: Millis,
     id: &str,
     order: &Order,
-    one: Option<(&Person, bool)>,
+    to: Recipients<'_>,
 ) -> Result<bool, Refusal> {
     let fingerprint = order.idempotency_key.as_ref().map(|_| order.fingerprint()).transpose()?;
     let (template, data, content) = match &order.what {
         What::Template { name, data } => (name.as_str(), Some(data.to_string()), None),
         What::Messages(list) => ("", None, Some(Value::from(list.clone()).to_string())),
     };
-    let is_frozen = one.is_none() && !template.is_empty();
+    let (locale, accepted, is_one) = match to {
+        Recipients::One(person, gets_it) => (person.locale(app), i64::from(gets_it), true),
+        Recipients::Listed(count) => (app.config.default_locale.as_str(), count, false),
+        Recipients::Later => (app.config.default_locale.as_str(), 0, false),
+    };
+    let is_later = matches!(to, Recipients::Later);
+    let is_frozen = !is_one && !template.is_empty();
     let source = is_frozen.then(|| app.templates.source(template)).flatten().map(|source| source.to_string());
-    // Nothing is kept of what one person is not sent.
-    let data = data.filter(|_| one.is_none_or(|(_, gets_it)| gets_it));
-    let audience = one.is_none().then(|| serde_json::to_string(&order.to)).transpose()?;
+    // Nothing is kept of what nobody is sent. Nor is who was named: the deliveries tell it, and are erased with people.
+    let data = data.filter(|_| is_later || accepted > 0);
+    let audience = is_later.then(|| serde_json::to_string(&order.to)).transpose()?;
     let inserted = sqlx::query(
         "INSERT INTO messages (id, channel, lane, cause, topic, template, locale, accepted, created_at, source, data,
            content, audience, send_at, collapse_key, idempotency_key, fingerprint, expanded_at)
@@ -188,18 +221,18 @@ async fn insert_message(
     .bind(order.cause)
     .bind(&order.topic)
     .bind(template)
-    .bind(one.map_or(app.config.default_locale.as_str(), |(person, _)| person.locale(app)))
-    .bind(i64::from(one.is_some_and(|(_, gets_it)| gets_it)))
+    .bind(locale)
+    .bind(accepted)
     .bind(now)
     .bind(source)
     .bind(data)
-    .bind(if one.is_none() { content } else { None })
+    .bind(content.filter(|_| !is_one))
     .bind(audience)
     .bind(order.send_at)
     .bind(&order.collapse_key)
     .bind(&order.idempotency_key)
     .bind(fingerprint)
-    .bind(one.map(|_| now))
+    .bind((!is_later).then_some(now))
     .execute(&mut *conn)
     .await?;
     if inserted.rows_affected() == 0 {

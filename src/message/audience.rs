@@ -152,7 +152,7 @@ pub const STATEMENTS: [&str; 6] = [NEXT_OF_ALL, NEXT_OF_TAG, REASONS_OF_ALL, REA
 pub(super) async fn next(conn: &mut Conn, target: &Target, after: &str, most: i64) -> Result<Option<Batch>> {
     let (statement, of) = match &target.to {
         Audience::Tag(tag) => (NEXT_OF_TAG, tag),
-        Audience::All | Audience::Member(_) => (NEXT_OF_ALL, &target.provider),
+        Audience::All | Audience::Member(_) | Audience::Members(_) => (NEXT_OF_ALL, &target.provider),
     };
     let (to, size): (Option<String>, i64) =
         sqlx::query_as(statement).bind(of).bind(after).bind(most).fetch_one(conn).await?;

@@ -10,6 +10,8 @@ use crate::{app::App, db::Millis, error::Error, seal};
 /// Longer names and keys are mistakes.
 const LONGEST_NAME: usize = 64;
 const LONGEST_KEY: usize = 255;
+/// Members that one order may name.
+pub const MOST_MEMBERS: usize = 500;
 /// Data of a template, and messages, as JSON.
 const MOST_BYTES: usize = 256 * 1024;
 
@@ -45,6 +47,8 @@ pub struct Order {
 pub enum Audience {
     /// By the company's id, else by ours.
     Member(String),
+    /// Some, each by such an id.
+    Members(Vec<String>),
     Tag(String),
     /// Everybody linked in the channel's provider.
     All,
@@ -154,8 +158,18 @@ impl Order {
         look("idempotency_key", self.idempotency_key.as_deref(), LONGEST_KEY);
         match &self.to {
             Audience::Member(id) => look("to.member", Some(id), LONGEST_KEY),
+            Audience::Members(ids) => {
+                for (place, id) in ids.iter().enumerate() {
+                    look(&format!("to.members[{place}]"), Some(id), LONGEST_KEY);
+                }
+            }
             Audience::Tag(tag) => look("to.tag", Some(tag), LONGEST_NAME),
             Audience::All => {}
+        }
+        if let Audience::Members(ids) = &self.to
+            && !(1..=MOST_MEMBERS).contains(&ids.len())
+        {
+            found.push(Mistake::new("to.members", format!("must name 1 to {MOST_MEMBERS} members")));
         }
         if !app.config.channel.contains_key(&self.channel) {
             let known = app.config.channel.keys().map(String::as_str).collect::<Vec<_>>().join(", ");

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{
     accept::addressee,
-    addressee::{self, Person},
+    addressee::{self, Addressee, Person},
     audience::{self, Target},
     content::{check_contents, content},
+    listed,
     order::{Audience, Order, Refusal},
     quota::{self, Outlook},
 };
@@ -31,6 +32,9 @@ pub async fn preview(app: &App, order: &Order) -> Result<Preview, Refusal> {
     let mut conn = app.db.conn().await?;
     let mut mistakes = order.check_words(app);
     let to = addressee(&mut conn, app, order, &mut mistakes).await?;
+    // What is no id is not looked up.
+    let listed =
+        if mistakes.is_empty() { listed::find(&mut conn, app, order, &mut mistakes).await? } else { Vec::new() };
     mistakes.extend(check_contents(app, order, to.as_ref().map(|to| &to.person)));
     if !mistakes.is_empty() {
         return Err(Refusal::Mistakes(mistakes));
@@ -44,6 +48,7 @@ pub async fn preview(app: &App, order: &Order) -> Result<Preview, Refusal> {
             }
             (found.recipients > 0).then_some(to.person)
         }
+        None if matches!(order.to, Audience::Members(_)) => count_listed(listed, &mut found),
         None => count_many(&mut conn, app, order, &mut found).await?,
     };
     if let Some(person) = person {
@@ -62,6 +67,7 @@ pub async fn preview(app: &App, order: &Order) -> Result<Preview, Refusal> {
 pub(super) async fn size(conn: &mut Conn, app: &App, order: &Order) -> Result<i64> {
     let (statement, of) = match &order.to {
         Audience::Member(_) => return Ok(1),
+        Audience::Members(ids) => return Ok(i64::try_from(ids.len()).unwrap_or(i64::MAX)),
         Audience::Tag(tag) => ("SELECT CAST(COUNT(*) AS BIGINT) FROM member_tags WHERE tag = $1", tag.as_str()),
         Audience::All => (
             "SELECT CAST(COUNT(*) AS BIGINT) FROM links WHERE ended_at IS NULL AND provider = $1",
@@ -73,6 +79,12 @@ pub(super) async fn size(conn: &mut Conn, app: &App, order: &Order) -> Result<i6
 
 /// How many of an audience would get it.
 pub(super) async fn count(app: &App, order: &Order) -> Result<i64> {
+    if matches!(order.to, Audience::Members(_)) {
+        let mut conn = app.db.conn().await?;
+        let listed = listed::find(&mut conn, app, order, &mut Vec::new()).await?;
+        let recipients = listed.iter().filter(|(_, to)| to.left_out().is_none()).count();
+        return Ok(i64::try_from(recipients).unwrap_or(i64::MAX));
+    }
     let target = Target::new(app, &order.channel, order.topic.clone(), order.to.clone(), app.now());
     let mut conn = app.db.conn().await?;
     let (mut after, mut recipients) = (String::new(), 0);
@@ -81,6 +93,21 @@ pub(super) async fn count(app: &App, order: &Order) -> Result<i64> {
         after = batch.to;
     }
     Ok(recipients)
+}
+
+/// Counts those who are named, and gives one who would get it.
+fn count_listed(listed: Vec<(String, Addressee)>, found: &mut Preview) -> Option<Person> {
+    let mut first = None;
+    for (_, to) in listed {
+        match to.left_out() {
+            Some(reason) => *found.left_out.entry(reason.to_owned()).or_default() += 1,
+            None => {
+                found.recipients += 1;
+                first = first.or(Some(to.person));
+            }
+        }
+    }
+    first
 }
 
 /// Counts, and gives one who would get it.

@@ -21,7 +21,7 @@ use jiff::{Timestamp, civil::Date, tz};
 pub use self::{
     alarm::state,
     look::look,
-    outlook::{Outlook, outlook},
+    outlook::{Figures, Outlook, outlook},
 };
 pub(super) use self::{look::refresh, outlook::misfit};
 use super::order::Lane;

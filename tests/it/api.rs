@@ -5,4 +5,6 @@ mod door;
 mod hook;
 mod idempotency;
 mod member;
+mod message;
+mod quick_start;
 mod ticket;

@@ -5,8 +5,10 @@ use std::process::Command;
 
 use axum::http::StatusCode;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use musubi::{app::App, config::Config, db::Db, key, line::login::UserTokens, link::grant, routes};
-use serde_json::json;
+use musubi::{
+    app::App, config::Config, db::Db, key, line::login::UserTokens, link::grant, member::guard::Scope, routes,
+};
+use serde_json::{Value, json};
 
 use crate::{
     login::{come_back, id_token, reply_with},
@@ -56,7 +58,8 @@ fn moved<'a>(visitor: &Visitor<'_>, to: &'a TestApp) -> Visitor<'a> {
 
 /// Everything that is sealed, as it stands in the database.
 async fn sealed(app: &TestApp) -> Vec<String> {
-    let statement = "SELECT sealed FROM grants WHERE sealed IS NOT NULL UNION ALL SELECT sealed_verifier FROM attempts";
+    let statement = "SELECT sealed FROM grants WHERE sealed IS NOT NULL UNION ALL SELECT sealed_verifier FROM attempts
+                     UNION ALL SELECT sealed FROM api_requests WHERE sealed IS NOT NULL";
     sqlx::query_scalar(statement).fetch_all(&mut *app.app.db.conn().await.unwrap()).await.unwrap()
 }
 
@@ -112,19 +115,25 @@ both_engines! {
         // A sign-in on its way, whose verifier is sealed too.
         let mut visitor = app.visitor();
         let callback = come_back(&mut visitor, &user).await;
+        // And an answer of the API that is kept.
+        let api_key = app.key(Scope::ALL).await;
+        let cancel = async |app: &TestApp| app.api_once(&api_key, "/api/v1/messages/none/cancel", Value::Null, "once").await;
+        let first = cancel(app).await;
         let before = sealed(app).await;
-        assert!(before.len() == 3 && before.iter().all(|value| value.starts_with("test.")), "{before:?}");
+        assert!(before.len() == 4 && before.iter().all(|value| value.starts_with("test.")), "{before:?}");
 
         let report = key::rotate(&with_new_key(app, true)).await.unwrap();
-        assert!(report.is_fine && report.resealed == 3, "{report:?}");
+        assert!(report.is_fine && report.resealed == 4, "{report:?}");
         assert_eq!(report.lines.len(), 2, "{report:?}");
-        assert_eq!(report.lines[0], "3 values were sealed anew; \"new\" seals 3");
+        assert_eq!(report.lines[0], "4 values were sealed anew; \"new\" seals 4");
         assert!(report.lines[1].starts_with("key \"test\" seals nothing: it may be removed"), "{report:?}");
         let after = sealed(app).await;
-        assert!(after.len() == 3 && after.iter().all(|value| value.starts_with("new.")), "{after:?}");
+        assert!(after.len() == 4 && after.iter().all(|value| value.starts_with("new.")), "{after:?}");
 
         // Without the former key, the sign-in goes on, and an unlink is carried out.
         let alone = house(app, with_new_key(app, false)).await;
+        let again = cancel(&alone).await;
+        assert_eq!((&again.body, &again.headers["idempotent-replayed"]), (&first.body, &"true".parse().unwrap()));
         let answer = moved(&visitor, &alone).get(&callback).await;
         assert_eq!(answer.location(), "/account", "{}", answer.body);
         hanako.cookies.remove("__Host-musubi_form");

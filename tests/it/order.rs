@@ -309,7 +309,7 @@ both_engines! {
         let before = app.dump(&[]).await;
         for (again, message_id) in [&to_one, &to_all].into_iter().zip(ids) {
             let known = message::accept(&app.app, again).await.unwrap();
-            assert_eq!(known, Accepted { message_id: message_id.clone(), is_new: false });
+            assert_eq!(known, Accepted { message_id: message_id.clone(), is_new: false, left_out: Vec::new() });
             let other = Order { topic: Some("news".into()), ..again.clone() };
             let refusal = message::accept(&app.app, &other).await.unwrap_err();
             assert!(matches!(&refusal, Refusal::KeyTaken { message_id: id } if *id == message_id), "{refusal}");

@@ -31,7 +31,7 @@ impl Browser {
 
 // ---- the demo
 
-fn start_demo(folder: &Path) -> (Process, Browser, Line) {
+pub fn start_demo(folder: &Path) -> (Process, Browser, Line) {
     let folder = folder.to_str().unwrap();
     let mut demo = Process::start(&["demo", "--data", folder, "--port", "0", "--simulator-port", "0"]);
     let members = demo.wait_for("Members' pages");

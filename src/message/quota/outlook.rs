@@ -24,6 +24,7 @@ pub struct Outlook {
     reserve: i64,
     /// Recipients that wait to be sent to this month: in the transactional lane, and in bulk.
     waiting: (i64, i64),
+    told_at: Option<Millis>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,7 @@ pub async fn outlook(app: &App, channel: &str) -> Result<Outlook> {
         used: quota.used + quota.spent + quota.open,
         reserve: quota.reserve(app),
         waiting: count_waiting(&mut conn, channel, bounds(now).1).await?,
+        told_at: quota.checked_at,
     })
 }
 
@@ -94,7 +96,26 @@ fn is_later(app: &App, order: &Order) -> bool {
     order.send_at.is_some_and(|send_at| month(send_at) > month(app.now()))
 }
 
+/// How a channel's month stands, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    /// None where there is none, or LINE never told.
+    pub limit: Option<i64>,
+    /// Roughly.
+    pub used: i64,
+    pub reserve: i64,
+    /// Recipients that wait for this month: in the transactional lane, and in bulk.
+    pub waiting: (i64, i64),
+    /// None where LINE never told.
+    pub told_at: Option<Millis>,
+}
+
 impl Outlook {
+    pub fn figures(&self) -> Figures {
+        let limit = if let Limit::Monthly(monthly, _) = self.limit { Some(monthly) } else { None };
+        Figures { limit, used: self.used, reserve: self.reserve, waiting: self.waiting, told_at: self.told_at }
+    }
+
     fn left(&self) -> Option<i64> {
         match self.limit {
             Limit::Unknown | Limit::None => None,
@@ -227,6 +248,7 @@ mod tests {
             used: 600,
             reserve: 100,
             waiting: (20, 50),
+            told_at: None,
         };
         assert_eq!((outlook.free(Lane::Transactional), outlook.free(Lane::Bulk)), (Some(380), Some(230)));
         let full = Outlook { used: 1100, ..outlook.clone() };

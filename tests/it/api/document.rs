@@ -1,7 +1,5 @@
 //! The documentation says what is there, and all of it.
 
-#![expect(clippy::panic, reason = "a test that cannot go on fails, and says why")]
-
 use std::collections::BTreeSet;
 
 use axum::http::{Method, StatusCode, header};

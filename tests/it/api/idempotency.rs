@@ -1,10 +1,17 @@
 //! The same request again: the same answer, one effect.
 
 use axum::http::{Method, StatusCode};
-use musubi::{api::idempotency, member::guard::Scope, worker};
+use musubi::{
+    api::{idempotency, key},
+    member::guard::Scope,
+    worker,
+};
 use serde_json::Value;
 
-use crate::support::{at_once, both_engines};
+use crate::support::{
+    Engine, at_once, both_engines,
+    process::{Place, start_server, start_simulator},
+};
 
 const CANCEL: &str = "/api/v1/messages/m0/cancel";
 
@@ -103,5 +110,52 @@ both_engines! {
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
         assert_eq!(app.count("SELECT fence FROM api_requests").await, 2);
         assert_eq!(app.api_once(&key, CANCEL, Value::Null, "once").await.headers["idempotent-replayed"], "true");
+    }
+}
+
+/// A server that dies between a message and its kept answer: the next try finds the same message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_not_sent_again_after_a_kill() {
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        let place = Place::new(engine).await;
+        let (simulator, line) = start_simulator(&place);
+        let config = place.config("musubi.toml", &line.0.base, "listen = \"127.0.0.1:0\"");
+        let (server, base) = start_server(&config, &[("MUSUBI_KILL_AT", "api.answered")]);
+        let app = place.app(&config).await;
+        crate::support::process::add_member(&app, "hanako@example.jp").await;
+        let per_minute = std::num::NonZeroU32::new(600).unwrap();
+        let new = key::New { name: "test", scopes: Scope::ALL, providers: &[], expires_at: None, per_minute };
+        let key = key::create(&app, &new).await.unwrap();
+        let host = app.config.public_url.authority().to_owned();
+        let send = async |base: &str| {
+            let browser = crate::support::process::Browser::new(base, base);
+            let body = r#"{"to":{"all":true},"messages":[{"type":"text","text":"hello"}]}"#;
+            let request =
+                browser.client.post(format!("{base}/api/v1/messages")).header("host", &host).bearer_auth(&key);
+            let request = request.header("idempotency-key", "once").header("content-type", "application/json");
+            request.body(body).send().await
+        };
+        assert!(send(&base).await.is_err(), "it died before it answered");
+        server.end_by_abort();
+        let ids = "SELECT CAST(COUNT(*) AS BIGINT) FROM messages";
+        let count =
+            async || -> i64 { sqlx::query_scalar(ids).fetch_one(&mut *app.db.conn().await.unwrap()).await.unwrap() };
+        assert_eq!(count().await, 1);
+        let (server, base) = start_server(&config, &[]);
+        let early = send(&base).await.unwrap();
+        assert_eq!((early.status().as_u16(), &early.headers()["retry-after"]), (409, &"1".parse().unwrap()));
+        place.execute("UPDATE api_requests SET leased_until = 0").await;
+        for replayed in [false, true] {
+            let answer = send(&base).await.unwrap();
+            assert_eq!(
+                (answer.status().as_u16(), answer.headers().contains_key("idempotent-replayed")),
+                (202, replayed)
+            );
+        }
+        assert_eq!(count().await, 1);
+        server.stop();
+        app.db.close().await;
+        simulator.stop();
+        place.end().await;
     }
 }
