@@ -92,11 +92,12 @@ enum Way {
 
 impl Egress {
     pub fn new(allowed: &[IpNet]) -> Result<Self, reqwest::Error> {
-        Self::with_lookup(allowed, Arc::new(|name| -> Found { Box::pin(look_up(name)) }))
+        let lookup: Lookup = Arc::new(|name| Box::pin(look_up(name)));
+        Self::with_lookup(allowed, &lookup)
     }
 
     /// With another resolver than the system's.
-    pub fn with_lookup(allowed: &[IpNet], lookup: Lookup) -> Result<Self, reqwest::Error> {
+    pub fn with_lookup(allowed: &[IpNet], lookup: &Lookup) -> Result<Self, reqwest::Error> {
         let allowed: Arc<[IpNet]> = allowed.into();
         let guard = |way| Guard { way, allowed: allowed.clone(), lookup: lookup.clone() };
         let (public, inside) = (client(guard(Way::Public))?, client(guard(Way::Inside))?);

@@ -710,7 +710,7 @@ async fn j08_a_name_that_leads_inside_is_not_followed() {
             Ok(inside.iter().map(|address| address.parse::<IpAddr>().unwrap()).collect())
         })
     });
-    let egress = Egress::with_lookup(&[], lookup.clone()).unwrap();
+    let egress = Egress::with_lookup(&[], &lookup).unwrap();
     let first = "https://rebinding.example/".parse().unwrap();
     assert!(egress.check(&first).is_ok(), "the name alone tells nothing");
     // The first answer is used up by somebody who only looks.
@@ -724,7 +724,7 @@ async fn j08_a_name_that_leads_inside_is_not_followed() {
     assert_eq!(*asks.borrow(), 6, "asked anew for each call");
 
     // Where a network is allowed, that one only; and by http or another port nothing but that.
-    let allowed = Egress::with_lookup(&["127.0.0.0/8".parse().unwrap()], lookup).unwrap();
+    let allowed = Egress::with_lookup(&["127.0.0.0/8".parse().unwrap()], &lookup).unwrap();
     let heard = tokio::spawn(async move { listener.accept().await.map(|_| ()) });
     let url = format!("http://inside.example:{port}/").parse().unwrap();
     let _ = tokio::time::timeout(Duration::from_secs(1), allowed.post(&url, HeaderMap::new(), Vec::new())).await;

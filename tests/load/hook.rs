@@ -79,7 +79,7 @@ async fn measure(database: &str, endpoints: usize) -> f64 {
     }
     let (stop, begin) = (CancellationToken::new(), Instant::now());
     let running = tokio::spawn(hook::run(app.clone(), app.wakes(), stop.clone()));
-    while hook::log::standing(&mut *app.db.conn().await.unwrap()).await.unwrap().waiting > 0 {
+    while hook::log::standing(&mut app.db.conn().await.unwrap()).await.unwrap().waiting > 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let rate = EVENTS as f64 / begin.elapsed().as_secs_f64();
