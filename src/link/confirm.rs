@@ -188,9 +188,7 @@ async fn find(conn: &mut Conn, app: &App, session: &Session, headers: &HeaderMap
 async fn is_linked(conn: &mut Conn, session: &Session, pending: &Pending) -> Result<bool> {
     let active = find_active(conn, &session.member_id, &pending.provider).await?;
     Ok(active.is_some_and(|active| {
-        active.line_user_id == pending.line_user_id
-            && active.suspended_at.is_none()
-            && active.unconfirmed_at.is_none()
+        active.line_user_id == pending.line_user_id && active.suspended_at.is_none() && active.unconfirmed_at.is_none()
     }))
 }
 
