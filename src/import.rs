@@ -290,7 +290,6 @@ pub async fn is_worth_another_try(error: &ImportError, tried: u32) -> bool {
     is_passing
 }
 
-
 fn summary(entry: &Entry) -> Vec<String> {
     let counts: Vec<String> = entry.counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
     let counts = if counts.is_empty() { String::new() } else { format!("; {}", counts.join(", ")) };

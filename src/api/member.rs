@@ -362,11 +362,7 @@ async fn filter(app: &App, caller: &Caller, asked: &Filters) -> Result<Filter> {
     if let Some((channel, word)) = &asked.friend {
         let known = caller.channels(app).find(|known| known == channel).and_then(|name| app.config.channel.get(name));
         let Some(known) = known else { return Err(caller.refuse_foreign(app, "channel", channel).await) };
-        friend = Some(Friendship {
-            provider: known.provider.clone(),
-            channel: channel.clone(),
-            friend: word.clone(),
-        });
+        friend = Some(Friendship { provider: known.provider.clone(), channel: channel.clone(), friend: word.clone() });
     }
     Ok(Filter { linked: asked.linked.clone(), friend, tag: asked.tag.clone(), attribute: asked.attribute.clone() })
 }

@@ -259,9 +259,7 @@ async fn is_linked(conn: &mut Conn, prover: &Prover, pending: &Pending) -> Resul
     }
     let active = find_active(conn, prover.member_id(), &pending.provider).await?;
     Ok(active.is_some_and(|active| {
-        active.line_user_id == pending.line_user_id
-            && active.suspended_at.is_none()
-            && active.unconfirmed_at.is_none()
+        active.line_user_id == pending.line_user_id && active.suspended_at.is_none() && active.unconfirmed_at.is_none()
     }))
 }
 

@@ -45,18 +45,16 @@ struct Pair {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fate {
     /// Both are free.
-    Link { member_id: String },
+    Link {
+        member_id: String,
+    },
     /// Linked to each other already.
     AsBefore,
     Refused(&'static str),
 }
 
 /// Imports a file; `note` gets what is told beside the answer.
-pub async fn run(
-    app: &App,
-    options: &Options,
-    note: &mut (dyn FnMut(&str) + Send),
-) -> Result<Ended, ImportError> {
+pub async fn run(app: &App, options: &Options, note: &mut (dyn FnMut(&str) + Send)) -> Result<Ended, ImportError> {
     let provider = options.provider.as_str();
     if !app.config.provider.contains_key(provider) {
         let known = app.config.provider.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -71,7 +69,8 @@ pub async fn run(
     let places = places(import.header())?;
     let mut queued = 0;
     loop {
-        let keys = |record: &StringRecord| places.iter().filter_map(|place| record.get(*place)).map(str::to_owned).collect();
+        let keys =
+            |record: &StringRecord| places.iter().filter_map(|place| record.get(*place)).map(str::to_owned).collect();
         let rows = import.next_batch(keys)?;
         if rows.is_empty() {
             return import.finish().await;

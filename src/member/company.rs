@@ -155,9 +155,9 @@ fn email(text: &str) -> Option<Email> {
 fn is_language(tag: &str) -> bool {
     let mut parts = tag.split('-');
     tag.len() <= 35
-        && parts.next().is_some_and(|first| {
-            (2..=3).contains(&first.len()) && first.bytes().all(|byte| byte.is_ascii_alphabetic())
-        })
+        && parts
+            .next()
+            .is_some_and(|first| (2..=3).contains(&first.len()) && first.bytes().all(|byte| byte.is_ascii_alphabetic()))
         && parts.all(|part| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
@@ -256,9 +256,8 @@ mod tests {
             tags: Some(vec![String::new()]),
         };
         let fields: Vec<_> = check("..", said).unwrap_err().into_iter().map(|mistake| mistake.field).collect();
-        let expected = [
-            "external_id", "email", "name", "language", "time_zone", "tags", "attributes.Tier", "attributes.list",
-        ];
+        let expected =
+            ["external_id", "email", "name", "language", "time_zone", "tags", "attributes.Tier", "attributes.list"];
         assert_eq!(fields, expected);
     }
 }

@@ -33,11 +33,7 @@ enum Kind {
 }
 
 /// Imports a file; `note` gets what is told beside the answer.
-pub async fn run(
-    app: &App,
-    options: &Options,
-    note: &mut (dyn FnMut(&str) + Send),
-) -> Result<Ended, ImportError> {
+pub async fn run(app: &App, options: &Options, note: &mut (dyn FnMut(&str) + Send)) -> Result<Ended, ImportError> {
     let mut import = match Import::open(app, options, ("members", ""), note).await? {
         Opened::Open(import) => import,
         Opened::Done(ended) => return Ok(ended),
@@ -162,7 +158,8 @@ fn wanted(row: &Row, columns: &[Column]) -> Result<Wanted, String> {
     match checked {
         Ok(wanted) if mistakes.is_empty() => Ok(wanted),
         _ => {
-            let told: Vec<String> = mistakes.iter().map(|mistake| format!("{} {}", mistake.field, mistake.text)).collect();
+            let told: Vec<String> =
+                mistakes.iter().map(|mistake| format!("{} {}", mistake.field, mistake.text)).collect();
             Err(told.join("; "))
         }
     }
@@ -212,7 +209,8 @@ mod tests {
 
     #[test]
     fn an_empty_cell_says_nothing() {
-        let columns = header(&["external_id", "email", "tags", "attribute.points:number", "attribute.vip:flag"]).unwrap();
+        let columns =
+            header(&["external_id", "email", "tags", "attribute.points:number", "attribute.vip:flag"]).unwrap();
         let row = |cells: &[&str]| Row { line: 2, record: Ok(StringRecord::from(cells.to_vec())) };
         let said = wanted(&row(&["1", "", "", "", ""]), &columns).unwrap();
         assert_eq!((said.email, said.tags, said.attributes.len()), (None, None, 0));

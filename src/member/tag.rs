@@ -63,9 +63,8 @@ pub(super) struct Changes {
 
 /// Writes what changes; the members are held.
 pub(super) async fn write(conn: &mut Conn, db: &Db, changes: &Changes) -> Result<()> {
-    static INSERT: LazyLock<Rows> = LazyLock::new(|| {
-        Rows::new("INSERT INTO member_tags (member_id, tag) VALUES", 2, "ON CONFLICT DO NOTHING")
-    });
+    static INSERT: LazyLock<Rows> =
+        LazyLock::new(|| Rows::new("INSERT INTO member_tags (member_id, tag) VALUES", 2, "ON CONFLICT DO NOTHING"));
     static DELETE: LazyLock<Rows> =
         LazyLock::new(|| Rows::new("DELETE FROM member_tags WHERE (member_id, tag) IN (VALUES", 2, ")"));
     for (rows, list) in [(&INSERT, &changes.new), (&DELETE, &changes.gone)] {

@@ -126,13 +126,7 @@ pub async fn by_company(app: &App, external_id: &str, by: By<'_>) -> Result<bool
 }
 
 /// The whole of it, of a member who is held. `locale` is the last mail's where the member chose none.
-async fn end_account(
-    conn: &mut Conn,
-    app: &App,
-    member: &Member,
-    locale: &str,
-    data: serde_json::Value,
-) -> Result<()> {
+async fn end_account(conn: &mut Conn, app: &App, member: &Member, locale: &str, data: serde_json::Value) -> Result<()> {
     let (now, member_id) = (app.now(), member.id.as_str());
     for active in list_active(conn, member_id).await? {
         let ending = Ending { reason: "deleted", action: "unlinked", address: None };

@@ -460,7 +460,11 @@ async fn link(db: &Db, external_id: &str, provider: &str, friend: Option<&str>) 
     ).bind(external_id).bind(provider).execute(&mut *conn).await.unwrap();
     if let Some(friend) = friend {
         sqlx::query("INSERT INTO friends (line_user_id, channel, friend, changed_at) VALUES ($1, 'main', $2, 1)")
-            .bind(external_id).bind(friend).execute(&mut *conn).await.unwrap();
+            .bind(external_id)
+            .bind(friend)
+            .execute(&mut *conn)
+            .await
+            .unwrap();
     }
 }
 
@@ -500,15 +504,24 @@ async fn templates_know_the_attributes() {
         let text = "{{member.name}}: {{member.tier | default: 'no tier'}}, {{member.points | default: '0'}}";
         let file = json!({ "type": "text", "text": text });
         std::fs::write(folder.path().join("club.json"), file.to_string()).unwrap();
-        let app = TestApp::start_with(engine, |config| config.messages.templates = Some(folder.path().to_owned())).await;
+        let app =
+            TestApp::start_with(engine, |config| config.messages.templates = Some(folder.path().to_owned())).await;
         let (_, user) = app.linked("hanako@example.jp").await;
         app.execute("UPDATE members SET external_id = '1'").await;
         upsert(&app, "1", json!({ "attributes": { "tier": "gold", "points": 12 } })).await;
         for to in [Audience::Member("1".into()), Audience::All] {
             let what = What::Template { name: "club".into(), data: json!({}) };
             let order = Order {
-                channel: "main".into(), to, what, topic: None, send_at: None, collapse_key: None,
-                idempotency_key: None, lane: None, beyond_quota: false, cause: "test",
+                channel: "main".into(),
+                to,
+                what,
+                topic: None,
+                send_at: None,
+                collapse_key: None,
+                idempotency_key: None,
+                lane: None,
+                beyond_quota: false,
+                cause: "test",
             };
             message::accept(&app.app, &order).await.unwrap();
         }

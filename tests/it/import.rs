@@ -454,7 +454,10 @@ async fn links_are_imported_by_command() {
         assert!(told.contains("rows: 2; 1 linked, 1 refused") && told.contains("nothing was stored"), "{told}");
         let (code, told) = run(&command);
         assert_eq!(code, Some(4), "{told}");
-        assert!(told.contains("line 3: line_user_id is no LINE user id") && told.contains("rows: 2; 1 linked, 1 refused"), "{told}");
+        assert!(
+            told.contains("line 3: line_user_id is no LINE user id") && told.contains("rows: 2; 1 linked, 1 refused"),
+            "{told}"
+        );
         simulator.stop();
         place.end().await;
     }

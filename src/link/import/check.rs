@@ -56,7 +56,8 @@ async fn ask(app: &App, channel: &str, user_id: &str) -> Result<Option<BotProfil
     let mut tried = 1;
     loop {
         let asked =
-            channel::call(app, Kind::Bot(channel), |token| async move { app.line.profile_of(&token, user_id).await }).await;
+            channel::call(app, Kind::Bot(channel), |token| async move { app.line.profile_of(&token, user_id).await })
+                .await;
         match asked {
             // Somebody else's would be a fault of LINE's.
             Ok(profile) => return Ok(profile.filter(|profile| profile.user_id == user_id)),

@@ -134,9 +134,8 @@ async fn list_line_users(
     provider: &str,
     user_ids: &[&str],
 ) -> Result<BTreeMap<String, String>> {
-    static SELECT: LazyLock<Rows> = LazyLock::new(|| {
-        Rows::new("SELECT user_id, id FROM line_users WHERE (provider, user_id) IN (VALUES", 2, ")")
-    });
+    static SELECT: LazyLock<Rows> =
+        LazyLock::new(|| Rows::new("SELECT user_id, id FROM line_users WHERE (provider, user_id) IN (VALUES", 2, ")"));
     let mut found = BTreeMap::new();
     for (text, rows) in SELECT.pieces(db, user_ids) {
         let mut select = sqlx::query_as::<_, (String, String)>(text);
@@ -261,11 +260,7 @@ async fn insert_friends<'a>(
     users: &BTreeMap<String, String>,
 ) -> Result<()> {
     static INSERT: LazyLock<Rows> = LazyLock::new(|| {
-        Rows::new(
-            "INSERT INTO friends (line_user_id, channel, friend, changed_at) VALUES",
-            4,
-            "ON CONFLICT DO NOTHING",
-        )
+        Rows::new("INSERT INTO friends (line_user_id, channel, friend, changed_at) VALUES", 4, "ON CONFLICT DO NOTHING")
     });
     let mut facts: Vec<(&String, &String, &str)> = Vec::new();
     for new in list {

@@ -52,19 +52,34 @@ pub struct Friendship {
 macro_rules! members {
     ($from:literal, $id:literal) => {
         concat!(
-            "SELECT ", $id, $from, " AND m.deleted_at IS NULL AND ", $id, " > $1
+            "SELECT ",
+            $id,
+            $from,
+            " AND m.deleted_at IS NULL AND ",
+            $id,
+            " > $1
                AND (CAST($3 AS TEXT) IS NULL OR EXISTS (
-                 SELECT 1 FROM links n WHERE n.member_id = ", $id, " AND n.provider = $3 AND n.ended_at IS NULL))
+                 SELECT 1 FROM links n WHERE n.member_id = ",
+            $id,
+            " AND n.provider = $3 AND n.ended_at IS NULL))
                AND (CAST($5 AS TEXT) IS NULL OR EXISTS (
                  SELECT 1 FROM links n LEFT JOIN friends f ON f.line_user_id = n.line_user_id AND f.channel = $5
-                 WHERE n.member_id = ", $id, " AND n.provider = $4 AND n.ended_at IS NULL
+                 WHERE n.member_id = ",
+            $id,
+            " AND n.provider = $4 AND n.ended_at IS NULL
                    AND COALESCE(f.friend, 'unknown') = $6))
                AND (CAST($7 AS TEXT) IS NULL OR EXISTS (
-                 SELECT 1 FROM member_tags g WHERE g.member_id = ", $id, " AND g.tag = $7))
+                 SELECT 1 FROM member_tags g WHERE g.member_id = ",
+            $id,
+            " AND g.tag = $7))
                AND (CAST($8 AS TEXT) IS NULL OR EXISTS (
                  SELECT 1 FROM member_attributes b
-                 WHERE b.member_id = ", $id, " AND b.name = $8 AND b.value = $9))
-             ORDER BY ", $id, " LIMIT $2"
+                 WHERE b.member_id = ",
+            $id,
+            " AND b.name = $8 AND b.value = $9))
+             ORDER BY ",
+            $id,
+            " LIMIT $2"
         )
     };
 }

@@ -41,7 +41,8 @@ pub async fn upsert(conn: &mut Conn, app: &App, list: &[Wanted], by: By<'_>) -> 
     let fresh: Vec<&Wanted> = list.iter().filter(|wanted| !known.contains_key(&wanted.external_id)).collect();
     let mut made = insert(conn, app, &fresh).await?;
     // Not made: the address is somebody's, or another one made the same member just now.
-    let lost: Vec<&str> = fresh.iter().map(|wanted| wanted.external_id.as_str()).filter(|id| !made.contains_key(*id)).collect();
+    let lost: Vec<&str> =
+        fresh.iter().map(|wanted| wanted.external_id.as_str()).filter(|id| !made.contains_key(*id)).collect();
     if !lost.is_empty() {
         known.extend(list_known(conn, &app.db, &lost).await?);
     }
@@ -306,4 +307,3 @@ async fn tell_former(conn: &mut Conn, app: &App, known: &Known, email: Option<&E
     let new_email = email.map(|email| email.text.clone()).unwrap_or_default();
     mail::queue(conn, app, to, &Mail::EmailChanged { new_email }).await
 }
-
