@@ -56,6 +56,7 @@ pub struct Message {
 
 /// A message and what became of it. At every moment `accepted` is the sum of the six states.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MessageStanding)]
 pub struct Standing {
     #[serde(flatten)]
     message: Message,

@@ -82,6 +82,32 @@ fn every_operation_is_told_whole() {
     }
 }
 
+/// Of two schemas of one name the document would keep one, silently.
+#[test]
+fn schemas_have_names_of_their_own() {
+    let (mut folders, mut names) = (vec![std::path::PathBuf::from("src/api")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(path).unwrap();
+            for schema in text.split("ToSchema)]").skip(1) {
+                let (head, item) = schema.split_once("\npub ").unwrap();
+                let named = head.split_once("schema(as = ").map(|(_, rest)| rest.split([')', ',']).next().unwrap());
+                let own = item.split([' ', '<']).nth(1);
+                names.push(named.or(own).unwrap().to_owned());
+            }
+        }
+    }
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    assert!(all > 10 && names.len() == all, "{names:?}");
+}
+
 both_engines! {
     /// A field that nobody knows is told by its name, at each endpoint that takes a body.
     async fn unknown_fields_are_refused_everywhere(app) {

@@ -2,7 +2,12 @@
 
 use std::{fs, process::Command};
 
-use crate::process::start_demo;
+use serde_json::{Value, json};
+
+use crate::{
+    process::start_demo,
+    support::process::{Browser, Line},
+};
 
 /// The shell's lines of a section, with this demo's places in place of the usual ones.
 fn blocks(section: &str, folder: &str, base: &str) -> Vec<String> {
@@ -26,26 +31,42 @@ fn shell(block: &str, key: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// What a person does with a ticket's address: the page's button, LINE, and the yes.
+async fn link(browser: &mut Browser, line: &Line, url: &str, user: &str) {
+    let page = browser.get(url.strip_prefix(browser.base.trim_end_matches('/')).unwrap()).await;
+    let field = |name: &str| {
+        let at = page.body.find(&format!("name=\"{name}\" value=\""))?;
+        Some(page.body[at..].split("value=\"").nth(1)?.split('"').next()?.to_owned())
+    };
+    let found = ["purpose", "provider", "return_to", "fresh"].map(|name| (name, field(name)));
+    let fields: Vec<(&str, &str)> = found.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+    let authorize = browser.post("/line/start", &fields).await.location;
+    let callback = line.consent(&authorize, user).await;
+    let confirm = browser.get(&callback).await.location;
+    let attempt =
+        confirm.strip_prefix("/link/confirm?attempt=").unwrap_or_else(|| panic!("no confirm page: {confirm}"));
+    let yes = browser.post("/link/confirm", &[("attempt", attempt), ("decision", "yes"), ("consent", "1:en")]).await;
+    assert_eq!(yes.status, 303, "{}", yes.body);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_quick_start_works_as_it_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let (demo, mut browser, line) = start_demo(folder.path());
-    let member = [("email", "hanako@example.com"), ("password", musubi::demo::PASSWORD)];
-    assert_eq!(browser.post("/sign-in", &member).await.status, 303);
-    let user = line.person().await;
-    let attempt = browser.reach_confirm(&line, &user).await;
-    browser.confirm(&attempt).await;
-
     let blocks = blocks("Use it from your systems", folder.path().to_str().unwrap(), &browser.base);
-    assert_eq!(blocks.len(), 3, "{blocks:?}");
+    assert_eq!(blocks.len(), 4, "{blocks:?}");
     let key = shell(&format!("{}printf %s \"$MUSUBI_KEY\"", blocks[0]), "");
     assert!(key.starts_with("msb_"), "{key}");
-    let once = shell(&blocks[1], &key);
-    assert_eq!(shell(&blocks[1], &key), once, "it is safe to repeat");
-    let sent: serde_json::Value = serde_json::from_str(&once).unwrap_or_else(|error| panic!("{error}: {once}"));
-    assert_eq!((&sent["accepted"], &sent["left_out"]), (&1.into(), &serde_json::json!({})), "{sent}");
+    let ticket: Value = serde_json::from_str(&shell(&blocks[1], &key)).unwrap();
+    let user = line.person().await;
+    link(&mut browser, &line, ticket["url"].as_str().unwrap(), &user).await;
+
+    let once = shell(&blocks[2], &key);
+    assert_eq!(shell(&blocks[2], &key), once, "it is safe to repeat");
+    let sent: Value = serde_json::from_str(&once).unwrap_or_else(|error| panic!("{error}: {once}"));
+    assert_eq!((&sent["accepted"], &sent["left_out"]), (&1.into(), &json!({})), "{sent}");
     crate::support::process::until(async || {
-        let page: serde_json::Value = serde_json::from_str(&shell(&blocks[2], &key)).unwrap();
+        let page: Value = serde_json::from_str(&shell(&blocks[3], &key)).unwrap();
         let delivery = &page["items"][0];
         assert_eq!((&delivery["message"], &delivery["member"]), (&sent["id"], &"1001".into()), "{page}");
         delivery["state"] == "sent"
