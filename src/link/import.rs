@@ -22,6 +22,8 @@ use crate::{
 
 /// Which file, and into which provider.
 #[derive(Debug, Clone, clap::Args)]
+// Two groups of one name are no command.
+#[group(skip)]
 pub struct Options {
     #[command(flatten)]
     pub file: import::Options,

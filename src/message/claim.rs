@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    panic::{self, AssertUnwindSafe},
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -277,7 +278,13 @@ async fn render(
         Some(link_id) if template.collapses => Some(collapse::updates(conn, &waiting.message_id, link_id).await?),
         _ => None,
     };
-    Ok(template.render(app, &waiting.person, updates).map(Arc::from))
+    Ok(caught(|| template.render(app, &waiting.person, updates).map(Arc::from)))
+}
+
+/// A panic over one message must not hold up all others of its channel, for ever.
+fn caught(render: impl FnOnce() -> std::result::Result<Arc<str>, String>) -> std::result::Result<Arc<str>, String> {
+    panic::catch_unwind(AssertUnwindSafe(render))
+        .unwrap_or_else(|_| Err("the template could not be rendered: a fault of ours, see the log".to_owned()))
 }
 
 impl Drafts {
@@ -614,6 +621,12 @@ mod tests {
         ] {
             assert_eq!(left_out(&waiting, now), verdict, "{waiting:?}");
         }
+    }
+
+    #[test]
+    fn a_panic_is_one_message_alone() {
+        assert_eq!(caught(|| Ok("[]".into())).as_deref(), Ok("[]"));
+        assert!(caught(|| panic!("a fault")).unwrap_err().contains("a fault of ours"));
     }
 
     fn to(user_id: &str) -> Waiting {

@@ -39,6 +39,10 @@ const SHORT: usize = 64 * 1024;
 /// Requests in one commit, and bytes of their bodies after which it is full.
 const GROUP: usize = 256;
 const FULL: usize = 1024 * 1024;
+/// Bytes after which a quiet moment is taken to carry SQLite's log over: it takes some milliseconds.
+const WORTH_CARRYING: usize = 1024 * 1024;
+/// What a commit writes beside the bodies, about.
+const COMMIT: usize = 16 * 1024;
 
 /// A request to be stored.
 pub struct Entry {
@@ -123,7 +127,7 @@ async fn write_on(app: App, queue: mpsc::Receiver<Waiting>) {
 /// The writer.
 async fn write(app: App, queue: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
     let mut queue = queue.lock().await;
-    let (mut conn, mut waiting) = (None, Vec::new());
+    let (mut conn, mut waiting, mut written) = (None, Vec::new(), 0);
     while !waiting.is_empty() || queue.recv_many(&mut waiting, GROUP).await > 0 {
         gather(&mut queue, &mut waiting).await;
         let mut group = take_group(&mut waiting);
@@ -132,9 +136,24 @@ async fn write(app: App, queue: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
             group.clear();
         }
         app.wake_inbox();
+        written += group.iter().map(|waiting| waiting.entry.body.len()).sum::<usize>() + COMMIT;
         for waiting in group {
             let _ = waiting.stored.send(());
         }
+        if written >= WORTH_CARRYING && waiting.is_empty() && queue.is_empty() {
+            written = 0;
+            carry_log_over(&app, &mut conn).await;
+        }
+    }
+}
+
+/// While nobody waits. A connection on which that fails is not used again.
+async fn carry_log_over(app: &App, kept: &mut Kept) {
+    let Some((mut conn, used)) = kept.take() else { return };
+    match time::timeout(HUNG, app.db.carry_log_over(&mut conn)).await {
+        Ok(Ok(())) => *kept = Some((conn, used)),
+        Ok(Err(error)) => tracing::warn!(%error, "the database's log could not be carried over"),
+        Err(error) => tracing::warn!(%error, "the database's log could not be carried over"),
     }
 }
 

@@ -82,7 +82,6 @@ both_engines! {
             4,nobody,Four,japanese,,,,many\n\
             ,five@example.jp,Five,,,,,\n\
             6,six@example.jp\n\
-            \n\
             7,one@example.jp,Seven,,,,,\n\
             1,,Once more,,,c,,\n\
             8,,,,,,,\n";
@@ -103,7 +102,7 @@ both_engines! {
             ("line 5: ", "attribute.points is no number"),
             ("line 6: ", "external_id must be"),
             ("line 7: ", "has 2 columns; the first row has 8"),
-            ("line 9: ", "another member has this e-mail address"),
+            ("line 8: ", "another member has this e-mail address"),
         ] {
             assert!(notes.iter().any(|note| note.starts_with(line) && note.contains(words)), "{line}{words}: {notes:?}");
         }
@@ -380,7 +379,7 @@ async fn seen(app: &TestApp, id: &str) -> member::company::Details {
 
 /// The member of [`imported`] once more, with this LINE user.
 async fn imported_again(app: &TestApp, user: &str) -> String {
-    let (ended, _) = import_links(app, &file(format!("external_id,line_user_id\n1,{user}\n")), true).await;
+    let (ended, _) = import_links(app, &file(format!("line_user_id,external_id\n{user},1\n")), true).await;
     assert_eq!(counts(&ended.unwrap()), [("linked without asking LINE", 1)]);
     user.to_owned()
 }

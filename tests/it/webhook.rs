@@ -18,7 +18,9 @@ use tower::ServiceExt;
 
 use musubi::{webhook::command, worker};
 
-use crate::support::{Answer, BOT_CHANNEL, BOT_SECRET, Engine, LOGIN_SECRET, TestApp, both_engines, read};
+use crate::support::{
+    Answer, BOT_CHANNEL, BOT_SECRET, Engine, LOGIN_SECRET, TestApp, both_engines, process::until, read,
+};
 
 const USER: &str = "U0123456789abcdef0123456789abcdef";
 /// The official account, as the simulator names it.
@@ -660,5 +662,24 @@ both_engines! {
         let lag = lag.lines().find_map(|line| line.strip_prefix("musubi_events_lag_seconds{channel=\"main\"} ")).unwrap();
         assert!(lag.parse::<f64>().unwrap() >= 90.0, "{lag}");
         assert_eq!(app.visitor().get("/metrics").await.status, StatusCode::NOT_FOUND, "not on the listener of the world");
+    }
+
+    async fn a_quiet_moment_shortens_sqlites_log(app) {
+        // Less than what a commit carries over by itself.
+        let body = |number| envelope(&[text_event(app, USER, &format!("{number} {}", "long ".repeat(60_000)))]);
+        for number in 0..8 {
+            assert_eq!(signed(app, body(number)).await.status, StatusCode::OK);
+        }
+        if app.engine == Engine::Sqlite {
+            let mut conn = app.app.db.conn().await.unwrap();
+            until(async || {
+                let look = sqlx::query_as("PRAGMA wal_checkpoint(NOOP)").fetch_one(&mut *conn).await;
+                let (_, _, carried): (i64, i64, i64) = look.unwrap();
+                carried > 200
+            })
+            .await;
+        }
+        app.unpack().await;
+        assert_eq!(events(app).await.len(), 8);
     }
 }

@@ -48,7 +48,8 @@ pub struct Friendship {
 }
 
 /// `$1` the member before, `$2` how many, `$3` a provider, `$4` to `$6` a channel's provider, the channel, friend or
-/// not, `$7` a tag, `$8` and `$9` an attribute. What is not asked for is null.
+/// not, `$7` a tag, `$8` and `$9` an attribute. What is not asked for is null. Not by EXISTS: PostgreSQL would read whole
+/// tables for it, once.
 macro_rules! members {
     ($from:literal, $id:literal) => {
         concat!(
@@ -58,25 +59,25 @@ macro_rules! members {
             " AND m.deleted_at IS NULL AND ",
             $id,
             " > $1
-               AND (CAST($3 AS TEXT) IS NULL OR EXISTS (
+               AND (CAST($3 AS TEXT) IS NULL OR (
                  SELECT 1 FROM links n WHERE n.member_id = ",
             $id,
-            " AND n.provider = $3 AND n.ended_at IS NULL))
-               AND (CAST($5 AS TEXT) IS NULL OR EXISTS (
+            " AND n.provider = $3 AND n.ended_at IS NULL LIMIT 1) IS NOT NULL)
+               AND (CAST($5 AS TEXT) IS NULL OR (
                  SELECT 1 FROM links n LEFT JOIN friends f ON f.line_user_id = n.line_user_id AND f.channel = $5
                  WHERE n.member_id = ",
             $id,
             " AND n.provider = $4 AND n.ended_at IS NULL
-                   AND COALESCE(f.friend, 'unknown') = $6))
-               AND (CAST($7 AS TEXT) IS NULL OR EXISTS (
+                   AND COALESCE(f.friend, 'unknown') = $6 LIMIT 1) IS NOT NULL)
+               AND (CAST($7 AS TEXT) IS NULL OR (
                  SELECT 1 FROM member_tags g WHERE g.member_id = ",
             $id,
-            " AND g.tag = $7))
-               AND (CAST($8 AS TEXT) IS NULL OR EXISTS (
+            " AND g.tag = $7 LIMIT 1) IS NOT NULL)
+               AND (CAST($8 AS TEXT) IS NULL OR (
                  SELECT 1 FROM member_attributes b
                  WHERE b.member_id = ",
             $id,
-            " AND b.name = $8 AND b.value = $9))
+            " AND b.name = $8 AND b.value = $9 LIMIT 1) IS NOT NULL)
              ORDER BY ",
             $id,
             " LIMIT $2"
