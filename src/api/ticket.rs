@@ -9,6 +9,7 @@ use crate::{
     app::App,
     error::{Error, Flaw, Kind, Problem, Result},
     link::ticket::{self, New, Ticket, Unfit},
+    member::company,
 };
 
 /// Whom a ticket is for.
@@ -136,7 +137,7 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<Made>)> {
     let provider = provider(&app, &caller, wanted.provider.as_deref())?;
     let mut tx = app.db.begin().await?;
-    let member_id = ticket::find_member(&mut tx, &wanted.member).await?.ok_or_else(|| refuse(Unfit::Member))?;
+    let member_id = company::find_id(&mut tx, &wanted.member).await?.ok_or_else(|| refuse(Unfit::Member))?;
     let new = New {
         member_id: &member_id,
         provider: &provider,

@@ -233,15 +233,6 @@ fn is_secret(text: &str) -> bool {
     text.len() == 43 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
-/// The member whom the company calls so.
-pub async fn find_member(conn: &mut Conn, external_id: &str) -> Result<Option<String>> {
-    let id = sqlx::query_scalar("SELECT id FROM members WHERE external_id = $1 AND deleted_at IS NULL")
-        .bind(external_id)
-        .fetch_optional(conn)
-        .await?;
-    Ok(id)
-}
-
 async fn can_link(conn: &mut Conn, member_id: &str) -> Result<bool> {
     let found: Option<String> =
         sqlx::query_scalar("SELECT id FROM members WHERE id = $1 AND disabled_at IS NULL AND deleted_at IS NULL")
