@@ -93,7 +93,7 @@ async fn send(app: &App, channel: &str, failures: i64) -> Result<usize> {
     loop {
         let goes_on = failure.is_none() && !turn.rests() && Instant::now() < ends;
         let free = if goes_on { turn.free(running.len()) } else { 0 };
-        let claimed = match turn.settle_and_claim(&ended, free).await {
+        let claimed = match turn.settle_and_claim(&ended, running.len(), free).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 failure.get_or_insert(error);
@@ -242,8 +242,8 @@ impl<'a> Turn<'a> {
 
     /// Both in one transaction. Where it fails, what ended is written down one by one: LINE has it, and must not be asked
     /// again.
-    async fn settle_and_claim(&mut self, ended: &[Ended], free: usize) -> Result<Claimed> {
-        match self.try_both(ended, free).await {
+    async fn settle_and_claim(&mut self, ended: &[Ended], running: usize, free: usize) -> Result<Claimed> {
+        match self.try_both(ended, running, free).await {
             Ok(claimed) => Ok(claimed),
             Err(error) => {
                 tracing::warn!(channel = self.channel, %error, "a sender's transaction failed");
@@ -263,14 +263,14 @@ impl<'a> Turn<'a> {
         Ok(tx.commit().await?)
     }
 
-    async fn try_both(&mut self, ended: &[Ended], free: usize) -> Result<Claimed> {
+    async fn try_both(&mut self, ended: &[Ended], running: usize, free: usize) -> Result<Claimed> {
         let room = self.room(free);
         if ended.is_empty() && room.pushes == 0 {
             return Ok(Claimed { found: usize::from(free > 0), ..Claimed::default() });
         }
         let mut tx = self.app.db.begin().await?;
         settle::settle(self.app, &mut tx, self.channel, ended).await?;
-        let room = self.within_quota(&mut tx, room).await?;
+        let room = self.within_quota(&mut tx, running, room).await?;
         let claimed = match room.pushes {
             0 => Claimed::default(),
             _ => claim::claim(self.app, &mut tx, self.channel, room, self.is_wide, &mut self.sources).await?,
@@ -307,13 +307,14 @@ impl<'a> Turn<'a> {
         Room { pushes, multicasts, bulk: usize::MAX }
     }
 
-    /// What the month leaves of the room.
-    async fn within_quota(&self, conn: &mut Conn, room: Room) -> Result<Room> {
+    /// What the month leaves of the room: where one is tried, none beside it.
+    async fn within_quota(&self, conn: &mut Conn, running: usize, room: Room) -> Result<Room> {
         if room.pushes == 0 {
             return Ok(room);
         }
         let allowed = quota::allowed(conn, self.app, self.channel).await?;
-        let (pushes, multicasts) = (room.pushes.min(allowed.all), room.multicasts.min(allowed.all));
+        let all = allowed.all.saturating_sub(running);
+        let (pushes, multicasts) = (room.pushes.min(all), room.multicasts.min(all));
         self.app.pace.give_back(self.channel, Endpoint::Push, room.pushes - pushes);
         self.app.pace.give_back(self.channel, Endpoint::Multicast, room.multicasts - multicasts);
         Ok(Room { pushes, multicasts, bulk: allowed.bulk })

@@ -142,7 +142,7 @@ async fn end_account(conn: &mut Conn, app: &App, member: &Member, locale: &str, 
     let to = mail::To { email: &member.email, member_id: Some(member_id), locale };
     mail::queue(conn, app, to, &Mail::AccountDeleted { name: member.name.clone() }).await?;
     let entry = audit::Entry { action: "deleted", member_id: Some(member_id), data, ..Default::default() };
-    audit::insert(conn, now, entry).await?;
+    audit::insert(conn, app.now(), entry).await?;
     let erase = Job::EraseMember { member_id: member_id.to_owned() };
     queue::enqueue(conn, now, now, &erase).await?;
     erase_member(conn, now, member_id).await

@@ -26,7 +26,7 @@ use crate::{
     login::captured,
     order::{hello, order, people},
     outbox::{bulk, friends, text},
-    sending::{counts, send},
+    sending::{PUSH, counts, send},
     stub::{Answer, stages},
     support::{BOT_CHANNEL, TestApp, both_engines, read},
 };
@@ -234,6 +234,8 @@ both_engines! {
         assert_eq!(before, 5);
         app.drain().await;
         assert_eq!(sendings(app).await.len(), before, "held");
+        // However long LINE takes over it.
+        app.fault(json!({ "endpoint": PUSH, "delay_ms": 400, "count": 3 })).await;
         for round in 1..=3 {
             app.clock.advance(HOLD);
             quota::look(&app.app).await;
