@@ -328,8 +328,8 @@ both_engines! {
             assert_eq!(disabling::disable(&other, unknown).await.unwrap(), Outcome::Unknown);
             assert_eq!(disabling::enable(&other, unknown).await.unwrap(), Outcome::Unknown);
         }
-        assert_eq!(audited(app, "disabled").await, [" {\"sessions\":2}"]);
-        assert_eq!(audited(app, "enabled").await, [" {}"]);
+        assert_eq!(audited(app, "disabled").await, [" {\"by\":\"command\",\"by_id\":\"\",\"sessions\":2}"]);
+        assert_eq!(audited(app, "enabled").await, [" {\"by\":\"command\",\"by_id\":\"\"}"]);
     }
 
     async fn s11_disabling_voids_what_was_mailed(app) {
