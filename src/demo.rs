@@ -228,9 +228,8 @@ api_data = "{simulator}"
 liff = "{simulator}"
 pictures = "{simulator}"
 
-# Hooks may end on this machine.
 [hooks]
-allow_networks = ["127.0.0.0/8", "::1/128"]
+allow_networks = ["127.0.0.0/8", "::1/128"]    # this machine
 
 [provider.main]
 label = "LINE"

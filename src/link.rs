@@ -248,6 +248,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn decisions() {
         use Purpose::{Link, SignIn, Ticket};
         let free = || owner("m1", false, false);

@@ -317,7 +317,8 @@ fn read(external_id: &str, said: Said) -> Result<(company::Wanted, Option<Vec<St
         return Err(Problem::new(Kind::BadRequest, detail));
     }
     let mut flaws = Vec::new();
-    let topics = said.topics_opted_out.map(|topics| {
+    let topics = said.topics_opted_out;
+    if let Some(topics) = &topics {
         if topics.len() > MOST_TOPICS {
             flaws.push(Flaw::new("topics_opted_out", "are more than 100"));
         }
@@ -325,8 +326,7 @@ fn read(external_id: &str, said: Said) -> Result<(company::Wanted, Option<Vec<St
             let text = "must be 1 to 64 letters without control characters";
             flaws.push(Flaw::new(format!("topics_opted_out[{place}]"), text));
         }
-        topics
-    });
+    }
     let said = company::Said {
         email: said.email,
         name: said.name,
