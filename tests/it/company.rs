@@ -31,7 +31,7 @@ pub fn wanted(id: &str, said: &Value) -> Wanted {
         attributes: said["attributes"].as_object().cloned().unwrap_or_default(),
         tags: said["tags"].as_array().map(|tags| tags.iter().map(|tag| tag.as_str().unwrap().to_owned()).collect()),
     };
-    company::check(id, said).unwrap_or_else(|mistakes| panic!("{mistakes:?}"))
+    company::check(id, said).unwrap()
 }
 
 async fn try_upsert(app: &TestApp, id: &str, said: Value) -> Result<Kept, Refusal> {
@@ -48,7 +48,7 @@ pub async fn upsert(app: &TestApp, id: &str, said: Value) -> String {
 
 async fn details(app: &TestApp, id: &str) -> company::Details {
     let mut conn = app.app.db.conn().await.unwrap();
-    let id = company::find_id(&mut conn, id).await.unwrap().expect("a member");
+    let id = company::find_id(&mut conn, id).await.unwrap().unwrap();
     company::details(&mut conn, &app.app.db, &[id]).await.unwrap().remove(0)
 }
 

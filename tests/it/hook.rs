@@ -510,7 +510,7 @@ both_with_hooks! {
         tool.always(500);
         tool.forget();
         let event = text_event(app, &user, "秘密");
-        signed(app, envelope(&[event.clone()])).await;
+        signed(app, envelope(std::slice::from_ref(&event))).await;
         app.drain().await;
         let mut unsend = text_event(app, &user, "");
         unsend["type"] = json!("unsend");

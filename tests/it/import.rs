@@ -63,7 +63,7 @@ async fn imported(app: &TestApp) -> String {
 /// Signs in with LINE to the page that asks; gives the attempt's id.
 async fn reach_question(visitor: &mut Visitor<'_>, user: &str) -> String {
     let at = visitor.sign_in_by_line(user).await.location();
-    let id = at.strip_prefix("/link/imported?attempt=").unwrap_or_else(|| panic!("no question: {at}")).to_owned();
+    let id = at.strip_prefix("/link/imported?attempt=").ok_or(&at).unwrap().to_owned();
     assert!(visitor.session_cookie().is_none());
     id
 }

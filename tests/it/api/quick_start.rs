@@ -43,8 +43,7 @@ async fn link(browser: &mut Browser, line: &Line, url: &str, user: &str) {
     let authorize = browser.post("/line/start", &fields).await.location;
     let callback = line.consent(&authorize, user).await;
     let confirm = browser.get(&callback).await.location;
-    let attempt =
-        confirm.strip_prefix("/link/confirm?attempt=").unwrap_or_else(|| panic!("no confirm page: {confirm}"));
+    let attempt = confirm.strip_prefix("/link/confirm?attempt=").ok_or(&confirm).unwrap();
     let yes = browser.post("/link/confirm", &[("attempt", attempt), ("decision", "yes"), ("consent", "1:en")]).await;
     assert_eq!(yes.status, 303, "{}", yes.body);
 }
