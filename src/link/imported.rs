@@ -20,6 +20,7 @@ use super::{
     find_active_by_id, find_owner, grant,
     refusal::{Cause, Restart},
     tell::{self, Linked},
+    ticket::mask,
     yes::call_off_clean_up,
 };
 use crate::{
@@ -88,7 +89,8 @@ pub async fn show(
         label: app.config.label_of(&open.provider),
         attempt: open.id,
         member_email: member::masked_email(&member.email),
-        member_name: member.name,
+        // The company may be wrong about who this is.
+        member_name: mask::name(&member.name),
         line_name: line_user.display_name,
         line_picture: picture::allowed(&app, line_user.picture_url.as_deref()),
         consent: Shown::new(&app, &visit),

@@ -9,7 +9,7 @@
 //! can be given again.
 
 pub mod code;
-mod mask;
+pub(super) mod mask;
 pub mod page;
 mod qr;
 mod return_url;

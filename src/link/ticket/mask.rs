@@ -1,11 +1,12 @@
-//! What a page shows of a member to whoever holds a ticket: enough for the member, too little for anyone else.
+//! What a page shows of a member to whoever holds a ticket, or a LINE account that an import names: enough for the
+//! member, too little for anyone else.
 
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::member;
 
 /// `H*** Y***`, `山***`: the first letter of each of the first three words. Nothing of no name.
-pub(super) fn name(name: &str) -> String {
+pub(in crate::link) fn name(name: &str) -> String {
     let first = |word: &str| word.graphemes(true).next().map(|letter| format!("{letter}***"));
     name.split_whitespace().take(3).filter_map(first).collect::<Vec<_>>().join(" ")
 }
