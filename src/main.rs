@@ -22,7 +22,7 @@ use musubi::{
         hold::{Verdict, command as hold},
         template::command as template,
     },
-    seal, serve,
+    rich_menu, seal, serve,
     webhook::command,
 };
 use secrecy::ExposeSecret;
@@ -111,6 +111,11 @@ enum Command {
     Template {
         #[command(subcommand)]
         command: TemplateCommand,
+    },
+    /// Shows who sees which rich menu
+    RichMenu {
+        #[command(subcommand)]
+        command: RichMenuCommand,
     },
     /// Makes, lists and revokes the keys by which your systems call the HTTP API
     ApiKey {
@@ -291,6 +296,17 @@ enum MemberCommand {
 }
 
 #[derive(Subcommand)]
+enum RichMenuCommand {
+    /// Says which menu a member sees on each channel, by which rule, and whether LINE was told
+    Explain {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// The company's id of the member, ours, or their e-mail address
+        member: String,
+    },
+}
+
+#[derive(Subcommand)]
 enum LinkCommand {
     /// Links members to LINE users as a CSV file says: columns external_id and line_user_id
     ///
@@ -369,6 +385,12 @@ async fn run(command: Command, format: log::Format) -> Result<ExitCode, Failure>
         }
         Command::Template { command: TemplateCommand::Render { templates, name, data, locale } } => {
             render_template(&templates, &name, &data, locale.as_deref())
+        }
+        Command::RichMenu { command: RichMenuCommand::Explain { config, member } } => {
+            let told = rich_menu::explain(&open(config).await?, &member).await?;
+            let lines = told.ok_or_else(|| format!("there is no member {member:?}"))?;
+            lines.iter().for_each(|line| say(line));
+            Ok(ExitCode::SUCCESS)
         }
         Command::ApiKey { command } => api_key(command).await,
         Command::Key { command: KeyCommand::New } => new_key(),

@@ -1,4 +1,5 @@
-//! Rich menus: files say what menus there are and who sees which (tables `rich_menus`, `user_menus`).
+//! Rich menus: files say what menus there are and who sees which (tables `rich_menus`, `menu_sets`,
+//! `set_menus`, `user_menus`).
 //!
 //! - A menu at LINE carries its file's name and content hash in its own name, `musubi:linked:1a2b3c4d5e6f`, so
 //!   that it is found again after a crash. Menus of other names are never touched.
@@ -7,20 +8,34 @@
 //! - A person's menu follows the state of the link at the moment of the call; it is read again afterwards, so
 //!   that of two overlapping jobs the last one leaves the right menu.
 
-mod apply;
+mod change;
 mod check;
+mod choice;
 mod ensure;
+mod explain;
+mod fact;
 mod file;
 mod image;
+pub mod overrule;
+mod person;
+mod read_back;
+mod reconcile;
 mod rule;
+pub mod set;
 mod store;
+mod sweep;
+mod tell;
 
 use secrecy::SecretString;
 
 pub use self::{
-    apply::apply,
     ensure::ensure,
+    explain::explain,
     file::{Menu, Mistakes, load},
+    person::apply,
+    reconcile::{drift, run},
+    rule::Rule,
+    sweep::{Progress, progress},
 };
 use crate::{
     app::App,

@@ -19,6 +19,7 @@ pub struct Hourly {
 }
 
 pub const CREATE_RICH_MENU: Hourly = Hourly { word: "create_rich_menu", calls: 100 };
+pub const BATCH_RICH_MENU: Hourly = Hourly { word: "batch_rich_menu", calls: 3 };
 
 /// Whether a call may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

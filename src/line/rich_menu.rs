@@ -2,6 +2,8 @@
 //!
 //! A menu and its image can never be changed, only made anew; 100 menus an hour, 1,000 in all.
 
+pub mod bulk;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;

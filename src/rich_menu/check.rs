@@ -5,7 +5,8 @@ use url::{Host, Url};
 
 use super::{
     file::{Area, File, Size},
-    image, rule,
+    image,
+    rule::Rule,
 };
 use crate::flex::Mistake;
 
@@ -55,11 +56,8 @@ fn check_texts(file: &File, mistakes: &mut Vec<String>) {
     if !(1..=LONGEST_BAR_TEXT).contains(&length) {
         mistakes.push(format!("chat_bar_text: has {length} characters; LINE shows 1 to {LONGEST_BAR_TEXT}"));
     }
-    for linked in [true, false] {
-        if let Err(error) = rule::holds(&file.when, rule::Facts { linked }) {
-            mistakes.push(format!("when: {:?} is not a rule over `linked`: {error}", file.when));
-            break;
-        }
+    if let Err(why) = (Rule { when: Some(file.when.clone()), ..Rule::default() }).check() {
+        mistakes.push(why);
     }
 }
 

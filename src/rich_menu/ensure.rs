@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::{
-    Menu, Remote, Stop, file,
-    rule::{self, STRANGER},
+    Menu, Remote, Stop,
+    choice::Choices,
+    file,
+    rule::Rule,
+    set::{self, Applied, Set},
     store,
 };
 use crate::{
@@ -41,16 +44,30 @@ async fn ensure_leased(app: &App, channel: &str) -> Result<(), Stop> {
 
 async fn ensure_all(app: &App, channel: &str) -> Result<(), Stop> {
     let menus = load(app).await?;
-    let default = rule::choose(&menus, STRANGER).map_err(|error| Stop(Outcome::Park { why: error.to_string() }))?;
     let remote = Remote::new(app, channel).await?;
     let listed = remote.call(|line, token| async move { line.list_rich_menus(&token).await }).await?;
+    let mut applied = Vec::new();
     for menu in &menus {
         let rich_menu_id = ensure_one(&remote, &listed, menu).await?;
-        if default.is_some_and(|default| default.name == menu.name) {
-            let id = rich_menu_id.as_str();
-            remote.call(|line, token| async move { line.set_default_rich_menu(&token, id).await }).await?;
-        }
+        applied.push(Applied {
+            name: menu.name.clone(),
+            language: String::new(),
+            hash: menu.hash.clone(),
+            group: menu.name.clone(),
+            alias: None,
+            rule: Rule { when: Some(menu.when.clone()), ..Rule::default() },
+            rich_menu_id,
+        });
     }
+    let set = Set { version: 0, menus: applied };
+    let choices = Choices::new(app, set, app.now()).map_err(|why| Stop(Outcome::Park { why }))?;
+    if let Some(menu) = choices.default() {
+        let id = menu.rich_menu_id.as_str();
+        remote.call(|line, token| async move { line.set_default_rich_menu(&token, id).await }).await?;
+    }
+    let mut tx = app.db.begin().await?;
+    set::store(&mut tx, app.now(), channel, &choices.set.menus).await?;
+    tx.commit().await?;
     Ok(())
 }
 

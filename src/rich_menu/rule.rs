@@ -1,57 +1,79 @@
-//! Who sees a menu: the `when` of its file, an expression over what is known of a person.
+//! Who sees a menu, and when: the rule of its file. [`expression`] is over what is known of a person, [`window`] over
+//! the time.
 
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, context};
+mod expression;
+mod window;
 
-use super::Menu;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 
-/// What is known of a person.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Facts {
-    /// An active link, not suspended, to a member who is not disabled.
-    pub linked: bool,
+pub(super) use self::{expression::Expression, window::Window};
+use super::fact::Facts;
+use crate::db::Millis;
+
+/// What a file says of who sees its menu; stored as JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// An expression; none: the menu is reached by a tab only.
+    pub when: Option<String>,
+    /// Local date and time in the company's zone, from which on it holds.
+    pub from: Option<String>,
+    /// Until then, which is not in it.
+    pub until: Option<String>,
+    /// Such as `18:00-23:00`, every day. Hours that end before they begin go over midnight.
+    pub hours: Option<String>,
 }
 
-/// Somebody of whom nothing is known: the channel's default menu is theirs.
-pub(super) const STRANGER: Facts = Facts { linked: false };
+/// A rule that is fit to be asked about a million people.
+pub(super) struct Compiled {
+    when: Option<Expression>,
+    window: Window,
+}
 
-/// Whether `when` holds for a person. A name that is not known is an error, never just false.
-pub(super) fn holds(when: &str, facts: Facts) -> Result<bool, Error> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    let value = environment.compile_expression(when)?.eval(context! { linked => facts.linked })?;
-    if value.is_undefined() {
-        return Err(Error::new(ErrorKind::UndefinedError, "a name in it is not known"));
+impl Rule {
+    /// Says in words what is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
+        self.compile().map(|_| ())
     }
-    Ok(value.is_true())
-}
 
-/// The menu a person should see: the first, by file name, whose rule holds.
-pub(super) fn choose(menus: &[Menu], facts: Facts) -> Result<Option<&Menu>, Error> {
-    for menu in menus {
-        if holds(&menu.when, facts)? {
-            return Ok(Some(menu));
-        }
+    /// Whether its time window is open.
+    pub fn is_open(&self, now: Millis, zone: &TimeZone) -> Result<bool, String> {
+        Ok(Window::read(self)?.is_open(now, zone))
     }
-    Ok(None)
+
+    /// When its time window opens or closes next; none where it never does again.
+    pub fn next_boundary(&self, now: Millis, zone: &TimeZone) -> Result<Option<Millis>, String> {
+        Ok(Window::read(self)?.next_boundary(now, zone))
+    }
+
+    pub(super) fn compile(&self) -> Result<Compiled, String> {
+        let when = self.when.as_deref().map(Expression::read).transpose();
+        let when = when.map_err(|why| format!("when: {why}"))?;
+        Ok(Compiled { when, window: Window::read(self)? })
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Compiled {
+    pub(super) fn window(&self) -> &Window {
+        &self.window
+    }
 
-    #[test]
-    fn rules_over_the_link() {
-        for (when, linked, unlinked) in [
-            ("linked", true, false),
-            ("not linked", false, true),
-            ("true", true, true),
-            ("linked and not linked", false, false),
-        ] {
-            assert_eq!(holds(when, Facts { linked: true }).unwrap(), linked, "{when}");
-            assert_eq!(holds(when, STRANGER).unwrap(), unlinked, "{when}");
-        }
-        for broken in ["", "linkd", "not linkd", "linked and", "member.tier == 'gold'", "linked linked"] {
-            assert!(holds(broken, Facts { linked: true }).is_err(), "{broken:?}");
-        }
+    /// Whether the expression holds for a person; what cannot be worked out for somebody does not.
+    pub(super) fn holds(&self, facts: &Facts) -> bool {
+        self.when.as_ref().is_some_and(|when| when.holds(facts).unwrap_or(false))
+    }
+
+    /// Why the expression does not hold for a person, where there is more to say than that.
+    pub(super) fn why_not(&self, facts: &Facts) -> Option<String> {
+        let Some(when) = &self.when else { return Some("it has no rule, and is reached by a tab only".to_owned()) };
+        when.holds(facts).err().or_else(|| {
+            let missing = when.attributes().filter(|name| !facts.has(name)).collect::<Vec<_>>();
+            (!missing.is_empty()).then(|| format!("they have no member.{}", missing.join(", no member.")))
+        })
+    }
+
+    /// Whether it asks for anything that the company says of members.
+    pub(super) fn asks_member(&self) -> bool {
+        self.when.as_ref().is_some_and(Expression::asks_member)
     }
 }

@@ -1,6 +1,6 @@
 //! The SQL of this room.
 
-use super::{Menu, rule::Facts};
+use super::Menu;
 use crate::{
     db::{Conn, Millis},
     error::Result,
@@ -65,20 +65,6 @@ pub(super) async fn set_gone(conn: &mut Conn, now: Millis, channel: &str, rich_m
     Ok(())
 }
 
-/// LINE's id of a person and what is known of them now; `None` where there is no such person.
-pub(super) async fn find_person(conn: &mut Conn, line_user_id: &str) -> Result<Option<(String, Facts)>> {
-    let row: Option<(String, Option<String>)> = sqlx::query_as(
-        "SELECT u.user_id, m.id FROM line_users u
-         LEFT JOIN links l ON l.line_user_id = u.id AND l.ended_at IS NULL AND l.suspended_at IS NULL
-         LEFT JOIN members m ON m.id = l.member_id AND m.disabled_at IS NULL
-         WHERE u.id = $1",
-    )
-    .bind(line_user_id)
-    .fetch_optional(conn)
-    .await?;
-    Ok(row.map(|(user_id, member_id)| (user_id, Facts { linked: member_id.is_some() })))
-}
-
 /// Records what a person was given: a menu of their own, or none.
 pub(super) async fn set_user_menu(
     conn: &mut Conn,
@@ -88,9 +74,11 @@ pub(super) async fn set_user_menu(
     given: Option<(&str, &str)>,
 ) -> Result<()> {
     sqlx::query(
-        "INSERT INTO user_menus (line_user_id, channel, menu, rich_menu_id, applied_at) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (line_user_id, channel) DO UPDATE SET
-           menu = excluded.menu, rich_menu_id = excluded.rich_menu_id, applied_at = excluded.applied_at",
+        "INSERT INTO user_menus (line_user_id, channel, menu, rich_menu_id, applied_at, checked_at)
+         VALUES ($1, $2, $3, $4, $5, $5)
+         ON CONFLICT (line_user_id, channel) DO UPDATE SET menu = excluded.menu,
+           rich_menu_id = excluded.rich_menu_id, applied_at = excluded.applied_at,
+           checked_at = excluded.checked_at, request = NULL, refused = NULL",
     )
     .bind(line_user_id)
     .bind(channel)
@@ -130,4 +118,15 @@ pub(super) async fn is_given_up(conn: &mut Conn, channel: &str, since: Millis) -
     .fetch_optional(conn)
     .await?;
     Ok(parked.is_some())
+}
+
+/// Whether a menu at LINE was made by us.
+pub(super) async fn is_ours(conn: &mut Conn, channel: &str, rich_menu_id: &str) -> Result<bool> {
+    let found: Option<String> =
+        sqlx::query_scalar("SELECT rich_menu_id FROM rich_menus WHERE channel = $1 AND rich_menu_id = $2 LIMIT 1")
+            .bind(channel)
+            .bind(rich_menu_id)
+            .fetch_optional(conn)
+            .await?;
+    Ok(found.is_some())
 }
