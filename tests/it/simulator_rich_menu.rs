@@ -5,7 +5,11 @@
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::simulator::{Answer, BOT, Line, png};
+use crate::{
+    simulator::{Answer, BOT, Line, png},
+    simulator_webhook::Receiver,
+    support::browser::{Browser, Screen},
+};
 
 const MISSING: &str = "richmenu-00000000000000000000000000000000";
 
@@ -319,6 +323,130 @@ async fn an_alias_leads_to_a_menu() {
     assert_eq!(bot.get(list).await.json(), aliases);
     assert_eq!(bot.delete(path).await.json(), json!({}));
     assert_eq!(bot.get(list).await.json(), json!({ "aliases": [] }));
+}
+
+/// Two menus, each with a tab to the other, the first for all; the first one's other areas are `more`.
+async fn tabs(bot: &Bot, more: Vec<Value>) -> (String, String) {
+    let area =
+        |x: i64, action: Value| json!({ "bounds": { "x": x, "y": 0, "width": 500, "height": 843 }, "action": action });
+    let tab = |label: &str, alias: &str| json!({ "type": "richmenuswitch", "label": label, "richMenuAliasId": alias, "data": format!("to={alias}") });
+    let actions = [vec![tab("To support", "support")], more].concat();
+    let areas: Vec<Value> = (0..).zip(actions).map(|(place, action)| area(place * 500, action)).collect();
+    let home = bot.menu("home", json!(areas)).await;
+    let support = bot.menu("support", json!([area(0, tab("To home", "home"))])).await;
+    bot.alias("home", &home).await;
+    bot.alias("support", &support).await;
+    bot.post(&format!("/v2/bot/user/all/richmenu/{home}"), json!({})).await;
+    (home, support)
+}
+
+#[tokio::test]
+async fn a_tab_gives_the_person_the_other_menu_and_tells_the_bot() {
+    let bot = Bot::open().await;
+    let receiver = Receiver::of(&bot.line).await;
+    let (home, support) = tabs(&bot, Vec::new()).await;
+    let friend = bot.line.friend("Friend").await;
+    let tap = async |user: &str| {
+        let tapped = bot.line.post(&format!("/_sim/users/{user}/tap"), "", json!({ "area": 0 })).await;
+        assert_eq!(tapped.status, StatusCode::OK, "{}", tapped.text());
+        receiver.event()["postback"].clone()
+    };
+    let done = |alias: &str| {
+        let params = json!({ "newRichMenuAliasId": alias, "status": "SUCCESS" });
+        json!({ "data": format!("to={alias}"), "params": params })
+    };
+    assert_eq!(tap(&friend).await, done("support"));
+    assert_eq!(bot.menu_of(&friend).await, json!(support), "it is the person's own now");
+    assert_eq!(tap(&friend).await, done("home"));
+    assert_eq!(bot.menu_of(&friend).await, json!(home));
+
+    // Phones know a moved alias a moment later.
+    let third = bot.menu("third", json!([])).await;
+    bot.post("/v2/bot/richmenu/alias/support", json!({ "richMenuId": third })).await;
+    tap(&friend).await;
+    assert_eq!(bot.menu_of(&friend).await, json!(support));
+    bot.line.pass(1000);
+    tap(&friend).await;
+    tap(&friend).await;
+    assert_eq!(bot.menu_of(&friend).await, json!(third));
+
+    let failed = |status: &str| json!({ "data": "to=support", "params": { "status": status } });
+    let stranger = bot.line.user("Stranger", None).await;
+    assert_eq!(tap(&stranger).await, failed("FAILED"), "who is no friend has no menu of their own");
+    bot.link(&friend, &home).await;
+    bot.delete(&format!("/v2/bot/richmenu/{third}")).await;
+    assert_eq!(tap(&friend).await, failed("RICHMENU_NOTFOUND"));
+    bot.delete("/v2/bot/richmenu/alias/support").await;
+    assert_eq!(tap(&friend).await, failed("RICHMENU_ALIAS_ID_NOTFOUND"));
+    assert_eq!(bot.menu_of(&friend).await, json!(home));
+}
+
+#[tokio::test]
+async fn a_tap_does_to_the_phone_what_its_action_says() {
+    let bot = Bot::open().await;
+    let friend = bot.line.friend("Friend").await;
+    let plain = format!("/_sim/phone/{friend}?channel={BOT}");
+    for (action, more) in [
+        (json!({ "type": "postback", "data": "a" }), ""),
+        (json!({ "type": "postback", "data": "a", "inputOption": "closeRichMenu" }), "&menu=closed"),
+        (json!({ "type": "postback", "data": "a", "inputOption": "openRichMenu" }), "&menu=open"),
+        (
+            json!({ "type": "postback", "data": "a", "inputOption": "openKeyboard", "fillInText": "No. <1>" }),
+            "&menu=closed&text=No.+%3C1%3E",
+        ),
+        (json!({ "type": "clipboard", "clipboardText": "A&B" }), "&copied=A%26B"),
+    ] {
+        let fields = [("channel", BOT), ("action", &action.to_string())];
+        let done = bot.line.form(&format!("/_sim/phone/{friend}/tap"), &fields).await;
+        assert_eq!((done.status, done.header("location")), (StatusCode::SEE_OTHER, &*format!("{plain}{more}")));
+    }
+    tabs(&bot, Vec::new()).await;
+    let page = async |more: &str| bot.line.get(&format!("{plain}{more}"), "").await.text();
+    assert!(!page("").await.contains("open>"), "a menu that is not selected is folded");
+    assert!(page("&menu=open").await.contains("open>"));
+    let filled = page("&text=No.+%3C1%3E&copied=A%26B").await;
+    assert!(filled.contains("value=\"No. &#60;1&#62;\"") && filled.contains("Copied: A&#38;B"), "{filled}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_uses_the_menu_on_the_phone() {
+    let bot = Bot::open().await;
+    let friend = bot.line.friend("Friend").await;
+    let receiver = Receiver::of(&bot.line).await;
+    let ask = json!({
+        "type": "postback", "label": "Ask", "data": "ask", "displayText": "May I ask?", "inputOption": "openKeyboard",
+        "fillInText": "About my order",
+    });
+    let pick = json!({
+        "type": "datetimepicker", "label": "Reserve", "data": "at", "mode": "datetime", "initial": "2027-02-01t10:00",
+    });
+    let code = json!({ "type": "clipboard", "label": "Coupon", "clipboardText": "MUSUBI-10" });
+    tabs(&bot, vec![ask, pick, code]).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/_sim/phone/{friend}", listener.local_addr().unwrap());
+    let router = bot.line.router.clone();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let browser = Browser::start(Screen::Phone).await;
+    browser.goto(&url).await;
+    browser.click_text("Menu").await;
+    browser.click_text("To support").await;
+    browser.wait_for_text("To home").await;
+    browser.click_text("To home").await;
+    browser.wait_for_text("Coupon").await;
+    browser.click_text("Coupon").await;
+    browser.wait_for_text("Copied: MUSUBI-10").await;
+    browser.click_text("Reserve").await;
+    browser.click_text("Pick").await;
+    receiver.wait_for(3).await;
+    let picked = json!({ "data": "at", "params": { "datetime": "2027-02-01T10:00" } });
+    assert_eq!(receiver.event()["postback"], picked);
+    browser.click_text("Ask").await;
+    browser.wait_until_gone("Coupon").await;
+    assert_eq!(receiver.event()["postback"], json!({ "data": "ask" }));
+    browser.click_text("Send").await;
+    browser.wait_for_text("May I ask? About my order").await;
+    assert_eq!(receiver.event()["message"]["text"], "About my order");
+    browser.close().await;
 }
 
 #[tokio::test]
