@@ -11,6 +11,7 @@ CREATE TABLE set_menus (
   language  TEXT NOT NULL,                    -- empty where the file knows one only
   position  BIGINT NOT NULL,                  -- in which rules are asked
   hash      TEXT NOT NULL,                    -- names the row of rich_menus
+  rich_menu_id TEXT NOT NULL,                 -- at LINE; that row has another while a menu is made again
   tab_group TEXT NOT NULL,                    -- menus whose taps lead to each other
   alias     TEXT,
   rule      TEXT NOT NULL,                    -- JSON

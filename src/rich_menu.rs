@@ -1,16 +1,29 @@
 //! Rich menus: files say what menus there are and who sees which (tables `rich_menus`, `menu_sets`,
-//! `set_menus`, `user_menus`).
+//! `set_menus`, `menu_aliases`, `user_menus`).
 //!
-//! - A menu at LINE carries its file's name and content hash in its own name, `musubi:linked:1a2b3c4d5e6f`, so
+//! - What was applied to a channel is its [`Set`], which everybody is brought to. Files become a set by
+//!   `musubi rich-menu apply`, and by themselves where nothing was ever applied.
+//! - A menu at LINE carries its file's name and content hash in its own name, `musubi:linked:1a2b3c4d5e6f7081`, so
 //!   that it is found again after a crash. Menus of other names are never touched.
 //! - What nobody in particular sees is the channel's default; only those who see another menu have one of their
 //!   own. So taking a person's menu away is always safe.
 //! - A person's menu follows the state of the link at the moment of the call; it is read again afterwards, so
 //!   that of two overlapping jobs the last one leaves the right menu.
+//!
+//! From file to LINE: `file`, `draft`, `tree` (what is written, with lines) → `check`, `image` → `plan` (a pure
+//! difference) → `bring` (carries it out) → `retire`. `ensure` makes again what vanished.
+//!
+//! From rule to person: `rule` over `fact` → `choice` (pure: which menu is whose) → `person` (one, at once: a link, an
+//! unlink, a follow) or `reconcile` (many, under a lease): `change` (who changed), `read_back` (what LINE shows),
+//! `sweep` (all, after another set or at a time), each by `tell`. `overrule` is the company's choice for one member.
 
+mod at_line;
+mod bring;
 mod change;
 mod check;
 mod choice;
+pub mod command;
+mod draft;
 mod ensure;
 mod explain;
 mod fact;
@@ -18,23 +31,27 @@ mod file;
 mod image;
 pub mod overrule;
 mod person;
+mod plan;
 mod read_back;
 mod reconcile;
+mod retire;
 mod rule;
 pub mod set;
 mod store;
 mod sweep;
 mod tell;
+mod tree;
 
 use secrecy::SecretString;
 
 pub use self::{
-    ensure::ensure,
+    ensure::{ensure, look_after},
     explain::explain,
     file::{Menu, Mistakes, load},
     person::apply,
     reconcile::{drift, run},
     rule::Rule,
+    set::{Applied, Set},
     sweep::{Progress, progress},
 };
 use crate::{

@@ -8,7 +8,7 @@ use super::{
     rule::Compiled,
     set::{Applied, Set},
 };
-use crate::{app::App, db::Millis, flex};
+use crate::{app::App, db::Millis};
 
 /// The applied set, its rules read once for all people, at a moment.
 pub(super) struct Choices {
@@ -23,13 +23,11 @@ pub(super) struct Choices {
     pub asks_member: bool,
 }
 
-/// A menu of a file, in all its languages.
+/// A menu of a file, whatever its languages.
 struct Entry {
     name: String,
     rule: Compiled,
     is_open: bool,
-    /// Places in the set.
-    variants: Vec<usize>,
 }
 
 /// What decided.
@@ -46,28 +44,31 @@ impl Choices {
     pub fn new(app: &App, set: Set, now: Millis) -> Result<Self, String> {
         let mut entries = Vec::<Entry>::new();
         let mut boundary_at: Option<Millis> = None;
-        for (place, menu) in set.menus.iter().enumerate() {
-            if let Some(known) = entries.iter_mut().find(|entry| entry.name == menu.name) {
-                known.variants.push(place);
+        for menu in &set.menus {
+            if entries.iter().any(|entry| entry.name == menu.name) {
                 continue;
             }
             let rule = menu.rule.compile().map_err(|why| format!("{}: {why}", menu.name))?;
             let next = rule.window().next_boundary(now, &app.zone);
             boundary_at = boundary_at.into_iter().chain(next).min();
             let is_open = rule.window().is_open(now, &app.zone);
-            entries.push(Entry { name: menu.name.clone(), rule, is_open, variants: vec![place] });
+            entries.push(Entry { name: menu.name.clone(), rule, is_open });
         }
         let asks_member = entries.iter().any(|entry| entry.rule.asks_member());
         let default_locale = app.config.default_locale.clone();
         let mut choices = Self { set, entries, default_locale, default: None, boundary_at, asks_member };
-        let stranger = choices.by_rule(&Facts::stranger(app));
-        choices.default = stranger.and_then(|entry| choices.variant(entry, &[]));
+        let stranger = choices.by_rule(&Facts::stranger(app)).and_then(|entry| choices.variant(&entry.name, &[]));
+        choices.default = stranger.and_then(|menu| choices.set.menus.iter().position(|other| other == menu));
         Ok(choices)
     }
 
     /// What everybody sees who has no menu of their own.
     pub fn default(&self) -> Option<&Applied> {
         self.default.map(|place| &self.set.menus[place])
+    }
+
+    pub fn default_place(&self) -> Option<usize> {
+        self.default
     }
 
     /// The menu that a person should see, and what decided it.
@@ -78,7 +79,7 @@ impl Choices {
             (None, Some(entry)) => (entry, By::Rule),
             (None, None) => return (None, By::Nothing),
         };
-        (self.variant(entry, &person.languages).map(|place| &self.set.menus[place]), by)
+        (self.variant(&entry.name, &person.languages), by)
     }
 
     /// The menu of their own that a person should have; none where they should see the default.
@@ -117,14 +118,8 @@ impl Choices {
     }
 
     /// In the first language of a person's that there is, else in the company's, else the first.
-    fn variant(&self, entry: &Entry, languages: &[String]) -> Option<usize> {
-        let known = |tag: &str| {
-            let is = |tag: &str, place: &usize| self.set.menus[*place].language.eq_ignore_ascii_case(tag);
-            let short = tag.split('-').next().unwrap_or(tag);
-            let tags = [Some(tag), flex::language(tag), Some(short)];
-            tags.into_iter().flatten().find_map(|tag| entry.variants.iter().find(|place| is(tag, place)))
-        };
-        let wanted = languages.iter().map(String::as_str).chain([self.default_locale.as_str()]);
-        wanted.into_iter().find_map(known).or(entry.variants.first()).copied()
+    fn variant(&self, name: &str, languages: &[String]) -> Option<&Applied> {
+        let company = std::slice::from_ref(&self.default_locale);
+        self.set.variant(name, &[languages, company].concat())
     }
 }

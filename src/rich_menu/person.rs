@@ -58,7 +58,7 @@ async fn apply_wanted(app: &App, line_user_id: &str, channel: &str) -> Result<Ou
     let remote = Remote::new(app, channel).await.map_err(never_park)?;
     match own {
         None => reset(&remote, &person.user_id).await?,
-        Some(own) => give(&remote, &person.user_id, own).await?,
+        Some(own) => give(&remote, &person, own).await?,
     }
     record(app, channel, &person, choices.as_ref(), own).await
 }
@@ -88,14 +88,18 @@ async fn record(
         // What LINE took for many may be done after this.
         tell::want_check(&mut tx, now.plus(tell::SETTLED), channel, &person.id, None, 0).await?;
     }
+    let version = set::version(&mut tx, channel).await?;
+    let is_same_set = version == choices.map(|choices| choices.set.version);
     let is_still_so = later.is_some_and(|later| {
-        later.facts.linked == person.facts.linked && choices.is_none_or(|choices| choices.own(&later) == own)
+        is_same_set
+            && later.facts.linked == person.facts.linked
+            && choices.is_none_or(|choices| choices.own(&later) == own)
     });
     if is_still_so && !person.facts.linked {
         store::finish_unlink_step(&mut tx, now, &person.id, channel).await?;
     }
     tx.commit().await.map_err(error::Error::from)?;
-    let why = || "the link changed meanwhile".to_owned();
+    let why = || "the link or the menus changed meanwhile".to_owned();
     Ok(if is_still_so { Outcome::Done } else { Outcome::Retry { why: why(), after: Some(Duration::ZERO) } })
 }
 
@@ -120,11 +124,15 @@ async fn reset(remote: &Remote<'_>, user_id: &str) -> Result<(), Stop> {
     reset.map_err(|error| never_park(error.into()))
 }
 
-async fn give(remote: &Remote<'_>, user_id: &str, own: &Applied) -> Result<(), Stop> {
-    let id = own.rich_menu_id.as_str();
+async fn give(remote: &Remote<'_>, person: &Person, own: &Applied) -> Result<(), Stop> {
+    let (user_id, id) = (person.user_id.as_str(), own.rich_menu_id.as_str());
     match remote.call(|line, token| async move { line.link_rich_menu(&token, user_id, id).await }).await {
         Ok(()) => Ok(()),
         Err(error) if is_vanished(&error) => {
+            if !person.facts.linked {
+                // Nobody keeps the menu of a link that ended, however long the other one is not there.
+                reset(remote, user_id).await?;
+            }
             Err(ask_for_menus(remote.app, remote.channel, Some(id), &error.to_string()).await?)
         }
         Err(error) => Err(error.into()),

@@ -13,13 +13,14 @@ use super::{
     change,
     choice::Choices,
     fact,
-    set::Set,
+    set::{self, Set},
     tell::{self, Move, Moves, Trouble, Work},
 };
 use crate::{
     db::{Conn, Millis},
     error::Result,
     kill,
+    line::rich_menu::DefaultMenu,
 };
 
 pub use self::store::{Progress, progress};
@@ -44,6 +45,13 @@ pub(super) fn reason(sweep: Option<&Sweep>, set: &Set, now: Millis) -> Option<&'
         }
         _ => Some("set"),
     }
+}
+
+/// Whether everybody was brought to the channel's set.
+pub(super) async fn is_over(conn: &mut Conn, now: Millis, channel: &str) -> Result<bool> {
+    let Some(set) = set::current(conn, channel).await? else { return Ok(true) };
+    let sweep = find(conn, channel).await?;
+    Ok(reason(sweep.as_ref(), &set, now).is_none() && sweep.is_some_and(|sweep| sweep.ended_at.is_some()))
 }
 
 /// Begins a walk; one that was under way is over.
@@ -117,7 +125,7 @@ async fn align_default(work: &Work<'_>) -> Result<(), Trouble> {
     let remote = &work.remote;
     let Some(menu) = work.choices.default() else {
         let found = remote.call(|line, token| async move { line.default_rich_menu(&token).await }).await;
-        let Some(id) = found.map_err(|error| Trouble::of(&error))? else { return Ok(()) };
+        let DefaultMenu::Menu(id) = found.map_err(|error| Trouble::of(&error))? else { return Ok(()) };
         if !super::store::is_ours(&mut *work.app().db.conn().await?, work.channel(), &id).await? {
             return Ok(());
         }

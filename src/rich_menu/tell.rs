@@ -234,6 +234,11 @@ pub(super) async fn lease(app: &App, channel: &str, holder: &str) -> Result<bool
     queue::lease(app, &format!("reconcile:{channel}"), holder, LEASE).await
 }
 
+/// Gives the lease back, so that another node goes on at once.
+pub(super) async fn release(app: &App, channel: &str, holder: &str) -> Result<()> {
+    queue::release(app, &format!("reconcile:{channel}"), holder).await
+}
+
 /// What a refusal says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {

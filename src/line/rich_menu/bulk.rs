@@ -49,19 +49,6 @@ impl Line {
         read_id(http::send(self.http.get(&url).bearer_auth(token.expose_secret()), http::SMALL).await?)
     }
 
-    /// The channel's default menu; none where there is none, or it is not one of the API's.
-    pub async fn default_rich_menu(&self, token: &SecretString) -> Result<Option<String>, Error> {
-        let url = endpoint(&self.hosts.api, "/v2/bot/user/all/richmenu");
-        let answer = http::send(self.http.get(&url).bearer_auth(token.expose_secret()), http::SMALL).await?;
-        if answer.status == 403 { Ok(None) } else { read_id(answer) }
-    }
-
-    /// Takes the channel's default menu away.
-    pub async fn clear_default_rich_menu(&self, token: &SecretString) -> Result<(), Error> {
-        let url = endpoint(&self.hosts.api, "/v2/bot/user/all/richmenu");
-        http::send_ok(self.http.delete(&url).bearer_auth(token.expose_secret()), http::SMALL).await.map(|_| ())
-    }
-
     /// Moves everybody from one menu to another, also those who came to it by a tab; gives LINE's id of the request. The
     /// same `key` again resumes what is not done.
     pub async fn batch_rich_menus(

@@ -26,9 +26,14 @@ const AT_MOST: usize = 1_000;
 
 /// From which former menus people move to which of the set: of the same file and language, where anybody may be on it.
 pub(super) async fn list_moves(conn: &mut Conn, channel: &str, set: &Set) -> Result<Vec<(String, String)>> {
+    let has_tabs = set.menus.iter().any(|menu| menu.alias.is_some());
+    if !has_tabs && !is_anybody_on(conn, channel).await? {
+        return Ok(Vec::new());
+    }
     let former: Vec<(String, String, String)> = sqlx::query_as(
         "SELECT name, language, rich_menu_id FROM rich_menus
-         WHERE channel = $1 AND gone_at IS NULL AND image_at IS NOT NULL ORDER BY created_at DESC",
+         WHERE channel = $1 AND gone_at IS NULL AND image_at IS NOT NULL AND retired_at IS NOT NULL
+         ORDER BY created_at DESC",
     )
     .bind(channel)
     .fetch_all(conn)
@@ -122,6 +127,15 @@ async fn give_up(work: &Work<'_>, sweep: &Sweep, why: &str) -> Result<usize, Tro
     tracing::warn!(channel = work.channel(), why, "people are moved some hundreds at a time");
     store::end_batch(&mut *work.app().db.conn().await?, work.channel(), sweep).await?;
     Ok(1)
+}
+
+async fn is_anybody_on(conn: &mut Conn, channel: &str) -> Result<bool> {
+    let found: Option<String> =
+        sqlx::query_scalar("SELECT menu FROM user_menus WHERE channel = $1 AND rich_menu_id IS NOT NULL LIMIT 1")
+            .bind(channel)
+            .fetch_optional(conn)
+            .await?;
+    Ok(found.is_some())
 }
 
 async fn set_moved(conn: &mut Conn, now: Millis, channel: &str, from: &str, to: &str) -> Result<()> {
