@@ -104,24 +104,28 @@ fn strangers(app: &App, menus: &[Menu]) -> Result<Option<usize>, Stop> {
     Ok(variant.and_then(|variant| applied.iter().position(|menu| menu == variant)))
 }
 
-/// Carries out what [`look`] finds, in its order.
-pub(super) async fn bring(turn: &Turn<'_>, menus: &[Menu], watch: Watch<'_>) -> Result<Brought, Stop> {
-    let remote = Remote::new(turn.app, turn.channel).await?;
-    let (plan, known) = look(&remote, menus).await?;
+/// Carries out what [`look`] found, in its order.
+pub(super) async fn bring(
+    turn: &Turn<'_>,
+    remote: &Remote<'_>,
+    menus: &[Menu],
+    (plan, known): &(Plan, Known),
+    watch: Watch<'_>,
+) -> Result<Brought, Stop> {
     if !plan.conflicts.is_empty() {
         return Err(Stop(Outcome::Park { why: plan.conflicts.join("; ") }));
     }
-    validate(&remote, menus, &plan).await?;
+    validate(remote, menus, plan).await?;
     let mut ids = plan.ids.clone();
     for (done, step) in plan.steps.iter().enumerate() {
         watch(done, plan.steps.len(), step);
         turn.keep().await?;
-        carry_out(&remote, menus, &mut ids, step).await?;
+        carry_out(remote, menus, &mut ids, step).await?;
     }
     turn.keep().await?;
-    let version = store_set(&remote, menus, &ids, &known).await?;
-    let moving = move_people(&remote).await?;
-    let kept = retire::run(turn, &remote, &plan.steps, watch).await?;
+    let version = store_set(remote, menus, &ids, known).await?;
+    let moving = move_people(remote).await?;
+    let kept = retire::run(turn, remote, &plan.steps, watch).await?;
     Ok(Brought { version, moving, kept })
 }
 

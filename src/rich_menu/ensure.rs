@@ -31,7 +31,9 @@ async fn ensure_in_turn(app: &App, channel: &str) -> Result<(), Stop> {
     };
     let done = async {
         let menus = menus(app, channel).await?;
-        bring(&turn, &menus, &mut |_, _, _| {}).await
+        let remote = Remote::new(app, channel).await?;
+        let found = look(&remote, &menus).await?;
+        bring(&turn, &remote, &menus, &found, &mut |_, _, _| {}).await
     };
     let done = done.await;
     turn.end().await?;

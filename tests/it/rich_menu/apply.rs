@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::file::png;
-use crate::support::{Engine, TestApp, read};
+use crate::support::{BOT_CHANNEL, Engine, TestApp, read};
 
 pub const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
 
@@ -68,7 +68,14 @@ impl Files {
 
 pub async fn start(engine: Engine, files: &Files) -> TestApp {
     let folder = files.0.path().to_owned();
-    TestApp::start_with(engine, |config| config.rich_menu.folder = Some(folder)).await
+    let app = TestApp::start_with(engine, |config| config.rich_menu.folder = Some(folder)).await;
+    // A test looks more often than anybody would.
+    app.sim(Method::POST, &format!("/_sim/bots/{BOT_CHANNEL}/rate"), unlimited()).await;
+    app
+}
+
+pub fn unlimited() -> Value {
+    json!({ "endpoint": "GET /v2/bot/richmenu/list", "calls": null })
 }
 
 /// The command, to its end: what it said, or why it stopped.
