@@ -115,7 +115,7 @@ pub(super) async fn bring(
     if !plan.conflicts.is_empty() {
         return Err(Stop(Outcome::Park { why: plan.conflicts.join("; ") }));
     }
-    validate(remote, menus, plan).await?;
+    validate(turn, remote, menus, plan).await?;
     let mut ids = plan.ids.clone();
     for (done, step) in plan.steps.iter().enumerate() {
         watch(done, plan.steps.len(), step);
@@ -130,11 +130,12 @@ pub(super) async fn bring(
 }
 
 /// Asks LINE what it thinks of all new menus, before anything is made.
-async fn validate(remote: &Remote<'_>, menus: &[Menu], plan: &Plan) -> Result<(), Stop> {
+async fn validate(turn: &Turn<'_>, remote: &Remote<'_>, menus: &[Menu], plan: &Plan) -> Result<(), Stop> {
     let mut mistakes = Vec::new();
     for step in &plan.steps {
         let Step::Create { place, label, .. } = step else { continue };
         let Some(menu) = menus.get(*place) else { continue };
+        turn.keep().await?;
         let validate =
             |line, token| async move { crate::line::Line::validate_rich_menu(line, &token, &menu.object).await };
         let found = remote.call(validate).await?;

@@ -456,6 +456,38 @@ async fn a_window_moves_the_default_and_doctor_tells_of_files_that_differ() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_language_has_its_menu_its_alias_and_its_people() {
+    for engine in ENGINES {
+        let files = Files::new();
+        let text = fs::read_to_string(files.0.path().join("member.toml")).unwrap();
+        let text = text.replace("\"Menu\"", "{ en = \"Menu\", ja = \"メニュー\" }");
+        fs::write(files.0.path().join("member.toml"), text).unwrap();
+        let app = start(engine, &files).await;
+        apply(&app.app).await.unwrap();
+        let aliases: Vec<String> = shown(&app).await.aliases.into_keys().collect();
+        assert_eq!(aliases, ["help", "member", "member-ja"]);
+        for (email, locale, bar) in [("a@example.jp", "ja", "メニュー"), ("b@example.jp", "en", "Menu")] {
+            let id = app.member(email, "Hanako").await;
+            let mut conn = app.app.db.conn().await.unwrap();
+            sqlx::query("UPDATE members SET locale = $1 WHERE id = $2")
+                .bind(locale)
+                .bind(&id)
+                .execute(&mut *conn)
+                .await
+                .unwrap();
+            drop(conn);
+            let user = app.line_user("はなこ").await;
+            app.signed_in(email).await.link(&user).await;
+            app.drain().await;
+            assert_eq!(app.phone(&user).await["rich_menu"]["chatBarText"], bar);
+        }
+        let said = apply(&app.app).await.unwrap();
+        assert!(said.contains(&"= member (ja)".to_owned()), "{said:?}");
+        app.end().await;
+    }
+}
+
 #[tokio::test]
 async fn of_several_channels_one_is_named() {
     let files = Files::new();
