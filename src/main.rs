@@ -197,8 +197,8 @@ enum OutboxCommand {
 enum RichMenuCommand {
     /// Prints the difference between the files, what was applied and what LINE has; changes nothing
     ///
-    /// Made is +, changed ~, deleted in the end -, as before =; what is not Musubi's is left alone. Every mistake in the
-    /// files is told with file and line. Ends with 0, or with 1 where there is a mistake.
+    /// What begins with + is made, with ~ changes, with - is deleted in the end, with = stays; what is not Musubi's is left
+    /// alone. Every mistake in the files is told with file and line. Ends with 0, or with 1 where there is a mistake.
     Plan {
         #[command(flatten)]
         config: ConfigPath,

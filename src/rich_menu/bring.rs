@@ -100,35 +100,40 @@ fn strangers(app: &App, menus: &[Menu]) -> Result<Option<usize>, Stop> {
     Ok(choices.default_place())
 }
 
-/// Carries out what [`look`] finds, in its order.
-pub(super) async fn bring(turn: &Turn<'_>, menus: &[Menu], watch: Watch<'_>) -> Result<Brought, Stop> {
-    let remote = Remote::new(turn.app, turn.channel).await?;
-    let (plan, known) = look(&remote, menus).await?;
+/// Carries out what [`look`] found, in its order.
+pub(super) async fn bring(
+    turn: &Turn<'_>,
+    remote: &Remote<'_>,
+    menus: &[Menu],
+    (plan, known): &(Plan, Known),
+    watch: Watch<'_>,
+) -> Result<Brought, Stop> {
     if !plan.conflicts.is_empty() {
         return Err(Stop(Outcome::Park { why: plan.conflicts.join("; ") }));
     }
-    validate(&remote, menus, &plan).await?;
+    validate(turn, remote, menus, plan).await?;
     let mut ids = plan.ids.clone();
     for (done, step) in plan.steps.iter().enumerate() {
         watch(done, plan.steps.len(), step);
         turn.keep().await?;
-        carry_out(&remote, menus, &mut ids, step).await?;
+        carry_out(remote, menus, &mut ids, step).await?;
     }
     turn.keep().await?;
-    let version = store_set(&remote, menus, &ids, &known).await?;
+    let version = store_set(remote, menus, &ids, known).await?;
     // Moving the people is the reconciler's, which sees that the set is another one.
     let is_moved = sweep::is_over(&mut *turn.app.db.conn().await?, turn.app.now(), turn.channel).await?;
     turn.app.wake();
-    let kept = retire::run(turn, &remote, &plan.steps, is_moved, watch).await?;
+    let kept = retire::run(turn, remote, &plan.steps, is_moved, watch).await?;
     Ok(Brought { version, is_moved, kept })
 }
 
 /// Asks LINE what it thinks of all new menus, before anything is made.
-async fn validate(remote: &Remote<'_>, menus: &[Menu], plan: &Plan) -> Result<(), Stop> {
+async fn validate(turn: &Turn<'_>, remote: &Remote<'_>, menus: &[Menu], plan: &Plan) -> Result<(), Stop> {
     let mut mistakes = Vec::new();
     for step in &plan.steps {
         let Step::Create { place, label, .. } = step else { continue };
         let Some(menu) = menus.get(*place) else { continue };
+        turn.keep().await?;
         let validate =
             |line, token| async move { crate::line::Line::validate_rich_menu(line, &token, &menu.object).await };
         let found = remote.call(validate).await?;

@@ -130,7 +130,9 @@ pub async fn apply(app: &App, options: &Options, say: &mut (dyn FnMut(&str) + Se
             return Ok(brought);
         }
         // What the former menus were kept for is done.
-        Ok(bring(&turn, &menus, &mut |_, _, _| {}).await?)
+        let remote = Remote::new(app, &channel).await?;
+        let found = look(&remote, &menus).await?;
+        Ok(bring(&turn, &remote, &menus, &found, &mut |_, _, _| {}).await?)
     };
     let brought: Result<Brought, Refusal> = brought.await;
     turn.end().await?;
@@ -148,11 +150,13 @@ async fn show_and_bring(
     menus: &[Menu],
     say: &mut (dyn FnMut(&str) + Send),
 ) -> Result<Brought, Refusal> {
-    let (plan, known) = look(&Remote::new(app, channel).await?, menus).await?;
+    let remote = Remote::new(app, channel).await?;
+    let found = look(&remote, menus).await?;
+    let (plan, known) = &found;
     plan.to_string().lines().for_each(&mut *say);
-    say(&summary(app, channel, &plan, &known).await?);
+    say(&summary(app, channel, plan, known).await?);
     let bar = bar(u64::try_from(plan.steps.len()).unwrap_or(0));
-    let brought = bring(turn, menus, &mut |done, of, step| {
+    let brought = bring(turn, &remote, menus, &found, &mut |done, of, step| {
         bar.set_length(u64::try_from(of).unwrap_or(0));
         bar.set_position(u64::try_from(done).unwrap_or(0));
         bar.set_message(step.to_string());

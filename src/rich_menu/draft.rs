@@ -248,10 +248,18 @@ impl<'a> Draft<'a> {
         };
         let data = json!({ "public_url": config.url(""), "company": config.company });
         let context = flex::Context { zone: &TimeZone::UTC, locale: &config.default_locale };
-        let filled = flex::fill(&template, &data, &context);
-        filled
-            .map_err(|found| mistakes.extend(found.iter().map(|one| self.mistake_in_object(&one.path, &one.text))))
-            .ok()
+        match flex::fill(&template, &data, &context) {
+            Ok(object) => return Some(object),
+            Err(found) => {
+                for one in found {
+                    // What has no value is told of the whole: the text alone tells its place.
+                    let fails = |text: &Value| flex::fill(text, &data, &context).is_err();
+                    let place = if one.path.is_empty() { find_text(&template, "", &fails) } else { None };
+                    mistakes.push(self.mistake_in_object(&place.unwrap_or(one.path), &one.text));
+                }
+            }
+        }
+        None
     }
 
     fn read_image(&self, language: &str, mistakes: &mut Vec<String>) -> Option<std::borrow::Cow<'static, [u8]>> {
@@ -310,6 +318,21 @@ impl Aliases {
     fn find<'s>(&'s self, written: &'s str, language: &str) -> Option<&'s str> {
         let own = self.0.get(written)?;
         Some(own.get(language).map_or(written, String::as_str))
+    }
+}
+
+/// The path of the first text of which this holds.
+fn find_text(value: &Value, path: &str, holds: &dyn Fn(&Value) -> bool) -> Option<String> {
+    match value {
+        Value::Object(parts) => {
+            let at = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+            parts.iter().find_map(|(name, part)| find_text(part, &at(name), holds))
+        }
+        Value::Array(parts) => {
+            parts.iter().enumerate().find_map(|(place, part)| find_text(part, &format!("{path}[{place}]"), holds))
+        }
+        Value::String(_) => holds(value).then(|| path.to_owned()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
 }
 

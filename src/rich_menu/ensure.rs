@@ -14,7 +14,10 @@ use crate::{
     queue::{self, Job, Outcome},
 };
 
-const BUSY: Duration = Duration::from_secs(2);
+/// Twenty tries outlast the turn of a process that died.
+const BUSY: Duration = Duration::from_secs(10);
+/// How long nothing is asked for after it was given up.
+const GIVEN_UP: Duration = Duration::from_secs(600);
 
 /// Brings the menus of its set to a channel, and makes the strangers' menu its default.
 pub async fn ensure(app: &App, channel: &str) -> Outcome {
@@ -31,7 +34,9 @@ async fn ensure_in_turn(app: &App, channel: &str) -> Result<(), Stop> {
     };
     let done = async {
         let menus = menus(app, channel).await?;
-        bring(&turn, &menus, &mut |_, _, _| {}).await
+        let remote = Remote::new(app, channel).await?;
+        let found = look(&remote, &menus).await?;
+        bring(&turn, &remote, &menus, &found, &mut |_, _, _| {}).await
     };
     let done = done.await;
     turn.end().await?;
@@ -86,6 +91,9 @@ async fn is_as_applied(app: &App, channel: &str) -> Result<bool, Stop> {
 async fn ask(app: &App, channel: &str) -> Result<()> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
+    if store::is_given_up(&mut tx, channel, now.minus(GIVEN_UP)).await? {
+        return Ok(());
+    }
     queue::enqueue_once(&mut tx, now, now, &Job::EnsureMenus { channel: channel.to_owned() }).await?;
     tx.commit().await?;
     app.wake();

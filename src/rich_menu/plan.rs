@@ -94,18 +94,19 @@ pub(super) fn plan(menus: &[Menu], default: Option<usize>, known: &Known, at_lin
     plan.add_default(menus, default, at_line);
     plan.add_ends(menus, known, at_line);
     if let Some(set) = &known.set {
-        let order = |names: Vec<&String>| names.into_iter().cloned().collect::<Vec<_>>();
-        let (before, after) = (order(set.menus.iter().map(|menu| &menu.name).collect()), order(names(menus)));
-        let stays = |one: &Vec<String>, other: &Vec<String>| -> Vec<String> {
-            one.iter().filter(|name| other.contains(name)).cloned().collect()
-        };
-        plan.is_order_changed = stays(&before, &after) != stays(&after, &before);
+        let (before, after) =
+            (names(set.menus.iter().map(|menu| &menu.name)), names(menus.iter().map(|menu| &menu.name)));
+        let stay = |one: &[String], other: &[String]| names(one.iter().filter(|name| other.contains(name)));
+        plan.is_order_changed = stay(&before, &after) != stay(&after, &before);
     }
     plan
 }
 
-fn names(menus: &[Menu]) -> Vec<&String> {
-    menus.iter().map(|menu| &menu.name).collect()
+/// Names of files, each once.
+fn names<'a>(all: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut names: Vec<String> = all.cloned().collect();
+    names.dedup();
+    names
 }
 
 /// The id of a menu at LINE: the one that we know, else one that a crash left.
@@ -299,3 +300,6 @@ pub(super) fn differences(set: &Set, menus: &[Menu]) -> Vec<String> {
     }
     differing
 }
+
+#[cfg(test)]
+mod tests;

@@ -198,6 +198,7 @@ async fn menus_that_are_missing_are_asked_for_once() {
         assert_eq!(stage.texts(ASKED).await, ["shop"]);
         assert_eq!(stage.texts("SELECT name FROM rich_menus WHERE gone_at IS NOT NULL").await, ["linked"]);
         stage.execute("UPDATE jobs SET parked_at = 9000000000000 WHERE ended_at IS NULL").await;
+        stage.line.script(USER, Answer::Json(404, json!({ "message": "richmenu not found" })));
         assert!(matches!(rich_menu::apply(&stage.app, "aiko", "shop").await, Outcome::Retry { after: Some(_), .. }));
         assert!(stage.texts(ASKED).await.is_empty(), "given up: not asked for again at once");
     }

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::file::png;
-use crate::support::{Engine, TestApp, read};
+use crate::support::{BOT_CHANNEL, Engine, TestApp, read};
 
 pub const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
 
@@ -68,7 +68,14 @@ impl Files {
 
 pub async fn start(engine: Engine, files: &Files) -> TestApp {
     let folder = files.0.path().to_owned();
-    TestApp::start_with(engine, |config| config.rich_menu.folder = Some(folder)).await
+    let app = TestApp::start_with(engine, |config| config.rich_menu.folder = Some(folder)).await;
+    // A test looks more often than anybody would.
+    app.sim(Method::POST, &format!("/_sim/bots/{BOT_CHANNEL}/rate"), unlimited()).await;
+    app
+}
+
+pub fn unlimited() -> Value {
+    json!({ "endpoint": "GET /v2/bot/richmenu/list", "calls": null })
 }
 
 /// The command, to its end: what it said, or why it stopped.
@@ -445,6 +452,38 @@ async fn a_window_moves_the_default_and_doctor_tells_of_files_that_differ() {
         files.write("member", "when = \"linkt\"", "");
         let line = told(doctor::examine(&app.app).await);
         assert!(line.contains("member.toml:1: when: \"linkt\" is not a rule"), "{line}");
+        app.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_language_has_its_menu_its_alias_and_its_people() {
+    for engine in ENGINES {
+        let files = Files::new();
+        let text = fs::read_to_string(files.0.path().join("member.toml")).unwrap();
+        let text = text.replace("\"Menu\"", "{ en = \"Menu\", ja = \"メニュー\" }");
+        fs::write(files.0.path().join("member.toml"), text).unwrap();
+        let app = start(engine, &files).await;
+        apply(&app.app).await.unwrap();
+        let aliases: Vec<String> = shown(&app).await.aliases.into_keys().collect();
+        assert_eq!(aliases, ["help", "member", "member-ja"]);
+        for (email, locale, bar) in [("a@example.jp", "ja", "メニュー"), ("b@example.jp", "en", "Menu")] {
+            let id = app.member(email, "Hanako").await;
+            let mut conn = app.app.db.conn().await.unwrap();
+            sqlx::query("UPDATE members SET locale = $1 WHERE id = $2")
+                .bind(locale)
+                .bind(&id)
+                .execute(&mut *conn)
+                .await
+                .unwrap();
+            drop(conn);
+            let user = app.line_user("はなこ").await;
+            app.signed_in(email).await.link(&user).await;
+            app.drain().await;
+            assert_eq!(app.phone(&user).await["rich_menu"]["chatBarText"], bar);
+        }
+        let said = apply(&app.app).await.unwrap();
+        assert!(said.contains(&"= member (ja)".to_owned()), "{said:?}");
         app.end().await;
     }
 }

@@ -1,12 +1,17 @@
 //! The command in a process of its own: killed in the middle it goes on, and its exit code tells a script what is.
 
+#![expect(clippy::assertions_on_constants, reason = "a failure says how to run it")]
+
 use musubi::{
     channel::{self, Kind},
     rich_menu,
 };
 
-use super::apply::{ENGINES, Files};
-use crate::support::process::{Place, Process, run, start_simulator};
+use super::apply::{ENGINES, Files, unlimited};
+use crate::support::{
+    BOT_CHANNEL, Engine,
+    process::{Place, Process, run, start_simulator},
+};
 
 const POINTS: [&str; 8] = [
     "menu.created",
@@ -25,6 +30,7 @@ async fn killed_in_the_middle_the_next_apply_goes_on() {
     for engine in ENGINES {
         let place = Place::new(engine).await;
         let (simulator, line) = start_simulator(&place);
+        line.order(&format!("/_sim/bots/{BOT_CHANNEL}/rate"), unlimited()).await;
         let files = Files::new();
         let more = format!("rich_menu = {{ folder = '{}' }}", files.0.path().display());
         let config = place.config("musubi.toml", &line.0.base, &more);
@@ -77,7 +83,7 @@ async fn killed_in_the_middle_the_next_apply_goes_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mistake_ends_the_command_with_its_file_and_line() {
-    let place = Place::new(crate::support::Engine::Sqlite).await;
+    let place = Place::new(Engine::Sqlite).await;
     let files = Files::new();
     let more = format!("rich_menu = {{ folder = '{}' }}", files.0.path().display());
     let config = place.config("musubi.toml", "http://127.0.0.1:9", &more);
