@@ -11,7 +11,9 @@ use super::{
     bring::{Brought, Turn, bring, known, look},
     ensure, file,
     plan::{Known, Plan, differences},
-    reconcile, set, store, sweep, tell,
+    reconcile, set, store,
+    sweep::{self, Progress},
+    tell,
 };
 use crate::{app::App, channel::hourly, error, line::rich_menu::DefaultMenu, queue::Outcome};
 
@@ -173,41 +175,49 @@ async fn move_people(
     channel: &str,
     say: &mut (dyn FnMut(&str) + Send),
 ) -> Result<bool, Refusal> {
-    let provider = app.config.channel.get(channel).map_or("", |channel| channel.provider.as_str());
     let (holder, bar, mut moved_at) = (app.new_id(), bar(0), Instant::now());
+    sweep::end_rest(&mut *app.db.conn().await?, channel).await?;
     let is_moved = loop {
         turn.keep().await?;
-        if reconcile::run(app, channel, &holder).await? > 0 {
-            moved_at = Instant::now();
-        } else {
-            sleep(LOOKS).await;
-        }
-        let mut conn = app.db.conn().await?;
-        let progress = sweep::progress(&mut conn, channel, provider).await?;
-        let is_over = sweep::is_over(&mut conn, app.now(), channel).await?;
-        drop(conn);
-        let note = progress.as_ref().and_then(|progress| progress.note.clone());
-        if let Some(progress) = &progress {
-            bar.set_length(u64::try_from(progress.people).unwrap_or(0));
-            bar.set_position(u64::try_from(progress.seen).unwrap_or(0));
-            bar.set_message(format!("people looked at, {} moved", progress.moved));
-        }
+        let done = reconcile::run(app, channel, &holder).await?;
+        let (progress, is_over) = watch_people(app, channel, &bar).await?;
         if is_over {
             let moved = progress.map_or(0, |progress| progress.moved);
-            say(&format!("people who were moved one by one or in bulk: {moved}"));
+            (moved > 0).then(|| say(&format!("people who were moved to another menu: {moved}")));
             break true;
         }
-        if moved_at.elapsed() >= PATIENCE {
-            let note = note.unwrap_or_else(|| "another process is at it".to_owned());
+        if done > 0 {
+            moved_at = Instant::now();
+            continue;
+        }
+        let rest = progress.filter(|progress| progress.note.is_some());
+        let is_long = rest.as_ref().is_some_and(|rest| rest.rests_till > app.now().plus(PATIENCE));
+        if is_long || moved_at.elapsed() >= PATIENCE {
+            let why = rest.and_then(|rest| rest.note).unwrap_or_else(|| "another process is at it".to_owned());
             say(&format!(
-                "people are not all moved yet ({note}); the running `musubi serve` goes on, as does the next apply"
+                "people are not all moved yet ({why}); a running `musubi serve` goes on, and so does the next apply"
             ));
             break false;
         }
+        sleep(LOOKS).await;
     };
     bar.finish_and_clear();
     tell::release(app, channel, &holder).await?;
     Ok(is_moved)
+}
+
+/// How far the people are, also drawn; and whether all have their menus.
+async fn watch_people(app: &App, channel: &str, bar: &ProgressBar) -> Result<(Option<Progress>, bool), Refusal> {
+    let provider = app.config.channel.get(channel).map_or("", |channel| channel.provider.as_str());
+    let mut conn = app.db.conn().await?;
+    let progress = sweep::progress(&mut conn, channel, provider).await?;
+    if let Some(progress) = &progress {
+        bar.set_length(u64::try_from(progress.people).unwrap_or(0));
+        bar.set_position(u64::try_from(progress.seen).unwrap_or(0));
+        bar.set_message(format!("people looked at, {} moved", progress.moved));
+    }
+    let is_over = sweep::is_over(&mut conn, app.now(), channel).await?;
+    Ok((progress, is_over))
 }
 
 /// Another process may be at it; a dead one holds its turn for a minute.

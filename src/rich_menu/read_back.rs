@@ -24,6 +24,8 @@ const AT_ONCE: i64 = 20;
 pub(super) const A_SECOND: i64 = 3;
 /// Nobody is asked about again before.
 const OLD: Duration = Duration::from_secs(24 * 3600);
+/// When it is tried again where LINE does not tell.
+const LATER: Duration = Duration::from_secs(60);
 /// What LINE took so often and did not do is left to the routine.
 const MOST_TRIES: i64 = 3;
 
@@ -55,7 +57,23 @@ pub(super) async fn take(work: &Work<'_>) -> Result<usize, Trouble> {
         // Told something else since: that has a sample of its own.
         let is_current = |person: &Person| one.request.is_none() || person.told.request == one.request;
         let wrong = match person.filter(|person| is_current(person) && is_friend(person)) {
-            Some(person) => !is_so(work, &person).await?,
+            Some(person) => match is_so(work, &person).await {
+                Ok(is_so) => !is_so,
+                Err(trouble) => {
+                    // Other work does not wait for it.
+                    let later = app.now().plus(LATER);
+                    tell::want_check(
+                        &mut *app.db.conn().await?,
+                        later,
+                        channel,
+                        &one.line_user_id,
+                        one.request.as_deref(),
+                        one.tries,
+                    )
+                    .await?;
+                    return Err(trouble);
+                }
+            },
             None => false,
         };
         let mut tx = app.db.begin().await?;

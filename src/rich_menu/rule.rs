@@ -47,8 +47,7 @@ impl Rule {
     }
 
     pub(super) fn compile(&self) -> Result<Compiled, String> {
-        let when = self.when.as_deref().map(Expression::read).transpose();
-        let when = when.map_err(|why| format!("when: {why}"))?;
+        let when = self.when.as_deref().map(Expression::read).transpose()?;
         Ok(Compiled { when, window: Window::read(self)? })
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub use self::store::{Progress, progress};
-pub(super) use self::store::{Sweep, find, set_fine, set_rest};
+pub(super) use self::store::{Sweep, end_rest, find, set_fine, set_rest};
 
 /// People of a step, and of a page of it.
 const STEP: usize = 50_000;

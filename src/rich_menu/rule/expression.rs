@@ -44,7 +44,11 @@ impl fmt::Debug for Expression {
 impl Expression {
     /// Reads one; says in words what is wrong with it.
     pub fn read(text: &str) -> Result<Self, String> {
-        let told = |error: minijinja::Error| format!("{text:?} is no expression: {error}");
+        Self::read_plain(text).map_err(|why| format!("{text:?} is not a rule: {why}"))
+    }
+
+    fn read_plain(text: &str) -> Result<Self, String> {
+        let told = |error: minijinja::Error| error.to_string();
         let plain = ENVIRONMENT.compile_expression(text).map_err(told)?;
         let mut attributes = BTreeSet::new();
         let mut asks_tags = false;
@@ -64,7 +68,9 @@ impl Expression {
         // What fails for a member of whom nothing is said would fail in silence later.
         for facts in [Facts::nobody(), Facts { linked: true, ..Facts::nobody() }] {
             expression.holds(&facts).map_err(|error| {
-                format!("{text:?} cannot be worked out for somebody without these attributes (ask `is defined` first): {error}")
+                format!(
+                    "it cannot be worked out for somebody without these attributes (ask `is defined` first): {error}"
+                )
             })?;
         }
         Ok(expression)
@@ -272,11 +278,11 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         for (when, why) in [
-            ("", "is no expression"),
+            ("", "is not a rule"),
             ("linkd", "linkd is not known"),
             ("not linkd", "linkd is not known"),
-            ("linked and", "is no expression"),
-            ("linked linked", "is no expression"),
+            ("linked and", "is not a rule"),
+            ("linked linked", "is not a rule"),
             ("member", "write member.NAME"),
             ("member.Tier == 1", "cannot be the name of an attribute"),
             ("member.email == 'a'", "cannot be the name of an attribute"),

@@ -21,11 +21,11 @@ pub(in super::super) struct Window {
 
 impl Window {
     pub fn read(rule: &Rule) -> Result<Self, String> {
-        let from = rule.from.as_deref().map(moment).transpose().map_err(|why| format!("from: {why}"))?;
-        let until = rule.until.as_deref().map(moment).transpose().map_err(|why| format!("until: {why}"))?;
-        let hours = rule.hours.as_deref().map(hours).transpose().map_err(|why| format!("hours: {why}"))?;
+        let from = rule.from.as_deref().map(moment).transpose()?;
+        let until = rule.until.as_deref().map(moment).transpose()?;
+        let hours = rule.hours.as_deref().map(hours).transpose()?;
         if from.zip(until).is_some_and(|(from, until)| from >= until) {
-            return Err("until: must be later than from".to_owned());
+            return Err("until must be later than from".to_owned());
         }
         Ok(Self { from, until, hours })
     }
@@ -134,10 +134,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         for (from, until, hours, why) in [
-            ("tomorrow", "", "", "from: \"tomorrow\""),
-            ("", "2026-13-01", "", "until: "),
+            ("tomorrow", "", "", "\"tomorrow\" is no date"),
+            ("", "2026-13-01", "", "is no date"),
             ("2026-12-02", "2026-12-02", "", "later than from"),
-            ("", "", "18-23", "hours: \"18-23\""),
+            ("", "", "18-23", "\"18-23\" are no"),
             ("", "", "18:00-18:00", "are no hours"),
             ("", "", "18:00-24:01", "are no hours"),
         ] {

@@ -76,10 +76,11 @@ pub(super) async fn step(work: &Work<'_>, sweep: &Sweep) -> Result<usize, Troubl
         }
         Ok(Phase::Succeeded) => {
             let mut tx = app.db.begin().await?;
+            let mut moved = 0;
             for (from, to) in &moves {
-                set_moved(&mut tx, now, channel, from, to).await?;
+                moved += set_moved(&mut tx, now, channel, from, to).await?;
             }
-            store::end_batch(&mut tx, channel, sweep).await?;
+            store::end_batch(&mut tx, channel, sweep, i64::try_from(moved).unwrap_or(i64::MAX)).await?;
             tx.commit().await?;
             Ok(1)
         }
@@ -125,7 +126,7 @@ async fn ask(work: &Work<'_>, sweep: &Sweep, moves: &[(String, String)]) -> Resu
 /// People are told as they are walked instead.
 async fn give_up(work: &Work<'_>, sweep: &Sweep, why: &str) -> Result<usize, Trouble> {
     tracing::warn!(channel = work.channel(), why, "people are moved some hundreds at a time");
-    store::end_batch(&mut *work.app().db.conn().await?, work.channel(), sweep).await?;
+    store::end_batch(&mut *work.app().db.conn().await?, work.channel(), sweep, 0).await?;
     Ok(1)
 }
 
@@ -138,8 +139,8 @@ async fn is_anybody_on(conn: &mut Conn, channel: &str) -> Result<bool> {
     Ok(found.is_some())
 }
 
-async fn set_moved(conn: &mut Conn, now: Millis, channel: &str, from: &str, to: &str) -> Result<()> {
-    sqlx::query(
+async fn set_moved(conn: &mut Conn, now: Millis, channel: &str, from: &str, to: &str) -> Result<u64> {
+    let moved = sqlx::query(
         "UPDATE user_menus SET rich_menu_id = $1, applied_at = $2, checked_at = $2, request = NULL
          WHERE channel = $3 AND rich_menu_id = $4",
     )
@@ -149,5 +150,5 @@ async fn set_moved(conn: &mut Conn, now: Millis, channel: &str, from: &str, to: 
     .bind(from)
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(moved.rows_affected())
 }

@@ -37,6 +37,8 @@ pub struct Progress {
     /// All people of the channel's provider.
     pub people: i64,
     pub ended_at: Option<Millis>,
+    /// Until when LINE is left alone.
+    pub rests_till: Millis,
     /// Why LINE is left alone for a while.
     pub note: Option<String>,
 }
@@ -64,7 +66,7 @@ pub(in super::super) async fn find(conn: &mut Conn, channel: &str) -> Result<Opt
 /// How far the last walk of a channel is; none where there was none.
 pub async fn progress(conn: &mut Conn, channel: &str, provider: &str) -> Result<Option<Progress>> {
     let found = sqlx::query_as(
-        "SELECT version, seen, moved, ended_at, note,
+        "SELECT version, seen, moved, ended_at, rests_till, note,
            (SELECT CAST(COUNT(*) AS BIGINT) FROM line_users WHERE provider = $2) AS people
          FROM menu_sweeps WHERE channel = $1",
     )
@@ -151,11 +153,12 @@ pub(super) async fn set_batch(
 }
 
 /// The batch is over, or there is none: people are walked from now on.
-pub(super) async fn end_batch(conn: &mut Conn, channel: &str, sweep: &Sweep) -> Result<()> {
+pub(super) async fn end_batch(conn: &mut Conn, channel: &str, sweep: &Sweep, moved: i64) -> Result<()> {
     sqlx::query(
-        "UPDATE menu_sweeps SET batch_moves = NULL, batch_at = NULL
-         WHERE channel = $1 AND version = $2 AND started_at = $3",
+        "UPDATE menu_sweeps SET batch_moves = NULL, batch_at = NULL, moved = moved + $1
+         WHERE channel = $2 AND version = $3 AND started_at = $4",
     )
+    .bind(moved)
     .bind(channel)
     .bind(sweep.version)
     .bind(sweep.started_at)
@@ -185,6 +188,15 @@ pub(in super::super) async fn set_rest(
     .bind(why)
     .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// Somebody asks for it now: LINE is not left alone.
+pub(in super::super) async fn end_rest(conn: &mut Conn, channel: &str) -> Result<()> {
+    sqlx::query("UPDATE menu_sweeps SET failures = 0, rests_till = 0 WHERE channel = $1")
+        .bind(channel)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

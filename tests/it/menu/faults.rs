@@ -131,6 +131,28 @@ async fn what_line_took_and_did_not_do_is_told_again() {
 }
 
 #[tokio::test]
+async fn where_line_does_not_tell_other_work_goes_on() {
+    for stage in stages("").await {
+        link_many(&stage, 3, "yes").await;
+        put_set(&stage, &tiers(), "a").await;
+        run(&stage).await;
+        stage.advance(9);
+        stage.line.script(READ, Answer::Json(500, json!({})));
+        assert_eq!(run(&stage).await, 0);
+        stage.advance(9);
+        set_tier(&stage, &["m0".into()], "gold").await;
+        put_set(&stage, &tiers(), "a").await;
+        run(&stage).await;
+        assert!(progress(&stage).await.ended_at.is_some());
+        assert_eq!((stage.line.calls(READ).len(), given(&stage, "gold").await), (1, 1));
+        stage.advance(60);
+        stage.line.script(READ, shows("member-a"));
+        run(&stage).await;
+        assert!(stage.texts("SELECT line_user_id FROM menu_checks").await.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_sample_that_is_so_ends_the_matter() {
     for stage in stages("").await {
         link_many(&stage, 3, "yes").await;

@@ -114,7 +114,7 @@ async fn whoever_is_disabled_loses_the_menu_and_gets_it_back() {
 #[tokio::test]
 async fn a_menu_opens_and_closes_with_its_time() {
     for stage in stages("").await {
-        link_many(&stage, 3, "yes").await;
+        link_many(&stage, 3, "unknown").await;
         let rule =
             Rule { when: Some("true".into()), from: local(&stage, 3600), until: local(&stage, 7200), hours: None };
         let [_, member, unlinked] = tiers();
@@ -214,7 +214,7 @@ async fn languages_have_menus_of_their_own() {
 #[tokio::test]
 async fn a_changed_picture_moves_everybody_in_one_batch() {
     for stage in stages("").await {
-        link_many(&stage, 3, "yes").await;
+        link_many(&stage, 3, "unknown").await;
         put_set(&stage, &tiers(), "a").await;
         run(&stage).await;
         let told = requests(&stage, LINK).len();
@@ -233,7 +233,7 @@ async fn a_changed_picture_moves_everybody_in_one_batch() {
         run(&stage).await;
         assert_eq!(paths(&stage, GIVE).len(), 1);
         for _ in 0..2 {
-            stage.advance(3);
+            stage.advance(10);
             run(&stage).await;
         }
         assert_eq!(stage.line.calls(PROGRESS).len(), 2);
@@ -250,7 +250,7 @@ async fn where_line_takes_no_batch_people_are_told_in_bulk() {
     let busy = || Answer::Json(429, json!({ "message": "The API rate limit has been exceeded" }));
     let failed = || Answer::Json(200, json!({ "phase": "failed", "acceptedTime": "x" }));
     for stage in stages("").await {
-        link_many(&stage, 3, "yes").await;
+        link_many(&stage, 3, "unknown").await;
         put_set(&stage, &tiers(), "0").await;
         run(&stage).await;
         for (hash, call, answer) in [("1", BATCH, refused()), ("2", BATCH, busy()), ("3", PROGRESS, failed())] {
