@@ -232,8 +232,8 @@ async fn a_changed_picture_moves_everybody_in_one_batch() {
         set_tier(&stage, &["m1".into()], "gold").await;
         run(&stage).await;
         assert_eq!(paths(&stage, GIVE).len(), 1);
-        for _ in 0..2 {
-            stage.advance(10);
+        for seconds in [5, 60] {
+            stage.advance(seconds);
             run(&stage).await;
         }
         assert_eq!(stage.line.calls(PROGRESS).len(), 2);
