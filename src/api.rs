@@ -5,7 +5,7 @@
 //!   the key may do, how often, and for which providers ([`caller`])
 //! - [`json`] and [`list`]: what is sent is read strictly; [`problem`]: how a refusal looks
 //! - [`idempotency`]: the same request again has the same answer, and no second effect
-//! - [`openapi`] and [`docs`]: the documentation, of which the first is the source of the second
+//! - [`openapi`] and [`docs`]: the documentation, of which the first is the source of the second; `schema`: what Rust's types do not say
 //! - [`member`], [`link`], [`ticket`], [`message`], [`delivery`], [`quota`], [`event`], [`hook`]: the endpoints, a file
 //!   for each thing
 //!
@@ -30,6 +30,7 @@ pub mod openapi;
 pub mod path;
 pub mod problem;
 pub mod quota;
+mod schema;
 pub mod ticket;
 
 use crate::db::Millis;

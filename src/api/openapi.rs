@@ -118,7 +118,15 @@ fn complete(operation: &mut Operation, named: bool, is_post: bool) {
         kinds.extend([TooSlow, BodyTooLarge]);
     }
     if operation.request_body.is_some() {
-        kinds.extend([UnsupportedMediaType, Invalid]);
+        kinds.push(UnsupportedMediaType);
+    }
+    let is_list = operation
+        .parameters
+        .iter()
+        .flatten()
+        .any(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.name == "cursor"));
+    if operation.request_body.is_some() || is_list {
+        kinds.push(Invalid);
     }
     if is_post {
         kinds.push(Kind::Conflict);
