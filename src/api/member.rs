@@ -144,7 +144,7 @@ pub struct FilterParams {
     pub linked: Option<String>,
     /// Only who is linked in the provider of this channel, and a friend of its official account or not:
     /// `CHANNEL:yes`, `CHANNEL:no` or `CHANNEL:unknown`.
-    #[param(pattern = "^.+:(yes|no|unknown)$")]
+    #[param(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*:(yes|no|unknown)$", max_length = 1024)]
     pub friend: Option<String>,
     /// Only who has this tag.
     pub tag: Option<String>,
@@ -208,7 +208,10 @@ pub async fn show(State(app): State<App>, _: Caller, Path(external_id): Path<Str
 /// In the order in which they were made. With several filters, those for whom all of them hold.
 #[utoipa::path(
     get, path = "/api/v1/members", tag = "Members", operation_id = "list_members", params(FilterParams, Paging),
-    responses((status = 200, description = "A page of members", body = Page<Member>)),
+    responses(
+        (status = 200, description = "A page of members", body = Page<Member>),
+        (status = 404, description = "The key is for no such provider or channel"),
+    ),
     security(("key" = ["members:read"])),
 )]
 pub async fn list(State(app): State<App>, caller: Caller, list: List<Filters>) -> Result<Json<Page<Member>>> {

@@ -5,6 +5,7 @@ use utoipa::openapi::{
     schema::{AdditionalProperties, SchemaType},
 };
 
+use super::list::LONGEST_VALUE;
 use crate::hook_event::Kind;
 
 /// No control characters.
@@ -39,16 +40,22 @@ pub fn attributes() -> Object {
 pub fn attribute_filter() -> Object {
     ObjectBuilder::new()
         .property_names(Some(text().pattern(Some(format!(r"^attribute\.{ATTRIBUTE}")))))
-        .additional_properties(Some(AdditionalProperties::from(text())))
+        .additional_properties(Some(AdditionalProperties::from(plain(LONGEST_VALUE))))
         .max_properties(Some(1))
         .build()
+}
+
+/// What every parameter of a query must be.
+pub fn parameter(object: &mut Object) {
+    if object.pattern.is_none() && object.enum_values.is_none() {
+        (object.pattern, object.max_length) = (Some(PLAIN.to_owned()), Some(LONGEST_VALUE));
+    }
 }
 
 /// What a hook may hear of.
 pub fn hook_types() -> Array {
     let word = text().enum_values(Some(Kind::CHOSEN.map(Kind::word)));
     list(word)
-        .max_items(Some(Kind::CHOSEN.len()))
         .description(Some("What it hears of; empty: all of these."))
         .examples([serde_json::json!(["link.created", "link.ended"])])
         .build()
