@@ -28,7 +28,7 @@ use crate::{
     audit,
     db::{Conn, Millis},
     error::{Error, Result},
-    line_user,
+    hook_event, line_user,
     member::{
         self, Member,
         guard::MaybeSession,
@@ -169,6 +169,7 @@ async fn confirm(
         record(&mut tx, now, visit, pending, &owner, action, consent).await?;
     }
     told(&mut tx, app, visit, pending, &owner, &member).await?;
+    hook_event::link::created(&mut tx, app, &pending.provider, &owner.link_id).await?;
     tx.commit().await?;
     Ok(Ok(token))
 }

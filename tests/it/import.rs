@@ -4,6 +4,7 @@ use std::{fmt::Write as _, fs};
 
 use axum::http::StatusCode;
 use musubi::{
+    hook::endpoint,
     import::{Ended, ImportError, Options},
     link,
     member::{self, company::By},
@@ -253,10 +254,14 @@ both_engines! {
 
     /// G4: an import signs nobody in; the person's yes does, with its evidence.
     async fn an_imported_link_signs_nobody_in_before_the_persons_yes(app) {
+        let created = "SELECT CAST(COUNT(*) AS BIGINT) FROM hook_events WHERE type = 'link.created'";
+        let hook = endpoint::New { url: "https://hooks.invalid/".into(), ..endpoint::New::default() };
+        endpoint::create(&app.app, &hook).await.unwrap();
         let user = imported(app).await;
         let mut visitor = app.visitor();
         let attempt = reach_question(&mut visitor, &user).await;
         assert_eq!(visitor.get("/account").await.status, StatusCode::SEE_OTHER);
+        assert_eq!(app.count(created).await, 0);
         let page = visitor.get(&format!("/link/imported?attempt={attempt}")).await;
         for words in ["Is this your account?", "H***", "h***@example.jp", "はなこ", "What you agree to"] {
             assert!(page.body.contains(words), "{words}: {}", page.body);
@@ -274,6 +279,7 @@ both_engines! {
         let done = answer(&mut visitor, &attempt, "yes").await;
         assert_eq!(done.location(), "/account?done=linked", "{}", done.body);
         assert_eq!(visitor.get("/account").await.status, StatusCode::OK);
+        assert_eq!(app.count(created).await, 1);
         app.drain().await;
         assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM links WHERE unconfirmed_at IS NULL AND permission = 'given' AND consent_version = '1'").await, 1);
         assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM consents").await, 1);
