@@ -9,10 +9,11 @@
 //! - A person's menu follows the state of the link at the moment of the call; it is read again afterwards, so
 //!   that of two overlapping jobs the last one leaves the right menu.
 //!
-//! From file to LINE: `file`, `draft`, `tree` (what is written, with lines) → `check`, `image` → `plan` (a pure
+//! From file to LINE: `file`, `draft`, `fill`, `alias`, `tree` (what is written, with lines) → `check`, `image` → `plan` (a pure
 //! difference) → `bring` (carries it out) → `retire`. `rule` says who sees what, `apply` tells LINE for one person,
 //! `ensure` makes again what vanished.
 
+mod alias;
 mod apply;
 mod at_line;
 mod bring;
@@ -21,6 +22,7 @@ pub mod command;
 mod draft;
 mod ensure;
 mod file;
+mod fill;
 mod image;
 mod plan;
 mod retire;
