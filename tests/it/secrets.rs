@@ -615,7 +615,20 @@ async fn c06_a_fresh_installation_knows_nobody() {
         let app = place.app(&config).await;
         let rows = dump_of(
             &app.db,
-            &["audit", "throttles", "jobs", "leases", "rich_menus", "bots", "heartbeats", "quotas", "hourly_spends"],
+            &[
+                "audit",
+                "throttles",
+                "jobs",
+                "leases",
+                "rich_menus",
+                "menu_sets",
+                "set_menus",
+                "menu_aliases",
+                "bots",
+                "heartbeats",
+                "quotas",
+                "hourly_spends",
+            ],
         )
         .await;
         assert_eq!(rows, Vec::<String>::new(), "a fresh installation has no rows");
