@@ -220,13 +220,20 @@ impl<'a> Import<'a> {
         let mut record = StringRecord::new();
         match self.reader.read_record(&mut record) {
             Ok(false) => Ok(None),
-            Ok(true) => Ok(Some(Row { line: record.position().map_or(0, csv::Position::line), record: Ok(record) })),
+            Ok(true) => Ok(Some(Row { line: self.line_of(&record), record: Ok(record) })),
             Err(error) if error.is_io_error() => Err(error.into()),
             Err(error) => {
                 let line = error.position().map_or(0, csv::Position::line);
                 Ok(Some(Row { line, record: Err(words(&error)) }))
             }
         }
+    }
+
+    /// Where a record begins. What the reader says of it is where it looked for it: before the empty lines.
+    fn line_of(&self, record: &StringRecord) -> u64 {
+        let looked = record.position().map_or(0, csv::Position::line);
+        let inside = record.iter().flat_map(str::bytes).filter(|byte| *byte == b'\n').count() as u64;
+        looked.max(self.reader.position().line().saturating_sub(inside + 1))
     }
 
     /// Commits what a batch did with how far the file is now; a dry run takes it back. Then the rows' notes are told.

@@ -10,13 +10,14 @@
 //! - A person's menu follows the state of the link at the moment of the call; it is read again afterwards, so
 //!   that of two overlapping jobs the last one leaves the right menu.
 //!
-//! From file to LINE: `file`, `draft`, `tree` (what is written, with lines) → `check`, `image` → `plan` (a pure
+//! From file to LINE: `file`, `draft`, `fill`, `alias`, `tree` (what is written, with lines) → `check`, `image` → `plan` (a pure
 //! difference) → `bring` (carries it out) → `retire`. `ensure` makes again what vanished.
 //!
 //! From rule to person: `rule` over `fact` → `choice` (pure: which menu is whose) → `person` (one, at once: a link, an
 //! unlink, a follow) or `reconcile` (many, under a lease): `change` (who changed), `read_back` (what LINE shows),
 //! `sweep` (all, after another set or at a time), each by `tell`. `overrule` is the company's choice for one member.
 
+mod alias;
 mod at_line;
 mod bring;
 mod change;
@@ -28,6 +29,7 @@ mod ensure;
 mod explain;
 mod fact;
 mod file;
+mod fill;
 mod image;
 pub mod overrule;
 mod person;

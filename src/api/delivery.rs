@@ -7,13 +7,13 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     caller::Caller,
     json::Json,
-    list::{List, Page, Paging, wrong},
+    list::{List, Page, Paging},
     time,
 };
 use crate::{
     app::App,
     db::Conn,
-    error::{Flaw, Result},
+    error::{Error, Flaw, Problem, Result},
     message::look::{self, Of, Place},
 };
 
@@ -128,6 +128,11 @@ fn place(key: &str) -> Option<Place> {
     Some((message_id.to_owned(), seq.parse().ok()?))
 }
 
+/// A question that no index answers.
+fn incomplete(parameter: &str, message: &str) -> Error {
+    Problem::invalid(vec![Flaw::new(parameter, message)]).into()
+}
+
 /// The rows of the channels that the key is for. Each kind of question has its index.
 async fn rows(
     conn: &mut Conn,
@@ -161,11 +166,9 @@ async fn rows(
         Some(state @ ("failed" | "unknown" | "cancelled")) => {
             in_channels(conn, app, caller, list, before, |channel| Of::Bad { channel, state }).await
         }
-        Some(_) => Err(wrong(Flaw::new("state", "needs a message or a member beside it")).into()),
+        Some(_) => Err(incomplete("state", "needs a message or a member beside it")),
         None if caller.sees_all() => look::list_deliveries(conn, Of::All, before, list.rows()).await,
-        None => {
-            Err(wrong(Flaw::new("message", "a key for some providers names a message, a member or a state")).into())
-        }
+        None => Err(incomplete("message", "a key for some providers names a message, a member or a state")),
     }
 }
 

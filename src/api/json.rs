@@ -1,6 +1,6 @@
 //! JSON in and out: what comes in is read strictly, so that a misspelt field is told and not ignored.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use axum::{
     extract::{FromRequest, Request},
@@ -59,10 +59,38 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         refuse(&place, &error.into_inner())
     })?;
     text.end().map_err(|error| refuse(".", &error))?;
-    serde_path_to_error::deserialize(value).map_err(|error| {
+    let Object(read) = serde_path_to_error::deserialize(value).map_err(|error| {
         let place = error.path().to_string();
         refuse(&place, &error.into_inner())
-    })
+    })?;
+    Ok(read)
+}
+
+/// A field that is an object: serde alone would read a list of its fields as well.
+pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|Object(value)| value)
+}
+
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+        T::deserialize(de::value::MapAccessDeserializer::new(fields))
+    }
 }
 
 fn refuse(place: &str, error: &serde_json::Error) -> Problem {
@@ -163,6 +191,7 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Order {
+        #[serde(deserialize_with = "object")]
         to: To,
         #[expect(dead_code, reason = "only its reading is tested")]
         data: Option<Value>,
@@ -196,7 +225,8 @@ mod tests {
             (r#"{"to":{"members":[]},"data":{"a":{"b":1,"b":2}}}"#, "data.a: the key \"b\" stands twice"),
             (r#"{"to":{"members":["a\u0000b"]}}"#, "to.members[0]: holds the character U+0000"),
             (r#"{"to":{"members":[]},"data":{"a\u0000b":1}}"#, "data: a key holds the character U+0000"),
-            (r#"[]"#, ".: invalid length 0, expected struct Order with 2 elements"),
+            (r#"[{"members":[]},null]"#, ".: invalid type: sequence, expected an object"),
+            (r#"{"to":[["1"]]}"#, "to: invalid type: sequence, expected an object"),
         ] {
             assert_eq!(told(text), (Kind::Invalid, place.to_owned()), "{text}");
         }

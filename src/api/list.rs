@@ -14,7 +14,8 @@ use crate::{
 
 const USUAL: usize = 50;
 const MOST: usize = 200;
-const LONGEST_VALUE: usize = 1024;
+/// Characters of a parameter.
+pub(super) const LONGEST_VALUE: usize = 1024;
 
 /// The parameters of a query that is no list's, as a handler's argument: unknown ones are refused.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub struct Paging {
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<i32>,
     /// `next_cursor` of the former page, unchanged, with the same filters.
+    #[param(pattern = r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$", max_length = 1024)]
     pub cursor: Option<String>,
 }
 
@@ -124,7 +126,7 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
 }
 
 /// A mistake in a parameter.
-pub(super) fn wrong(flaw: Flaw) -> Problem {
+fn wrong(flaw: Flaw) -> Problem {
     Problem { errors: vec![flaw], ..Problem::new(Kind::InvalidParameter, "See errors.") }
 }
 
@@ -133,7 +135,9 @@ fn pairs(parts: &Parts) -> Result<Vec<(String, String)>, Problem> {
     let query = parts.uri.query().unwrap_or_default();
     let mut all: Vec<(String, String)> = Vec::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        if value.len() > LONGEST_VALUE || value.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER) {
+        if value.chars().count() > LONGEST_VALUE
+            || value.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER)
+        {
             return Err(wrong(Flaw::new(name, "is too long, or no text")));
         }
         if all.iter().any(|(known, _)| *known == name) {

@@ -12,7 +12,7 @@ use super::{
     json::Json,
     list::{List, Page, Paging},
     path::Path,
-    time,
+    schema, time,
 };
 use crate::{
     app::App,
@@ -82,14 +82,11 @@ pub struct Said {
     #[serde(deserialize_with = "said")]
     #[schema(value_type = Option<String>, example = "Asia/Tokyo")]
     time_zone: Option<Option<String>>,
-    /// Those that are named change, and null removes one; the others stay. A name is `[a-z][a-z0-9_]{0,49}`, a value a
-    /// text of 500 characters at most, a number, or true or false. Templates read them as `member.NAME`.
-    #[schema(value_type = Object, example = json!({ "tier": "gold" }))]
+    #[schema(schema_with = schema::attributes)]
     attributes: Map<String, Value>,
-    /// The whole list.
-    #[schema(example = json!(["newsletter"]))]
+    #[schema(schema_with = schema::tags)]
     tags: Option<Vec<String>>,
-    /// The whole list.
+    #[schema(schema_with = schema::topics)]
     topics_opted_out: Option<Vec<String>>,
 }
 
@@ -147,11 +144,13 @@ pub struct FilterParams {
     pub linked: Option<String>,
     /// Only who is linked in the provider of this channel, and a friend of its official account or not:
     /// `CHANNEL:yes`, `CHANNEL:no` or `CHANNEL:unknown`.
+    #[param(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*:(yes|no|unknown)$", max_length = 1024)]
     pub friend: Option<String>,
     /// Only who has this tag.
     pub tag: Option<String>,
-    /// Only whose attribute of this name has this value, such as `attribute.tier=gold`; one of them.
-    #[param(rename = "attribute.NAME")]
+    /// `attribute.NAME=VALUE`: only whose attribute of this name has this value, such as `attribute.tier=gold`; one of
+    /// them.
+    #[param(style = Form, explode, schema_with = schema::attribute_filter)]
     pub attribute: Option<String>,
 }
 
@@ -209,7 +208,10 @@ pub async fn show(State(app): State<App>, _: Caller, Path(external_id): Path<Str
 /// In the order in which they were made. With several filters, those for whom all of them hold.
 #[utoipa::path(
     get, path = "/api/v1/members", tag = "Members", operation_id = "list_members", params(FilterParams, Paging),
-    responses((status = 200, description = "A page of members", body = Page<Member>)),
+    responses(
+        (status = 200, description = "A page of members", body = Page<Member>),
+        (status = 404, description = "The key is for no such provider or channel"),
+    ),
     security(("key" = ["members:read"])),
 )]
 pub async fn list(State(app): State<App>, caller: Caller, list: List<Filters>) -> Result<Json<Page<Member>>> {

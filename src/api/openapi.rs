@@ -12,13 +12,13 @@ use serde_json::Value;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, ResponseBuilder, Type,
-        path::{Operation, ParameterBuilder, ParameterIn},
+        ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, ResponseBuilder, Schema, Type,
+        path::{Operation, Parameter, ParameterBuilder, ParameterIn},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 
-use super::{delivery, event, hook, link, member, message, problem, quota, rich_menu, ticket};
+use super::{delivery, event, hook, link, member, message, problem, quota, rich_menu, schema, ticket};
 use crate::error::Kind;
 
 #[derive(OpenApi)]
@@ -113,14 +113,32 @@ fn complete(operation: &mut Operation, named: bool, is_post: bool) {
         Unauthorized, Unavailable, UnsupportedMediaType,
     };
     let mut kinds = vec![BadRequest, Unauthorized, Forbidden, RateLimited, HeadTooLarge, Internal, Unavailable];
-    if named {
+    if named || operation.responses.responses.contains_key("404") {
         kinds.push(NotFound);
     }
     if operation.request_body.is_some() || is_post {
         kinds.extend([TooSlow, BodyTooLarge]);
     }
     if operation.request_body.is_some() {
-        kinds.extend([UnsupportedMediaType, Invalid]);
+        kinds.push(UnsupportedMediaType);
+    }
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(Parameter { parameter_in: ParameterIn::Query, schema: Some(RefOr::T(schema)), .. }) = parameter
+            && let Schema::Object(object) = schema
+            && object.properties.is_empty()
+            && object.additional_properties.is_none()
+            && object.minimum.is_none()
+        {
+            schema::parameter(object);
+        }
+    }
+    let is_list = operation
+        .parameters
+        .iter()
+        .flatten()
+        .any(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.name == "cursor"));
+    if operation.request_body.is_some() || is_list {
+        kinds.push(Invalid);
     }
     if is_post {
         kinds.push(Kind::Conflict);

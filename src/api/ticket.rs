@@ -80,7 +80,7 @@ pub struct Standing {
 #[serde(deny_unknown_fields)]
 pub struct Brought {
     /// The parameter `result` of the address that they came to.
-    #[schema(example = "KaI2YOxCUHHy0idLqknf44-Vec2M86b0wJBOZq3GFJE")]
+    #[schema(example = "KaI2YOxCUHHy0idLqknf44-Vec2M86b0wJBOZq3GFJE", pattern = "^[A-Za-z0-9_-]+$")]
     result: String,
 }
 

@@ -63,7 +63,7 @@ kinds! {
         "The body breaks off, or is not JSON in UTF-8.";
     InvalidParameter "invalid_parameter" BAD_REQUEST "A parameter is wrong"
         "A parameter of the query is unknown, given twice, or has no such value. errors names it.";
-    InvalidCursor "invalid_cursor" BAD_REQUEST "The cursor is none of this list"
+    InvalidCursor "invalid_cursor" UNPROCESSABLE_ENTITY "The cursor is none of this list"
         "A cursor is taken as it was given, with the same filters and the same key. Begin the list anew without it.";
     InvalidIdempotencyKey "invalid_idempotency_key" BAD_REQUEST "The idempotency key is wrong"
         "Idempotency-Key is 1 to 255 printable ASCII characters, given once.";

@@ -215,6 +215,9 @@ pub async fn await_confirm(conn: &mut Conn, now: Millis, id: &str, line_user_id:
 
 /// The pending link of this very member, session and browser; anyone else's is not found.
 pub async fn find_pending(conn: &mut Conn, id: &str, session: &Session, browser: &str) -> Result<Option<Pending>> {
+    if !is_id(id) {
+        return Ok(None);
+    }
     let found = sqlx::query_as(
         "SELECT id, provider, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
          WHERE id = $1 AND member_id = $2 AND lineage_id = $3 AND browser_hash = $4 AND confirm_by IS NOT NULL",
@@ -230,6 +233,9 @@ pub async fn find_pending(conn: &mut Conn, id: &str, session: &Session, browser:
 
 /// The pending link by a ticket that was begun in this very browser.
 pub async fn find_pending_by_ticket(conn: &mut Conn, id: &str, browser: &str) -> Result<Option<Pending>> {
+    if !is_id(id) {
+        return Ok(None);
+    }
     let found = sqlx::query_as(
         "SELECT id, provider, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
          WHERE id = $1 AND ticket_id IS NOT NULL AND browser_hash = $2 AND confirm_by IS NOT NULL",
@@ -243,6 +249,9 @@ pub async fn find_pending_by_ticket(conn: &mut Conn, id: &str, browser: &str) ->
 
 /// An imported link that waits for the yes of whoever signs in with LINE in this very browser.
 pub async fn find_pending_import(conn: &mut Conn, id: &str, browser: &str) -> Result<Option<Pending>> {
+    if !is_id(id) {
+        return Ok(None);
+    }
     let found = sqlx::query_as(
         "SELECT id, provider, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
          WHERE id = $1 AND purpose = 'sign_in' AND browser_hash = $2 AND confirm_by IS NOT NULL",
@@ -252,6 +261,11 @@ pub async fn find_pending_import(conn: &mut Conn, id: &str, browser: &str) -> Re
     .fetch_optional(conn)
     .await?;
     Ok(found)
+}
+
+/// An id is sent by anyone: what is none of ours is not asked for (PostgreSQL takes no NUL at all).
+fn is_id(id: &str) -> bool {
+    id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Takes the yes or the no, once.

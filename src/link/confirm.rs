@@ -230,17 +230,14 @@ async fn find(
     headers: &HeaderMap,
     id: &str,
 ) -> Result<Option<(Prover, Option<Pending>)>> {
-    // An id is sent by anyone: what is not one of ours is not asked for (PostgreSQL takes no NUL at all).
-    let is_id = id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_graphic());
     let browser = cookie::get(&app.config, headers, cookie::ATTEMPT).unwrap_or_default();
-    if is_id
-        && let Some(pending) = attempt::find_pending_by_ticket(conn, id, &browser).await?
+    if let Some(pending) = attempt::find_pending_by_ticket(conn, id, &browser).await?
         && let Some(ticket) = find_ticket(conn, &pending).await?
     {
         return Ok(Some((Prover::Ticket(Box::new(ticket)), Some(pending))));
     }
     let Some(session) = session else { return Ok(None) };
-    let pending = if is_id { attempt::find_pending(conn, id, &session, &browser).await? } else { None };
+    let pending = attempt::find_pending(conn, id, &session, &browser).await?;
     Ok(Some((Prover::Session(Box::new(session)), pending)))
 }
 

@@ -28,7 +28,7 @@ use crate::{
     audit,
     db::{Conn, Millis},
     error::{Error, Result},
-    line_user,
+    hook_event, line_user,
     member::{
         self, Member,
         guard::MaybeSession,
@@ -43,6 +43,8 @@ use crate::{
         visit::Visit,
     },
 };
+
+const LINKED: &str = "/account?done=linked";
 
 #[derive(Template)]
 #[template(path = "link/imported.html")]
@@ -79,6 +81,11 @@ pub async fn show(
 ) -> Result<Response> {
     let mut conn = app.db.conn().await?;
     let pending = find(&mut conn, &app, &headers, &asked.attempt).await?;
+    if let Some(pending) = &pending
+        && is_confirmed(&mut conn, pending).await?
+    {
+        return Ok(Redirect::to(LINKED).into_response());
+    }
     let open = pending.filter(|pending| pending.confirmed_at.is_none() && app.now() < pending.confirm_by);
     let Some(open) = open else { return Err(Cause::ConfirmGone.refuse(&restart(None))) };
     let Some((_, member)) = find_imported(&mut conn, &open).await? else {
@@ -121,9 +128,12 @@ pub async fn submit(
     match done {
         Ok(Some(token)) => {
             let session = cookie::set(&app.config, cookie::SESSION, &token, None);
-            Ok((session, Redirect::to("/account?done=linked")).into_response())
+            Ok((session, Redirect::to(LINKED)).into_response())
         }
         Ok(None) => Ok(Redirect::to(&format!("/line/not-linked?provider={}", pending.provider)).into_response()),
+        Err(Cause::ConfirmGone) if is_answered_yes(&app, &fields.attempt, &headers).await? => {
+            Ok(Redirect::to(LINKED).into_response())
+        }
         Err(cause) => Err(refuse(&app, &visit, Some(&pending), cause).await?),
     }
 }
@@ -159,6 +169,7 @@ async fn confirm(
         record(&mut tx, now, visit, pending, &owner, action, consent).await?;
     }
     told(&mut tx, app, visit, pending, &owner, &member).await?;
+    hook_event::link::created(&mut tx, app, &pending.provider, &owner.link_id).await?;
     tx.commit().await?;
     Ok(Ok(token))
 }
@@ -263,12 +274,26 @@ fn is_waiting(owner: &Owner) -> bool {
     owner.unconfirmed_at.is_some() && owner.suspended_at.is_none() && owner.disabled_at.is_none()
 }
 
+/// Whether this attempt's answer was a yes, as where it comes twice.
+async fn is_answered_yes(app: &App, attempt: &str, headers: &HeaderMap) -> Result<bool> {
+    let mut conn = app.db.conn().await?;
+    match find(&mut conn, app, headers, attempt).await? {
+        Some(pending) => is_confirmed(&mut conn, &pending).await,
+        None => Ok(false),
+    }
+}
+
+/// Whether the person has answered, and is linked.
+async fn is_confirmed(conn: &mut Conn, pending: &Pending) -> Result<bool> {
+    if pending.confirmed_at.is_none() {
+        return Ok(false);
+    }
+    let owner = find_owner(conn, &pending.line_user_id).await?;
+    Ok(owner.is_some_and(|owner| owner.unconfirmed_at.is_none() && owner.suspended_at.is_none()))
+}
+
 /// The attempt of this browser.
 async fn find(conn: &mut Conn, app: &App, headers: &HeaderMap, id: &str) -> Result<Option<Pending>> {
-    // An id is sent by anyone: what is not one of ours is not asked for (PostgreSQL takes no NUL at all).
-    if id.len() != 36 || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(None);
-    }
     let browser = cookie::get(&app.config, headers, cookie::ATTEMPT).unwrap_or_default();
     attempt::find_pending_import(conn, id, &browser).await
 }

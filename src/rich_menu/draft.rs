@@ -1,17 +1,18 @@
 //! One menu file as it is written: its keys are read, and it becomes a menu in each of its languages.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{borrow::Cow, collections::BTreeSet};
 
-use jiff::tz::TimeZone;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
+    alias::Aliases,
     check,
     file::{Menu, Source},
+    fill::{self, in_language},
     rule::Rule,
     tree::Tree,
 };
-use crate::{config::Config, flex};
+use crate::config::Config;
 
 const KEYS: [&str; 13] = [
     "name",
@@ -41,14 +42,10 @@ pub(super) struct Draft<'a> {
     pub name: String,
     pub priority: i64,
     pub rule: Rule,
-    alias: Option<String>,
+    pub alias: Option<String>,
     /// The installation's own first, as far as the file has it; one that is empty where texts are not by language.
     pub languages: Vec<String>,
 }
-
-/// All aliases of the files, each with the file's plain one and the languages in which it has one of its own.
-#[derive(Debug, Default)]
-pub(super) struct Aliases(BTreeMap<String, BTreeMap<String, String>>);
 
 impl<'a> Draft<'a> {
     /// Reads a file's keys, or says what is wrong with them.
@@ -230,39 +227,16 @@ impl<'a> Draft<'a> {
     /// LINE's object without its name, which depends on the rest.
     fn fill(&self, config: &Config, language: &str, mistakes: &mut Vec<String>) -> Option<Value> {
         let template = match &self.object {
-            Some((_, tree)) => pick(&tree.value, &["size", "selected", "chatBarText", "areas"]),
-            None => {
-                let mut object = pick(&self.tree.value, &["size", "selected", "areas"]);
-                if let Some(text) = self.tree.value.get("chat_bar_text") {
-                    object["chatBarText"] = in_language(text, language).clone();
-                }
-                for action in object["areas"].as_array_mut().into_iter().flatten().filter_map(|a| a.get_mut("action")) {
-                    for (name, value) in action.as_object_mut().into_iter().flatten() {
-                        if name != "altUri" {
-                            *value = in_language(value, language).clone();
-                        }
-                    }
-                }
-                object
-            }
+            Some((_, tree)) => fill::from_json(&tree.value),
+            None => fill::from_toml(&self.tree.value, language),
         };
-        let data = json!({ "public_url": config.url(""), "company": config.company });
-        let context = flex::Context { zone: &TimeZone::UTC, locale: &config.default_locale };
-        match flex::fill(&template, &data, &context) {
-            Ok(object) => return Some(object),
-            Err(found) => {
-                for one in found {
-                    // What has no value is told of the whole: the text alone tells its place.
-                    let fails = |text: &Value| flex::fill(text, &data, &context).is_err();
-                    let place = if one.path.is_empty() { find_text(&template, "", &fails) } else { None };
-                    mistakes.push(self.mistake_in_object(&place.unwrap_or(one.path), &one.text));
-                }
-            }
-        }
-        None
+        let filled = fill::fill(config, &template);
+        filled
+            .map_err(|found| mistakes.extend(found.iter().map(|one| self.mistake_in_object(&one.path, &one.text))))
+            .ok()
     }
 
-    fn read_image(&self, language: &str, mistakes: &mut Vec<String>) -> Option<std::borrow::Cow<'static, [u8]>> {
+    fn read_image(&self, language: &str, mistakes: &mut Vec<String>) -> Option<Cow<'static, [u8]>> {
         let file = match self.tree.value.get("image").map(|image| in_language(image, language)) {
             Some(Value::String(file)) => Ok(file),
             Some(_) => Err("must be a file name".to_owned()),
@@ -289,70 +263,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-impl Aliases {
-    /// Of all files; two of one name are a mistake.
-    pub fn of(drafts: &[Draft<'_>], mistakes: &mut Vec<String>) -> Self {
-        let mut all = Self::default();
-        for draft in drafts {
-            let Some(plain) = &draft.alias else { continue };
-            let own: BTreeMap<String, String> = draft
-                .languages
-                .iter()
-                .filter_map(|language| Some((language.clone(), draft.alias_in(language)?)))
-                .collect();
-            for alias in own.values() {
-                if !is_word(alias) {
-                    mistakes
-                        .push(draft.mistake("alias", &format!("{alias:?}, in another language, is longer than 32")));
-                }
-                let entry = if alias == plain { own.clone() } else { BTreeMap::new() };
-                if all.0.insert(alias.clone(), entry).is_some() {
-                    mistakes.push(draft.mistake("alias", &format!("{alias:?} is another file's too")));
-                }
-            }
-        }
-        all
-    }
-
-    /// The alias to lead to, where a menu in `language` names `written`.
-    fn find<'s>(&'s self, written: &'s str, language: &str) -> Option<&'s str> {
-        let own = self.0.get(written)?;
-        Some(own.get(language).map_or(written, String::as_str))
-    }
-}
-
-/// The path of the first text of which this holds.
-fn find_text(value: &Value, path: &str, holds: &dyn Fn(&Value) -> bool) -> Option<String> {
-    match value {
-        Value::Object(parts) => {
-            let at = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-            parts.iter().find_map(|(name, part)| find_text(part, &at(name), holds))
-        }
-        Value::Array(parts) => {
-            parts.iter().enumerate().find_map(|(place, part)| find_text(part, &format!("{path}[{place}]"), holds))
-        }
-        Value::String(_) => holds(value).then(|| path.to_owned()),
-        Value::Null | Value::Bool(_) | Value::Number(_) => None,
-    }
-}
-
-/// What stands in a language, where it is written by language.
-fn in_language<'v>(value: &'v Value, language: &str) -> &'v Value {
-    value.as_object().and_then(|table| table.get(language)).unwrap_or(value)
-}
-
-/// These properties of an object; `selected` is false where it is not said.
-fn pick(object: &Value, names: &[&str]) -> Value {
-    let mut picked = json!({ "selected": false });
-    for name in names {
-        if let Some(value) = object.get(name) {
-            picked[*name] = value.clone();
-        }
-    }
-    picked
-}
-
-fn is_word(text: &str) -> bool {
+pub(super) fn is_word(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
     (1..=32).contains(&text.len()) && text.bytes().all(plain)
 }

@@ -10,11 +10,7 @@ use std::{
 use aws_lc_rs::digest;
 use serde_json::Value;
 
-use super::{
-    draft::{Aliases, Draft},
-    rule::Rule,
-    set::Applied,
-};
+use super::{alias::Aliases, draft::Draft, rule::Rule, set::Applied};
 use crate::config::Config;
 
 /// A menu that is fit to be made at LINE: a file in one of its languages.

@@ -4,6 +4,7 @@ use std::{fmt::Write as _, fs};
 
 use axum::http::StatusCode;
 use musubi::{
+    hook::endpoint,
     import::{Ended, ImportError, Options},
     link,
     member::{self, company::By},
@@ -147,6 +148,14 @@ both_engines! {
     }
 
     /// Bytes that are no UTF-8 are one row's mistake.
+    /// A line is that of the file, as an editor counts.
+    async fn empty_lines_and_texts_of_several_lines_are_counted(app) {
+        let content = "external_id,name\n\n\n1,\"a\nb\"\n2,ok\n\n,no id\n\n\n,no id either\n";
+        let (_, notes) = import(app, &file(content)).await;
+        let lines: Vec<&str> = notes.iter().map(|note| note.split(':').next().unwrap()).collect();
+        assert_eq!(lines, ["line 4", "line 8", "line 11"], "{notes:?}");
+    }
+
     async fn what_is_not_utf_8_is_told(app) {
         let (ended, notes) = import(app, &file(b"external_id,name\n1,One\n2,\xff\xfe\n3,Three\n")).await;
         assert_eq!(counts(&ended.unwrap()), [("created", 2), ("refused", 1)]);
@@ -224,7 +233,10 @@ both_engines! {
         assert!(told.contains("line 2: LINE did not say") && told.contains("run the command again"), "{told}");
         assert_eq!(app.count(LINKS).await, 0);
         app.clear_faults().await;
+        let wait = json!({ "endpoint": "/v2/bot/profile/", "status": 429, "headers": { "retry-after": "1" } });
+        app.fault(wait).await;
         assert_eq!(counts(&import_links(app, &file, false).await.0.unwrap()).len(), 1);
+        assert_eq!(app.calls_to("/v2/bot/profile/").await.len(), 3, "refused, asked to wait, answered");
         assert_eq!(app.count(LINKS).await, 1);
     }
 
@@ -242,10 +254,14 @@ both_engines! {
 
     /// G4: an import signs nobody in; the person's yes does, with its evidence.
     async fn an_imported_link_signs_nobody_in_before_the_persons_yes(app) {
+        let created = "SELECT CAST(COUNT(*) AS BIGINT) FROM hook_events WHERE type = 'link.created'";
+        let hook = endpoint::New { url: "https://hooks.invalid/".into(), ..endpoint::New::default() };
+        endpoint::create(&app.app, &hook).await.unwrap();
         let user = imported(app).await;
         let mut visitor = app.visitor();
         let attempt = reach_question(&mut visitor, &user).await;
         assert_eq!(visitor.get("/account").await.status, StatusCode::SEE_OTHER);
+        assert_eq!(app.count(created).await, 0);
         let page = visitor.get(&format!("/link/imported?attempt={attempt}")).await;
         for words in ["Is this your account?", "H***", "h***@example.jp", "はなこ", "What you agree to"] {
             assert!(page.body.contains(words), "{words}: {}", page.body);
@@ -263,6 +279,7 @@ both_engines! {
         let done = answer(&mut visitor, &attempt, "yes").await;
         assert_eq!(done.location(), "/account?done=linked", "{}", done.body);
         assert_eq!(visitor.get("/account").await.status, StatusCode::OK);
+        assert_eq!(app.count(created).await, 1);
         app.drain().await;
         assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM links WHERE unconfirmed_at IS NULL AND permission = 'given' AND consent_version = '1'").await, 1);
         assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM consents").await, 1);
@@ -271,8 +288,14 @@ both_engines! {
         assert!(audit.contains(&"link_confirmed/".to_owned()) && audit.contains(&"signed_in/".to_owned()), "{audit:?}");
         // It can be undone by the mail, as any link.
         app.mailed_link("hanako@example.jp", "/link/undo").await;
-        // The same yes is no second one; the next sign-in asks nothing.
-        assert_eq!(answer(&mut visitor, &attempt, "yes").await.status, StatusCode::NOT_FOUND);
+        // The same yes again, or the way back to the question, leads to where the first one led, and does nothing.
+        assert_eq!(answer(&mut visitor, &attempt, "yes").await.location(), "/account?done=linked");
+        assert_eq!(visitor.get(&format!("/link/imported?attempt={attempt}")).await.location(), "/account?done=linked");
+        assert_eq!(answer(&mut other, &attempt, "yes").await.status, StatusCode::NOT_FOUND);
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM consents").await, 1);
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM audit WHERE action = 'link_confirmed'").await, 1);
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM sessions").await, 1);
+        // The next sign-in asks nothing.
         assert_eq!(app.visitor().sign_in_by_line(&user).await.location(), "/account");
     }
 
@@ -424,6 +447,41 @@ async fn a_killed_import_goes_on_where_it_stopped() {
         ] {
             let found: i64 = sqlx::query_scalar(statement).fetch_one(&mut *conn).await.unwrap();
             assert_eq!(found, expected, "{statement}");
+        }
+        drop(conn);
+        app.db.close().await;
+        place.end().await;
+    }
+}
+
+/// The same of links: each is made once, with its audit row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_import_of_links_goes_on_where_it_stopped() {
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        let place = Place::new(engine).await;
+        let config = place.alone();
+        assert_eq!(run(&["migrate", "--config", &config]).0, Some(0));
+        let (members, links) = (place.path("members.csv"), place.path("links.csv"));
+        fs::write(&members, rows(0, 2000)).unwrap();
+        assert_eq!(run(&["member", "import", members.to_str().unwrap(), "--config", &config]).0, Some(0));
+        let pairs: String = (0..2000).map(|number| format!("c{number},U{number:032x}\n")).collect();
+        fs::write(&links, format!("external_id,line_user_id\n{pairs}")).unwrap();
+        let command =
+            ["link", "import", links.to_str().unwrap(), "--config", &config, "--provider", "main", "--no-check"];
+        for point in ["import.committed:2", "import.recorded:2"] {
+            Process::start_with(&command, &[("MUSUBI_KILL_AT", point)]).end_by_abort();
+        }
+        let (code, told) = run(&command);
+        assert!(code == Some(0) && told.contains("goes on after 1440 rows that are done"), "{told}");
+        let app = place.app(&config).await;
+        let mut conn = app.db.conn().await.unwrap();
+        for statement in [
+            LINKS,
+            "SELECT CAST(COUNT(DISTINCT member_id) AS BIGINT) FROM links WHERE source = 'imported' AND unconfirmed_at IS NOT NULL",
+            "SELECT CAST(COUNT(*) AS BIGINT) FROM audit WHERE action = 'link_imported'",
+        ] {
+            let found: i64 = sqlx::query_scalar(statement).fetch_one(&mut *conn).await.unwrap();
+            assert_eq!(found, 2000, "{statement}");
         }
         drop(conn);
         app.db.close().await;

@@ -22,7 +22,9 @@ use serde_json::json;
 
 use crate::support::{
     BOT_CHANNEL, Engine, LOGIN_CHANNEL, PASSWORD, TABLES, TestApp, both_engines, dump_of, hs256, parameter,
-    process::{Browser, Line, PUBLIC, Page, Place, Process, add_member, start_server, start_simulator, until, word},
+    process::{
+        Browser, Line, PUBLIC, Page, Place, Process, add_member, run, start_server, start_simulator, until, word,
+    },
 };
 
 const LOGIN_SECRET: &str = "ca11ab1e00000000000000000000a001";
@@ -303,6 +305,8 @@ async fn everything(place: &Place, line: &Line, config: &str, flock: &mut Flock)
     keep_cookies(&other, flock);
     keep_grants(&app, flock).await;
 
+    by_api(&base, config, flock).await;
+
     // Answers of LINE's that are not as they should be, with tokens in them.
     let id_token = hs256(WRONG_SIGNATURE, r#"{"typ":"JWT","alg":"HS256"}"#, r#"{"iss":"https://access.line.me"}"#);
     flock.add("ID token", &id_token, nowhere);
@@ -347,6 +351,54 @@ async fn everything(place: &Place, line: &Line, config: &str, flock: &mut Flock)
     app.db.close().await;
     let pages = [browser.seen, taro.seen, other.seen].concat();
     Seen { told: server.stop(), pages }
+}
+
+/// A key of the API, a hook with two secrets that is told something, and a ticket; and each where it does not belong.
+async fn by_api(base: &str, config: &str, flock: &mut Flock) {
+    let (code, told) = run(&["api-key", "create", "--name", "canary", "--scope", "all", "--config", config]);
+    assert_eq!(code, Some(0), "{told}");
+    let key = told.split_whitespace().find(|word| word.starts_with("msb_")).unwrap().to_owned();
+    flock.add("API key", &key, nowhere);
+    flock.add("secret of an API key", key.rsplit_once('_').unwrap().1, nowhere);
+    let host = PUBLIC.split_once("://").unwrap().1.to_owned();
+    let call = async |method: Method, path: &str, key: &str, body: serde_json::Value| {
+        let request = reqwest::Client::new().request(method, format!("{base}{path}")).header(header::HOST, &host);
+        let answer = request.bearer_auth(key).json(&body).send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    };
+    let json = |(status, text): (StatusCode, String)| -> serde_json::Value {
+        assert!(status.is_success(), "{status}: {text}");
+        serde_json::from_str(&text).unwrap()
+    };
+    let hook = json!({ "url": "https://hooks.invalid/?token=x" });
+    let made = json(call(Method::POST, "/api/v1/hooks", &key, hook).await);
+    let path = format!("/api/v1/hooks/{}", made["hook"]["id"].as_str().unwrap());
+    let rotated = json(call(Method::POST, &format!("{path}/rotate-secret"), &key, json!(null)).await);
+    for secret in [&made["secret"], &rotated["secret"]] {
+        flock.add("hook secret", secret.as_str().unwrap().strip_prefix("whsec_").unwrap(), nowhere);
+    }
+    json(call(Method::POST, &format!("{path}/test"), &key, json!(null)).await);
+    until(async || {
+        let told = json(call(Method::GET, &format!("{path}/deliveries"), &key, json!(null)).await);
+        told["items"][0]["attempts"] != 0
+    })
+    .await;
+    json(call(Method::PUT, "/api/v1/members/canary", &key, json!({})).await);
+    let ticket = json(call(Method::POST, "/api/v1/link-tickets", &key, json!({ "member": "canary" })).await);
+    for (kind, url) in [("ticket", "url"), ("watch of a ticket", "status_url")] {
+        flock.add(kind, ticket[url].as_str().unwrap().rsplit_once('/').unwrap().1, nowhere);
+    }
+    flock.add("code of a ticket", ticket["code"].as_str().unwrap(), nowhere);
+    // Once more where they do not belong.
+    for (path, key) in [
+        (format!("/api/v1/hooks?cursor={key}"), key.clone()),
+        (format!("/api/v1/members?api_key={key}"), key.replace('_', "x")),
+        ("/api/v1/members".to_owned(), format!("{key}x")),
+    ] {
+        let (status, text) = call(Method::GET, &path, &key, json!({ "secret": key })).await;
+        assert!(status.is_client_error(), "{status}: {text}");
+        flock.assert_not_in("a refusal", &text);
+    }
 }
 
 /// Through LINE; gives where the callback leads.

@@ -1,5 +1,6 @@
 //! How many deliveries of hooks a second, each claimed and settled durably, from the row to the receiver's answer.
-//! `cargo bench --bench hook`; on PostgreSQL too where `MUSUBI_TEST_POSTGRES` names a server.
+//! With a ratio to a loop that posts without a store. `cargo bench --bench hook`; on PostgreSQL too where
+//! `MUSUBI_TEST_POSTGRES` names a server.
 //!
 //! Application and receiver share this machine's cores; the receiver answers at once.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a measurement that cannot go on ends")]
@@ -23,10 +24,11 @@ use musubi::{
         endpoint::{self, New},
     },
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-const EVENTS: usize = 4_000;
+const EVENTS: usize = 16_000;
+const AT_ONCE: usize = 64;
 
 #[tokio::main]
 async fn main() {
@@ -35,12 +37,32 @@ async fn main() {
     if let Ok(server) = std::env::var("MUSUBI_TEST_POSTGRES") {
         databases.push(("PostgreSQL", fresh(&server).await));
     }
-    println!("{:<12}{:>12}{:>14}", "", "endpoints", "deliveries /s");
+    let bare = bare().await;
+    println!("{:<12}{:>12}{:>14}{:>8}", "", "endpoints", "deliveries /s", "ratio");
+    println!("{:<12}{:>12}{bare:>14.0}{:>8}", "bare loop", "", "1.00");
     for (name, url) in databases {
         for endpoints in [1, 8] {
-            println!("{name:<12}{endpoints:>12}{:>14.0}", measure(&url, endpoints).await);
+            let rate = measure(&url, endpoints).await;
+            println!("{name:<12}{endpoints:>12}{rate:>14.0}{:>8.2}", rate / bare);
         }
     }
+}
+
+/// Posts of the same size to the same receiver, from no store.
+async fn bare() -> f64 {
+    let ((url, heard), client, begin) = (receive().await, reqwest::Client::new(), Instant::now());
+    let mut posters = JoinSet::new();
+    for _ in 0..AT_ONCE {
+        let (client, url) = (client.clone(), url.clone());
+        posters.spawn(async move {
+            for _ in 0..EVENTS / AT_ONCE {
+                client.post(&url).body(vec![b'x'; 200]).send().await.unwrap();
+            }
+        });
+    }
+    posters.join_all().await;
+    assert_eq!(heard.load(Ordering::Relaxed), EVENTS);
+    EVENTS as f64 / begin.elapsed().as_secs_f64()
 }
 
 async fn fresh(server: &str) -> String {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    api::time,
+    api::{schema, time},
     hook::{endpoint::Endpoint, log},
 };
 
@@ -65,15 +65,13 @@ pub struct HookWithSecret {
 #[serde(deny_unknown_fields)]
 pub struct NewHook {
     /// Of a public host by https, or in a network that the configuration allows.
-    #[schema(example = "https://hooks.your-company.jp/musubi", max_length = 2000)]
+    #[schema(example = "https://hooks.your-company.jp/musubi", max_length = 2000, format = "uri")]
     pub(super) url: String,
     #[serde(default)]
-    #[schema(example = "Booking system", max_length = 200)]
+    #[schema(example = "Booking system", max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub(super) description: String,
-    /// `link.created`, `link.ended`, `link.consent_withdrawn`, `user.followed`, `user.blocked`, `message.received`,
-    /// `postback.received`, `delivery.failed`, `message.finished`; empty: all.
     #[serde(default)]
-    #[schema(example = json!(["link.created", "link.ended"]), max_items = 9)]
+    #[schema(schema_with = schema::hook_types)]
     pub(super) types: Vec<String>,
     /// Only what happens there; it stays as it is.
     pub(super) provider: Option<String>,
@@ -88,11 +86,11 @@ pub struct NewHook {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HookChange {
-    #[schema(example = "https://hooks.your-company.jp/musubi", max_length = 2000)]
+    #[schema(example = "https://hooks.your-company.jp/musubi", max_length = 2000, format = "uri")]
     pub(super) url: Option<String>,
-    #[schema(max_length = 200)]
+    #[schema(max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub(super) description: Option<String>,
-    #[schema(example = json!(["link.created"]), max_items = 9)]
+    #[schema(schema_with = schema::hook_types)]
     pub(super) types: Option<Vec<String>>,
     /// Enabled again, it is told what waited, and what happens from now on.
     pub(super) is_enabled: Option<bool>,
@@ -102,10 +100,10 @@ pub struct HookChange {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Replay {
-    #[schema(example = "2026-12-24T00:00:00+09:00")]
+    #[schema(example = "2026-12-24T00:00:00+09:00", format = DateTime)]
     pub(super) from: String,
     /// Not itself.
-    #[schema(example = "2026-12-25T00:00:00+09:00")]
+    #[schema(example = "2026-12-25T00:00:00+09:00", format = DateTime)]
     pub(super) to: String,
     /// The event after which to go on: `continue_after` of the former answer.
     pub(super) after: Option<String>,

@@ -11,7 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::super::{caller::Caller, idempotency::Effect, json::Json, read_time};
+use super::super::{
+    caller::Caller,
+    idempotency::Effect,
+    json::{self, Json},
+    read_time,
+};
 use crate::{
     app::App,
     error::{Error, Flaw, Kind, Problem, Result},
@@ -30,6 +35,7 @@ use crate::{
 pub struct NewMessage {
     /// The channel (official account) that sends it; may be left out where there is one only.
     channel: Option<String>,
+    #[serde(deserialize_with = "json::object")]
     to: To,
     /// A message template, filled for each recipient in their language; this or `messages`.
     template: Option<String>,

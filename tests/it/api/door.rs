@@ -197,7 +197,7 @@ both_engines! {
             (&key, format!("{cursor}A")), (&key, format!(".{signature}")), (&other, cursor.to_owned()),
         ] {
             let answer = get(key, &format!("/api/v1/messages?cursor={cursor}")).await;
-            assert_eq!((answer.status, answer.problem().as_str()), (StatusCode::BAD_REQUEST, "invalid_cursor"), "{cursor}");
+            assert_eq!((answer.status, answer.problem().as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "invalid_cursor"), "{cursor}");
         }
     }
 

@@ -269,7 +269,7 @@ both_engines! {
         }
         for query in ["state=sent", "state=waiting"] {
             let answer = app.api(&key, Method::GET, &format!("/api/v1/deliveries?{query}"), Value::Null).await;
-            assert_eq!((answer.problem(), answer.places()), ("invalid_parameter".to_owned(), vec!["state".to_owned()]));
+            assert_eq!((answer.problem(), answer.places()), ("invalid".to_owned(), vec!["state".to_owned()]));
         }
         let wrong = app.api(&key, Method::GET, "/api/v1/deliveries?state=lost", Value::Null).await;
         assert_eq!((wrong.problem(), wrong.places()), ("invalid_parameter".to_owned(), vec!["state".to_owned()]));
