@@ -4,6 +4,7 @@
 mod faults;
 mod paced;
 mod people;
+mod story;
 
 use musubi::{
     db::Millis,
