@@ -53,6 +53,7 @@ mod story;
 mod stub;
 mod support;
 mod template;
+mod texts;
 mod ticket;
 mod ticket_story;
 mod unlinking;
