@@ -9,6 +9,7 @@ use crate::{
     channel::{self, Kind},
     config::LineHosts,
     hook, line, link, message,
+    rich_menu::command::{self as rich_menu, Compared},
 };
 
 /// One thing looked at.
@@ -69,6 +70,7 @@ pub async fn examine(app: &App) -> Vec<Finding> {
         if readable {
             findings.push(Finding::new(format!("access token of {name}"), token::of_bot(app, name).await));
             findings.push(Finding::new(format!("quota of {name}"), quota(app, name).await));
+            findings.push(Finding::new(format!("rich menus of {name}"), menus(app, name).await));
             findings.push(Finding::new(format!("provider of {name}"), same_provider(app, name).await));
         }
     }
@@ -193,6 +195,19 @@ async fn quota(app: &App, name: &str) -> Result<String, String> {
     match state.shortage {
         Some(why) => Err(format!("{why}; raise the plan at LINE, or wait for the next month ({stands})")),
         None => Ok(stands),
+    }
+}
+
+/// Whether the rich menu files are in order, and are what was applied.
+async fn menus(app: &App, name: &str) -> Result<String, String> {
+    match rich_menu::compare(app, name).await.map_err(|error| error.to_string())? {
+        Compared::NeverApplied => Ok("without mistakes; applied when `musubi serve` starts".into()),
+        Compared::Same { version } => Ok(format!("applied as the files say (version {version})")),
+        Compared::Differs(menus) => Err(format!(
+            "the files differ from what was applied ({}); look with `musubi rich-menu plan --channel {name}`, then \
+             `musubi rich-menu apply --channel {name}`",
+            menus.join(", ")
+        )),
     }
 }
 

@@ -22,6 +22,7 @@ use musubi::{
         hold::{Verdict, command as hold},
         template::command as template,
     },
+    rich_menu::command as rich_menu,
     seal, serve,
     webhook::command,
 };
@@ -112,6 +113,11 @@ enum Command {
         #[command(subcommand)]
         command: TemplateCommand,
     },
+    /// Compares the rich menu files with LINE, brings them there, and lists what is there
+    RichMenu {
+        #[command(subcommand)]
+        command: RichMenuCommand,
+    },
     /// Makes, lists and revokes the keys by which your systems call the HTTP API
     ApiKey {
         #[command(subcommand)]
@@ -184,6 +190,40 @@ enum OutboxCommand {
         config: ConfigPath,
         #[command(flatten)]
         which: hold::Which,
+    },
+}
+
+#[derive(Subcommand)]
+enum RichMenuCommand {
+    /// Prints the difference between the files, what was applied and what LINE has; changes nothing
+    ///
+    /// What begins with + is made, with ~ changes, with - is deleted in the end, with = stays; what is not Musubi's is left
+    /// alone. Every mistake in the files is told with file and line. Ends with 0, or with 1 where there is a mistake.
+    Plan {
+        #[command(flatten)]
+        config: ConfigPath,
+        #[command(flatten)]
+        options: rich_menu::Options,
+        /// Ends with 2 where there is a difference
+        #[arg(long)]
+        check: bool,
+    },
+    /// Brings the files to LINE: menus, images, aliases, the default, then the people; deletes former menus last
+    ///
+    /// Ended anywhere, the former menus work on, and this goes on where it stopped when it is run again. Where LINE's
+    /// calls of an hour are used up, it ends with 1 and says when there are more.
+    Apply {
+        #[command(flatten)]
+        config: ConfigPath,
+        #[command(flatten)]
+        options: rich_menu::Options,
+    },
+    /// Lists the menus at LINE: id, menu, aliases, whether it is the default, and how many people were given it
+    List {
+        #[command(flatten)]
+        config: ConfigPath,
+        #[command(flatten)]
+        options: rich_menu::Options,
     },
 }
 
@@ -370,6 +410,7 @@ async fn run(command: Command, format: log::Format) -> Result<ExitCode, Failure>
         Command::Template { command: TemplateCommand::Render { templates, name, data, locale } } => {
             render_template(&templates, &name, &data, locale.as_deref())
         }
+        Command::RichMenu { command } => rich_menu(command).await,
         Command::ApiKey { command } => api_key(command).await,
         Command::Key { command: KeyCommand::New } => new_key(),
         Command::Key { command: KeyCommand::Rotate { config } } => rotate_keys(config).await,
@@ -453,6 +494,23 @@ async fn outbox(command: OutboxCommand) -> Result<ExitCode, Failure> {
         OutboxCommand::Cancel { config, which } => hold::decide(&open(config).await?, &which, Verdict::Cancel).await?,
     };
     lines.iter().for_each(|line| say(line));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn rich_menu(command: RichMenuCommand) -> Result<ExitCode, Failure> {
+    match command {
+        RichMenuCommand::Plan { config, options, check } => {
+            let planned = rich_menu::plan(&open(config).await?, &options).await?;
+            planned.lines.iter().for_each(|line| say(line));
+            return Ok(if check && planned.differs { ExitCode::from(2) } else { ExitCode::SUCCESS });
+        }
+        RichMenuCommand::Apply { config, options } => {
+            rich_menu::apply(&open(config).await?, &options, &mut say).await?;
+        }
+        RichMenuCommand::List { config, options } => {
+            rich_menu::list(&open(config).await?, &options).await?.iter().for_each(|line| say(line));
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

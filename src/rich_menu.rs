@@ -1,26 +1,44 @@
 //! Rich menus: files say what menus there are and who sees which (tables `rich_menus`, `user_menus`).
 //!
-//! - A menu at LINE carries its file's name and content hash in its own name, `musubi:linked:1a2b3c4d5e6f`, so
+//! - What was applied to a channel is its [`Set`], which everybody is brought to. Files become a set by
+//!   `musubi rich-menu apply`, and by themselves where nothing was ever applied.
+//! - A menu at LINE carries its file's name and content hash in its own name, `musubi:linked:1a2b3c4d5e6f7081`, so
 //!   that it is found again after a crash. Menus of other names are never touched.
 //! - What nobody in particular sees is the channel's default; only those who see another menu have one of their
 //!   own. So taking a person's menu away is always safe.
 //! - A person's menu follows the state of the link at the moment of the call; it is read again afterwards, so
 //!   that of two overlapping jobs the last one leaves the right menu.
+//!
+//! From file to LINE: `file`, `draft`, `fill`, `alias`, `tree` (what is written, with lines) → `check`, `image` → `plan` (a pure
+//! difference) → `bring` (carries it out) → `retire`. `rule` says who sees what, `apply` tells LINE for one person,
+//! `ensure` makes again what vanished.
 
+mod alias;
 mod apply;
+mod at_line;
+mod bring;
 mod check;
+pub mod command;
+mod draft;
 mod ensure;
 mod file;
+mod fill;
 mod image;
+mod plan;
+mod retire;
 mod rule;
+pub mod set;
 mod store;
+mod tree;
 
 use secrecy::SecretString;
 
 pub use self::{
     apply::apply,
-    ensure::ensure,
+    ensure::{ensure, look_after},
     file::{Menu, Mistakes, load},
+    rule::Rule,
+    set::{Applied, Set},
 };
 use crate::{
     app::App,

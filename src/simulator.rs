@@ -188,6 +188,7 @@ impl Simulator {
                 .merge(login::page_routes())
                 .merge(account_link::page_routes())
                 .merge(control::routes())
+                .merge(rich_menu::control_routes())
                 .merge(channel_token::control_routes())
                 .merge(webhook::control_routes())
                 .merge(deed::routes())
@@ -221,9 +222,11 @@ impl Simulator {
         &self.inner.signing_key
     }
 
-    /// The state, locked. Never held across an await.
+    /// The state as it is by now, locked. Never held across an await.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.inner.lock()
+        let mut state = self.inner.lock();
+        state.settle(self.now());
+        state
     }
 
     /// Sees to it that the state is written soon.

@@ -241,6 +241,7 @@ pub async fn ask(app: &App, holder: &str) -> Result<usize> {
         tracing::error!(%error, "former channel access tokens are not looked after");
     }
     message::quota::look(app).await;
+    rich_menu::look_after(app).await;
     let found = link::permission::want_checks(app).await? + line_user::profile::want_old(app).await?;
     if found > 0 {
         app.wake();

@@ -19,6 +19,15 @@ pub struct Hourly {
 }
 
 pub const CREATE_RICH_MENU: Hourly = Hourly { word: "create_rich_menu", calls: 100 };
+pub const DELETE_RICH_MENU: Hourly = Hourly { word: "delete_rich_menu", calls: 100 };
+pub const DELETE_RICH_MENU_ALIAS: Hourly = Hourly { word: "delete_rich_menu_alias", calls: 100 };
+
+impl Hourly {
+    /// How many calls LINE takes in an hour.
+    pub fn calls(self) -> i64 {
+        self.calls
+    }
+}
 
 /// Whether a call may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +46,13 @@ pub async fn take(app: &App, channel: &str, hourly: Hourly) -> Result<Spend> {
     }
     let full_at = find(&mut conn, channel, hourly.word).await?;
     Ok(Spend::Wait(full_at.unwrap_or(now).plus_signed(share - HOUR).max(now)))
+}
+
+/// How many calls may be made at this moment.
+pub async fn left(conn: &mut Conn, now: Millis, channel: &str, hourly: Hourly) -> Result<i64> {
+    let full_at = find(conn, channel, hourly.word).await?;
+    let spent = full_at.map_or(0, |full_at| full_at.0.saturating_sub(now.0).clamp(0, HOUR));
+    Ok((HOUR - spent) / (HOUR / hourly.calls))
 }
 
 /// False where the bucket is empty. A moment further away than a bucket can be is one of a clock that went wrong.

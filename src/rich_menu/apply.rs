@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    Menu, Remote, Stop,
-    ensure::load,
-    rule::{self, Facts, STRANGER},
-    store,
+    Remote, Stop,
+    rule::{self, STRANGER},
+    set::{self, Applied, Set},
+    store::{self, Person},
 };
 use crate::{
     app::App,
@@ -23,7 +23,7 @@ const GIVEN_UP: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone, Copy)]
 enum Wanted<'a> {
     /// A menu of their own.
-    Own(&'a Menu),
+    Own(&'a Applied),
     /// None: the channel's default shows, if there is one.
     None,
 }
@@ -36,13 +36,13 @@ pub async fn apply(app: &App, line_user_id: &str, channel: &str) -> Outcome {
 }
 
 async fn apply_wanted(app: &App, line_user_id: &str, channel: &str) -> Result<Outcome, Stop> {
-    let person = store::find_person(&mut *app.db.conn().await?, line_user_id).await?;
-    let Some((user_id, facts)) = person.filter(|(user_id, _)| line::is_user_id(user_id)) else {
+    let mut conn = app.db.conn().await?;
+    let person = store::find_person(&mut conn, line_user_id).await?;
+    let Some(person) = person.filter(|person| line::is_user_id(&person.user_id)) else {
         return Ok(Outcome::Park { why: "there is no such LINE user".to_owned() });
     };
-    // A stranger has no menu of their own whatever the files say: an unlink's reset does not wait for them.
-    let menus = if facts == STRANGER { Vec::new() } else { load(app).await.map_err(never_park)? };
-    let wanted = want(&menus, facts).map_err(|error| Stop(Outcome::retry(&error)))?;
+    let set = set::current(&mut conn, channel).await?;
+    drop(conn);
     if !app.config.channel.contains_key(channel) {
         // The company gave the channel up: there is nobody left to tell.
         let mut tx = app.db.begin().await?;
@@ -51,33 +51,41 @@ async fn apply_wanted(app: &App, line_user_id: &str, channel: &str) -> Result<Ou
         return Ok(Outcome::Done);
     }
     let remote = Remote::new(app, channel).await.map_err(never_park)?;
-    let given = match wanted {
-        Wanted::None => reset(&remote, &user_id).await.map(|()| None)?,
-        Wanted::Own(menu) => Some((menu.name.as_str(), give(&remote, &user_id, menu).await?)),
+    let given = match want(app, set.as_ref(), &person)? {
+        Some(Wanted::None) => reset(&remote, &person.user_id).await.map(|()| None)?,
+        Some(Wanted::Own(menu)) => {
+            give(&remote, &person, menu).await?;
+            Some((menu.name.as_str(), menu.rich_menu_id.as_str()))
+        }
+        None => return Err(ask_for_menus(&remote, "the channel's menus are not made yet", Some(MENUS_COME)).await?),
     };
     let mut tx = app.db.begin().await?;
     line_user::lock(&mut tx, line_user_id).await?;
     let now = app.now();
-    let given = given.as_ref().map(|(menu, rich_menu_id)| (*menu, rich_menu_id.as_str()));
     store::set_user_menu(&mut tx, now, line_user_id, channel, given).await?;
     // Another job of this person may have told LINE something else meanwhile, before or after us.
     let still = store::find_person(&mut tx, line_user_id).await?;
-    let is_still_so = still.is_some_and(|(_, later)| later == facts);
-    if is_still_so && given.is_none() {
+    let version = set::version(&mut tx, channel).await?;
+    let is_still_so = still.as_ref() == Some(&person) && version == set.as_ref().map(|set| set.version);
+    if is_still_so && person.facts == STRANGER {
         store::finish_unlink_step(&mut tx, now, line_user_id, channel).await?;
     }
     tx.commit().await.map_err(error::Error::from)?;
-    let why = || "the link changed meanwhile".to_owned();
+    let why = || "the link or the menus changed meanwhile".to_owned();
     Ok(if is_still_so { Outcome::Done } else { Outcome::Retry { why: why(), after: Some(Duration::ZERO) } })
 }
 
-/// Whoever should see the default menu needs none of their own.
-fn want(menus: &[Menu], facts: Facts) -> Result<Wanted<'_>, minijinja::Error> {
-    let default = rule::choose(menus, STRANGER)?.map(|menu| menu.name.as_str());
-    Ok(match rule::choose(menus, facts)? {
-        Some(menu) if default != Some(menu.name.as_str()) => Wanted::Own(menu),
-        Some(_) | None => Wanted::None,
-    })
+/// Whoever should see the default menu needs none of their own; none where the channel has no menus yet. A stranger has
+/// none then: an unlink's reset does not wait for them.
+fn want<'a>(app: &App, set: Option<&'a Set>, person: &Person) -> Result<Option<Wanted<'a>>, Stop> {
+    let Some(set) = set else { return Ok((person.facts == STRANGER).then_some(Wanted::None)) };
+    let (now, zone) = (app.now(), &app.zone);
+    let own = std::slice::from_ref(&app.config.default_locale);
+    let languages: Vec<String> = person.languages.iter().chain(own).cloned().collect();
+    let choose = |facts| rule::choose(&set.menus, facts, now, zone).map_err(|why| Stop(Outcome::retry(&why)));
+    let default = choose(STRANGER)?.and_then(|name| set.variant(name, own));
+    let wanted = choose(person.facts)?.and_then(|name| set.variant(name, &languages));
+    Ok(Some(wanted.filter(|menu| Some(*menu) != default).map_or(Wanted::None, Wanted::Own)))
 }
 
 /// Mistakes in the files are told by the job that makes the menus; a person's job waits for their mending.
@@ -94,18 +102,18 @@ async fn reset(remote: &Remote<'_>, user_id: &str) -> Result<(), Stop> {
     reset.map_err(|error| never_park(error.into()))
 }
 
-async fn give(remote: &Remote<'_>, user_id: &str, menu: &Menu) -> Result<String, Stop> {
-    let row = store::find(&mut *remote.app.db.conn().await?, remote.channel, menu).await?;
-    let Some(row) = row.filter(|row| row.has_image) else {
-        return Err(ask_for_menus(remote, "the channel's menus are not made yet", Some(MENUS_COME)).await?);
-    };
-    let id = row.rich_menu_id.as_str();
+async fn give(remote: &Remote<'_>, person: &Person, menu: &Applied) -> Result<(), Stop> {
+    let (user_id, id) = (person.user_id.as_str(), menu.rich_menu_id.as_str());
     match remote.call(|line, token| async move { line.link_rich_menu(&token, user_id, id).await }).await {
-        Ok(()) => Ok(row.rich_menu_id),
+        Ok(()) => Ok(()),
         Err(error) if is_vanished(&error) => {
             let mut conn = remote.app.db.conn().await?;
-            store::set_gone(&mut conn, remote.app.now(), remote.channel, &row.rich_menu_id).await?;
+            store::set_gone(&mut conn, remote.app.now(), remote.channel, id).await?;
             drop(conn);
+            if person.facts == STRANGER {
+                // Nobody keeps the menu of a link that ended, however long the other one is not there.
+                reset(remote, user_id).await?;
+            }
             Err(ask_for_menus(remote, &error.to_string(), None).await?)
         }
         Err(error) => Err(error.into()),

@@ -1,145 +1,66 @@
-//! What makes a menu file fit for LINE, each rule with the words that help to mend it.
+//! What makes a menu fit for LINE, beyond LINE's rules for the object (`line::rich_menu::check`).
 
 use serde_json::Value;
 use url::{Host, Url};
 
-use super::{
-    file::{Area, File, Size},
-    image, rule,
-};
-use crate::flex::Mistake;
+use super::image;
+use crate::line::{message::check::Mistake, rich_menu};
 
 /// LINE says 1 MB; the smaller reading is safe under both.
 const LARGEST_IMAGE: usize = 1_000_000;
-const WIDTHS: std::ops::RangeInclusive<u32> = 800..=2500;
-const LEAST_HEIGHT: u32 = 250;
-const MOST_AREAS: usize = 20;
-/// LINE counts grapheme clusters. Characters are never fewer, so what passes here passes there.
-const LONGEST_BAR_TEXT: usize = 14;
-const LONGEST_LABEL: usize = 20;
-const LONGEST_URI: usize = 1000;
 
-/// Checks a file and gives back LINE's object and the image's content type, or every mistake.
-pub(super) fn check(
-    file: &File,
-    rendered: Result<Value, Vec<Mistake>>,
-    bytes: &[u8],
-) -> Result<(Value, &'static str), Vec<String>> {
-    let mut mistakes = Vec::new();
-    check_texts(file, &mut mistakes);
-    check_size(file.size, &mut mistakes);
-    check_areas(file, &mut mistakes);
-    let content_type = check_image(file.size, bytes, &mut mistakes);
-    let object = match rendered {
-        Ok(object) => {
-            check_actions(&object, &mut mistakes);
-            Some(object)
-        }
-        Err(found) => {
-            mistakes.extend(found.iter().map(Mistake::to_string));
-            None
+/// Everything wrong with LINE's object.
+pub(super) fn object(menu: &Value) -> Vec<Mistake> {
+    let mut mistakes = rich_menu::check(menu);
+    let mut known = |path: &str, holder: Option<&Value>, names: &[&str]| {
+        for name in holder.and_then(Value::as_object).into_iter().flat_map(serde_json::Map::keys) {
+            if !names.contains(&name.as_str()) {
+                let text = format!("is not known here; there are {}", names.join(", "));
+                mistakes.push(Mistake { path: format!("{path}.{name}"), text });
+            }
         }
     };
-    match object {
-        Some(object) if mistakes.is_empty() => Ok((object, content_type)),
-        Some(_) | None => Err(mistakes),
+    known("size", menu.get("size"), &["width", "height"]);
+    let areas = menu["areas"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for (place, area) in areas.iter().enumerate() {
+        let path = format!("areas[{place}]");
+        known(&path, Some(area), &["bounds", "action"]);
+        known(&format!("{path}.bounds"), area.get("bounds"), &["x", "y", "width", "height"]);
     }
-}
-
-fn check_texts(file: &File, mistakes: &mut Vec<String>) {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-    if file.name.is_empty() || file.name.len() > 32 || !file.name.chars().all(plain) {
-        mistakes.push("name: must be 1 to 32 of a-z, 0-9, - and _".into());
-    }
-    let length = file.chat_bar_text.chars().count();
-    if !(1..=LONGEST_BAR_TEXT).contains(&length) {
-        mistakes.push(format!("chat_bar_text: has {length} characters; LINE shows 1 to {LONGEST_BAR_TEXT}"));
-    }
-    for linked in [true, false] {
-        if let Err(error) = rule::holds(&file.when, rule::Facts { linked }) {
-            mistakes.push(format!("when: {:?} is not a rule over `linked`: {error}", file.when));
-            break;
+    for (place, area) in areas.iter().enumerate() {
+        let uri = area["action"]["uri"].as_str().unwrap_or_default();
+        if Url::parse(uri).is_ok_and(|url| url.scheme() == "http" && !is_loopback(&url)) {
+            let text = format!("{uri:?} must be https; plain http is for localhost only");
+            mistakes.push(Mistake { path: format!("areas[{place}].action.uri"), text });
         }
     }
+    mistakes
 }
 
-fn check_size(size: Size, mistakes: &mut Vec<String>) {
-    let Size { width, height } = size;
-    if !WIDTHS.contains(&width) {
-        mistakes.push(format!("size.width: {width} is not in {} to {}", WIDTHS.start(), WIDTHS.end()));
-    }
-    if height < LEAST_HEIGHT {
-        mistakes.push(format!("size.height: {height} is less than {LEAST_HEIGHT}"));
-    }
-    // 1.45 in whole numbers.
-    if u64::from(width) * 100 < u64::from(height) * 145 {
-        mistakes.push(format!("size: {width} x {height} is too high; the width must be 1.45 times the height or more"));
-    }
-}
-
-fn check_areas(file: &File, mistakes: &mut Vec<String>) {
-    if file.areas.len() > MOST_AREAS {
-        mistakes.push(format!("areas: there are {}; LINE takes {MOST_AREAS}", file.areas.len()));
-    }
-    for (index, Area { bounds, .. }) in file.areas.iter().enumerate() {
-        let inside = |start: u32, length: u32, end: u32| length > 0 && start.saturating_add(length) <= end;
-        if !inside(bounds.x, bounds.width, file.size.width) || !inside(bounds.y, bounds.height, file.size.height) {
-            mistakes.push(format!("areas[{index}].bounds: is empty or reaches outside of the menu"));
-        }
-    }
-}
-
-fn check_image(size: Size, bytes: &[u8], mistakes: &mut Vec<String>) -> &'static str {
+/// The image's content type, or everything wrong with it. It must be just as large as the menu.
+pub(super) fn image(menu: &Value, bytes: &[u8]) -> Result<&'static str, Vec<String>> {
+    let mut mistakes = Vec::new();
     if bytes.len() > LARGEST_IMAGE {
-        mistakes.push(format!("image: has {} bytes; LINE takes 1 MB", bytes.len()));
+        mistakes.push(format!("has {} bytes; LINE takes 1 MB", bytes.len()));
     }
     let Some(image) = image::read(bytes) else {
-        mistakes.push("image: is neither PNG nor JPEG".into());
-        return "";
+        mistakes.push("is neither PNG nor JPEG".to_owned());
+        return Err(mistakes);
     };
-    if (image.width, image.height) != (size.width, size.height) {
-        mistakes.push(format!(
-            "image: is {} x {}, the menu is {} x {}",
-            image.width, image.height, size.width, size.height
-        ));
+    let side = |name: &str| menu["size"][name].as_u64();
+    if let Some((width, height)) = side("width").zip(side("height"))
+        && (u64::from(image.width), u64::from(image.height)) != (width, height)
+    {
+        mistakes.push(format!("is {} x {}, the menu is {width} x {height}", image.width, image.height));
     }
-    image.content_type
+    if mistakes.is_empty() { Ok(image.content_type) } else { Err(mistakes) }
 }
 
-/// The actions after rendering: links are what they will be at LINE.
-fn check_actions(object: &Value, mistakes: &mut Vec<String>) {
-    let areas = object["areas"].as_array().map(Vec::as_slice).unwrap_or_default();
-    for (index, area) in areas.iter().enumerate() {
-        let action = &area["action"];
-        let path = format!("areas[{index}].action");
-        if action["label"].as_str().is_some_and(|label| label.chars().count() > LONGEST_LABEL) {
-            mistakes.push(format!("{path}.label: is longer than {LONGEST_LABEL} characters"));
-        }
-        match action["type"].as_str() {
-            None => mistakes.push(format!("{path}.type: is missing")),
-            Some("uri") => check_uri(&path, action["uri"].as_str().unwrap_or_default(), mistakes),
-            Some("postback" | "message" | "datetimepicker" | "richmenuswitch" | "clipboard") => {}
-            Some(other) => mistakes.push(format!("{path}.type: {other:?} is not an action of rich menus")),
-        }
-    }
-}
-
-/// LINE opens https; loopback is the one exemption, for development.
-fn check_uri(path: &str, uri: &str, mistakes: &mut Vec<String>) {
-    let good = Url::parse(uri).is_ok_and(|url| match url.scheme() {
-        "https" | "tel" => true,
-        "http" => match url.host() {
-            Some(Host::Domain(domain)) => domain == "localhost",
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        },
-        _ => false,
-    });
-    if !good {
-        mistakes.push(format!("{path}.uri: {uri:?} must be https (http is for localhost only) or tel"));
-    }
-    if uri.chars().count() > LONGEST_URI {
-        mistakes.push(format!("{path}.uri: is longer than {LONGEST_URI} characters"));
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(domain)) => domain == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }

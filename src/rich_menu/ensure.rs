@@ -1,57 +1,56 @@
-//! Makes sure that a channel's menus exist at LINE; safe to run at any time and any number of times.
+//! Makes sure that a channel has the menus of its set; safe to run at any time and any number of times. Where nothing was
+//! ever applied to it, this installation's files are.
 
 use std::time::Duration;
 
 use super::{
-    Menu, Remote, Stop, file,
-    rule::{self, STRANGER},
-    store,
+    Menu, Remote, Stop,
+    bring::{Turn, bring, look},
+    file, set, store,
 };
 use crate::{
     app::App,
-    channel::hourly::{self, Spend},
-    line::{Error, rich_menu::Listed},
-    queue::{self, Outcome},
+    error::Result,
+    queue::{self, Job, Outcome},
 };
 
-const LEASE: Duration = Duration::from_secs(60);
-const BUSY: Duration = Duration::from_secs(2);
-/// In which LINE allows some 25 menus more.
-const SOME_CALLS: Duration = Duration::from_secs(900);
+/// Twenty tries outlast the turn of a process that died.
+const BUSY: Duration = Duration::from_secs(10);
+/// How long nothing is asked for after it was given up.
+const GIVEN_UP: Duration = Duration::from_secs(600);
 
-/// Brings the menus of the files to a channel, and makes the strangers' menu its default.
+/// Brings the menus of its set to a channel, and makes the strangers' menu its default.
 pub async fn ensure(app: &App, channel: &str) -> Outcome {
-    match ensure_leased(app, channel).await {
+    match ensure_in_turn(app, channel).await {
         Ok(()) => Outcome::Done,
         Err(Stop(outcome)) => outcome,
     }
 }
 
-/// Two at once would each make every menu.
-async fn ensure_leased(app: &App, channel: &str) -> Result<(), Stop> {
-    let (lease, holder) = (format!("menus:{channel}"), app.new_id());
-    if !queue::lease(app, &lease, &holder, LEASE).await? {
-        let why = "another node makes this channel's menus".to_owned();
+async fn ensure_in_turn(app: &App, channel: &str) -> Result<(), Stop> {
+    let Some(turn) = Turn::take(app, channel).await? else {
+        let why = "another process works at this channel's menus".to_owned();
         return Err(Stop(Outcome::Retry { why, after: Some(BUSY) }));
-    }
-    let done = ensure_all(app, channel).await;
-    queue::release(app, &lease, &holder).await?;
-    done
+    };
+    let done = async {
+        let menus = menus(app, channel).await?;
+        let remote = Remote::new(app, channel).await?;
+        let found = look(&remote, &menus).await?;
+        bring(&turn, &remote, &menus, &found, &mut |_, _, _| {}).await
+    };
+    let done = done.await;
+    turn.end().await?;
+    done.map(|_| ())
 }
 
-async fn ensure_all(app: &App, channel: &str) -> Result<(), Stop> {
-    let menus = load(app).await?;
-    let default = rule::choose(&menus, STRANGER).map_err(|error| Stop(Outcome::Park { why: error.to_string() }))?;
-    let remote = Remote::new(app, channel).await?;
-    let listed = remote.call(|line, token| async move { line.list_rich_menus(&token).await }).await?;
-    for menu in &menus {
-        let rich_menu_id = ensure_one(&remote, &listed, menu).await?;
-        if default.is_some_and(|default| default.name == menu.name) {
-            let id = rich_menu_id.as_str();
-            remote.call(|line, token| async move { line.set_default_rich_menu(&token, id).await }).await?;
-        }
+/// The menus of the channel's set, else those of the files.
+async fn menus(app: &App, channel: &str) -> Result<Vec<Menu>, Stop> {
+    let mut conn = app.db.conn().await?;
+    if set::version(&mut conn, channel).await?.is_some() {
+        return Ok(store::list_set(&mut conn, channel).await?);
     }
-    Ok(())
+    drop(conn);
+    load(app).await
 }
 
 /// Reads the files without holding up other work.
@@ -61,55 +60,43 @@ pub(super) async fn load(app: &App) -> Result<Vec<Menu>, Stop> {
     Ok(loaded.map_err(|error| Stop(Outcome::retry(&error)))??)
 }
 
-async fn ensure_one(remote: &Remote<'_>, listed: &[Listed], menu: &Menu) -> Result<String, Stop> {
-    let (app, channel) = (remote.app, remote.channel);
-    let name = menu.name_at_line();
-    let at_line: Vec<&str> = listed.iter().filter(|l| l.name == name).map(|l| l.rich_menu_id.as_str()).collect();
-    let row = store::find(&mut *app.db.conn().await?, channel, menu).await?;
-    let known = row.filter(|row| at_line.contains(&row.rich_menu_id.as_str()));
-    let (rich_menu_id, has_image) = match (known, at_line.first()) {
-        (Some(row), _) => (row.rich_menu_id, row.has_image),
-        (None, Some(found)) => ((*found).to_owned(), false),
-        (None, None) => {
-            take_call(remote).await?;
-            let created = remote.call(|line, token| async move { line.create_rich_menu(&token, &menu.object).await });
-            (created.await?, false)
-        }
-    };
-    if !has_image {
-        store::insert(&mut *app.db.conn().await?, app.now(), channel, menu, &rich_menu_id).await?;
-        upload(remote, menu, &rich_menu_id).await?;
-        store::set_image(&mut *app.db.conn().await?, app.now(), channel, &rich_menu_id).await?;
-    }
-    Ok(rich_menu_id)
-}
-
-/// One of the menus that LINE lets a channel make in an hour; where none is left the job waits for more than one, so that
-/// it gets on before its tries are over.
-async fn take_call(remote: &Remote<'_>) -> Result<(), Stop> {
-    match hourly::take(remote.app, remote.channel, hourly::CREATE_RICH_MENU).await? {
-        Spend::Taken => Ok(()),
-        Spend::Wait(until) => {
-            let wait = until.0.saturating_sub(remote.app.now().0);
-            let after = Duration::from_millis(u64::try_from(wait).unwrap_or(0)).max(SOME_CALLS);
-            let why = "as many menus were made within an hour as LINE allows".to_owned();
-            Err(Stop(Outcome::Retry { why, after: Some(after) }))
+/// Looks whether LINE still has what was applied to each channel, and has it made again where it does not: somebody may
+/// delete it there, and a time window may change what strangers see.
+pub async fn look_after(app: &App) {
+    for channel in app.config.channel.keys() {
+        match is_as_applied(app, channel).await {
+            Ok(true) => {}
+            Ok(false) => {
+                if let Err(error) = ask(app, channel).await {
+                    tracing::error!(channel, %error, "missing rich menus could not be asked for");
+                }
+            }
+            Err(Stop(outcome)) => tracing::warn!(channel, ?outcome, "the rich menus at LINE could not be looked at"),
         }
     }
 }
 
-async fn upload(remote: &Remote<'_>, menu: &Menu, rich_menu_id: &str) -> Result<(), Stop> {
-    let uploaded = remote
-        .call(|line, token| async move {
-            let image = menu.image.to_vec();
-            line.upload_rich_menu_image(&token, rich_menu_id, menu.content_type, image).await
-        })
-        .await;
-    match uploaded {
-        Ok(()) => Ok(()),
-        // An upload before this one succeeded and was not recorded.
-        Err(Error::Refused { status: 400, message, .. }) if message.contains("already") => Ok(()),
-        Err(error @ Error::Refused { status: 404, .. }) => Err(Stop(Outcome::retry(&error))),
-        Err(error) => Err(error.into()),
+async fn is_as_applied(app: &App, channel: &str) -> Result<bool, Stop> {
+    let mut conn = app.db.conn().await?;
+    if set::version(&mut conn, channel).await?.is_none() {
+        return Ok(true);
     }
+    let menus = store::list_set(&mut conn, channel).await?;
+    let is_somebody_left = !store::list_left(&mut conn, channel, 1).await?.is_empty();
+    drop(conn);
+    let remote = Remote::new(app, channel).await?;
+    let (plan, _) = look(&remote, &menus).await?;
+    Ok(plan.is_applied() && !is_somebody_left)
+}
+
+async fn ask(app: &App, channel: &str) -> Result<()> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    if store::is_given_up(&mut tx, channel, now.minus(GIVEN_UP)).await? {
+        return Ok(());
+    }
+    queue::enqueue_once(&mut tx, now, now, &Job::EnsureMenus { channel: channel.to_owned() }).await?;
+    tx.commit().await?;
+    app.wake();
+    Ok(())
 }

@@ -1,126 +1,196 @@
-//! The menu files: `NAME.toml` beside its image, the company's or the shipped ones.
+//! The menu files: `NAME.toml` beside its image, the company's or the shipped ones, as menus that LINE would take.
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     fmt, fs, io,
     path::{Path, PathBuf},
 };
 
 use aws_lc_rs::digest;
-use jiff::tz::TimeZone;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::check;
-use crate::{config::Config, flex};
+use super::{alias::Aliases, draft::Draft, rule::Rule, set::Applied};
+use crate::config::Config;
 
-/// A menu that is fit to be made at LINE.
+/// A menu that is fit to be made at LINE: a file in one of its languages.
 #[derive(Debug, Clone)]
 pub struct Menu {
     pub name: String,
-    /// Of the content and the image; a changed file is another menu.
+    /// Empty where the file knows one language only.
+    pub language: String,
+    /// Of the content, then of the image; a changed file is another menu.
     pub hash: String,
-    pub(super) when: String,
+    pub alias: Option<String>,
+    /// The smallest name of the menus whose taps lead to each other.
+    pub group: String,
+    pub rule: Rule,
     /// LINE's rich menu object.
     pub(super) object: Value,
-    pub(super) content_type: &'static str,
+    pub(super) content_type: String,
     pub(super) image: Cow<'static, [u8]>,
 }
 
-/// Everything that is wrong with the menu files.
+/// Everything that is wrong with the menu files, each with file and line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<String>);
 
-/// A menu file as it is written.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct File {
-    pub name: String,
-    pub chat_bar_text: String,
-    #[serde(default)]
-    pub selected: bool,
-    pub size: Size,
-    /// File name of the image, in the same folder.
-    pub image: String,
-    pub when: String,
-    pub areas: Vec<Area>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Size {
-    pub width: u32,
-    pub height: u32,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Area {
-    pub bounds: Bounds,
-    /// LINE's action object.
-    pub action: Value,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Bounds {
-    pub x: u32,
-    pub y: u32,
-    pub width: u32,
-    pub height: u32,
-}
-
 /// A file's own name, its text, and where its image is.
-struct Source {
-    origin: String,
-    text: Cow<'static, str>,
-    images: Images,
+#[derive(Debug)]
+pub(super) struct Source {
+    /// For people, as in `menus/gold.toml`.
+    pub origin: String,
+    /// The menu's name, where the file has no other.
+    pub stem: String,
+    pub text: Cow<'static, str>,
+    folder: Beside,
 }
 
-enum Images {
+#[derive(Debug)]
+enum Beside {
     Shipped(&'static [u8]),
     Folder(PathBuf),
 }
 
 impl Menu {
+    /// Of a file's object, which is given its name at LINE.
+    pub(super) fn new(draft: &Draft<'_>, language: &str, mut object: Value, image: Cow<'static, [u8]>) -> Self {
+        let hash = format!("{}{}", short_hash(&[language, &object.to_string()]), short_hash(&[&image]));
+        object["name"] = Value::String(name_at_line(&draft.name, &hash));
+        Self {
+            name: draft.name.clone(),
+            language: language.to_owned(),
+            hash,
+            alias: draft.alias_in(language),
+            group: draft.name.clone(),
+            rule: draft.rule.clone(),
+            object,
+            content_type: String::new(),
+            image,
+        }
+    }
+
     /// The name it carries at LINE.
     pub(super) fn name_at_line(&self) -> String {
-        format!("musubi:{}:{}", self.name, self.hash)
+        name_at_line(&self.name, &self.hash)
     }
+
+    /// The name for people.
+    pub(super) fn label(&self) -> String {
+        label(&self.name, &self.language)
+    }
+
+    /// As it stands in a set, once LINE has given it an id.
+    pub(super) fn applied(&self, rich_menu_id: &str) -> Applied {
+        Applied {
+            name: self.name.clone(),
+            language: self.language.clone(),
+            hash: self.hash.clone(),
+            group: self.group.clone(),
+            alias: self.alias.clone(),
+            rule: self.rule.clone(),
+            rich_menu_id: rich_menu_id.to_owned(),
+        }
+    }
+}
+
+pub(super) fn label(name: &str, language: &str) -> String {
+    if language.is_empty() { name.to_owned() } else { format!("{name} ({language})") }
+}
+
+fn name_at_line(name: &str, hash: &str) -> String {
+    format!("musubi:{name}:{hash}")
+}
+
+/// The file's name in a name at LINE; none where the menu is not ours.
+pub(super) fn name_of_ours(name_at_line: &str) -> Option<&str> {
+    name_at_line.strip_prefix("musubi:")?.split_once(':').map(|(name, _)| name)
 }
 
 impl std::error::Error for Mistakes {}
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the rich menu files have {} mistake(s): {}", self.0.len(), self.0.join("; "))
+        write!(f, "the rich menu files have {} mistake(s):", self.0.len())?;
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  - {mistake}"))
     }
 }
 
-/// Reads and checks all menu files, ordered by file name. Reads the disk where a folder is configured.
+/// Reads and checks all menu files, in the order in which their rules are asked. Reads the disk where a folder is
+/// configured.
 pub fn load(config: &Config) -> Result<Vec<Menu>, Mistakes> {
     let sources = match &config.rich_menu.folder {
         None => Ok(shipped()),
         Some(folder) => list(folder).map_err(|error| Mistakes(vec![format!("{}: {error}", folder.display())])),
     }?;
-    let (mut menus, mut mistakes) = (Vec::<Menu>::new(), Vec::new());
+    let (mut drafts, mut mistakes) = (Vec::<Draft<'_>>::new(), Vec::new());
     for source in &sources {
-        match read(config, source) {
-            Ok(menu) if menus.iter().any(|other| other.name == menu.name) => {
-                mistakes.push(format!("{}: name: {:?} is already another file's", source.origin, menu.name));
-            }
-            Ok(menu) => menus.push(menu),
-            Err(found) => mistakes.extend(found.into_iter().map(|mistake| format!("{}: {mistake}", source.origin))),
+        match Draft::read(config, source) {
+            Ok(draft) => match drafts.iter().find(|other| other.name == draft.name) {
+                Some(other) => mistakes.push(draft.mistake("name", &format!("is the name of {} too", other.origin()))),
+                None => drafts.push(draft),
+            },
+            Err(found) => mistakes.extend(found),
         }
     }
-    if mistakes.is_empty() { Ok(menus) } else { Err(Mistakes(mistakes)) }
+    // Files come ordered by their names.
+    drafts.sort_by_key(|draft| std::cmp::Reverse(draft.priority));
+    let aliases = Aliases::of(&drafts, &mut mistakes);
+    let mut menus = Vec::new();
+    for draft in &drafts {
+        for language in &draft.languages {
+            match draft.menu(config, language, &aliases) {
+                Ok(menu) => menus.push(menu),
+                Err(found) => mistakes.extend(found),
+            }
+        }
+    }
+    // What is wrong in all languages is told once.
+    let mut told = std::collections::BTreeSet::new();
+    mistakes.retain(|mistake| told.insert(mistake.clone()));
+    if mistakes.is_empty() {
+        group(&mut menus);
+        Ok(menus)
+    } else {
+        Err(Mistakes(mistakes))
+    }
+}
+
+/// Gives the menus that lead to each other by taps one group.
+fn group(menus: &mut [Menu]) {
+    let names: BTreeMap<String, String> =
+        menus.iter().filter_map(|menu| Some((menu.alias.clone()?, menu.name.clone()))).collect();
+    let taps = |menu: &Menu| -> Vec<(String, String)> {
+        let areas = menu.object["areas"].as_array().into_iter().flatten();
+        let to = areas.filter_map(|area| names.get(area["action"]["richMenuAliasId"].as_str()?));
+        to.map(|to| (menu.name.clone(), to.clone())).collect()
+    };
+    let taps: Vec<(String, String)> = menus.iter().flat_map(taps).collect();
+    let mut groups: BTreeMap<&str, &str> = names.values().map(|name| (name.as_str(), name.as_str())).collect();
+    groups.extend(taps.iter().map(|(from, _)| (from.as_str(), from.as_str())));
+    let mut is_changed = true;
+    while is_changed {
+        is_changed = false;
+        for (from, to) in &taps {
+            let least = groups[from.as_str()].min(groups[to.as_str()]);
+            for name in [from, to] {
+                is_changed |= groups.insert(name, least) != Some(least);
+            }
+        }
+    }
+    for menu in menus {
+        if let Some(group) = groups.get(menu.name.as_str()) {
+            menu.group = (*group).to_owned();
+        }
+    }
 }
 
 fn shipped() -> Vec<Source> {
     let source = |name: &str, text: &'static str, image: &'static [u8]| Source {
-        origin: format!("{name}.toml (shipped)"),
+        origin: format!("(shipped) {name}.toml"),
+        stem: name.to_owned(),
         text: Cow::Borrowed(text),
-        images: Images::Shipped(image),
+        folder: Beside::Shipped(image),
     };
     vec![
         source("linked", include_str!("../../rich-menus/linked.toml"), include_bytes!("../../rich-menus/linked.png")),
@@ -137,53 +207,35 @@ fn list(folder: &Path) -> io::Result<Vec<Source>> {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     paths.sort();
     let read = |path: PathBuf| {
-        let text = Cow::Owned(fs::read_to_string(&path)?);
-        Ok(Source { origin: path.display().to_string(), text, images: Images::Folder(folder.to_owned()) })
+        let text = fs::read_to_string(&path);
+        Ok(Source {
+            origin: path.display().to_string(),
+            stem: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            text: Cow::Owned(text.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?),
+            folder: Beside::Folder(folder.to_owned()),
+        })
     };
     paths.into_iter().map(read).collect()
 }
 
-fn read(config: &Config, source: &Source) -> Result<Menu, Vec<String>> {
-    let file: File = toml::from_str(&source.text).map_err(|error| vec![error.to_string().trim().to_owned()])?;
-    let image = match &source.images {
-        Images::Shipped(bytes) => Cow::Borrowed(*bytes),
-        Images::Folder(folder) => match fs::read(folder.join(&file.image)) {
-            Ok(bytes) => Cow::Owned(bytes),
-            Err(error) => return Err(vec![format!("image: {} cannot be read: {error}", file.image)]),
-        },
-    };
-    let (object, content_type) = check::check(&file, render(config, &file), &image)?;
-    Ok(named(Menu { hash: hash(&object, &image), name: file.name, when: file.when, object, content_type, image }))
+impl Source {
+    /// Another file of the same folder, by its bare name.
+    pub fn beside(&self, name: &str) -> Result<Cow<'static, [u8]>, String> {
+        if Path::new(name).file_name().is_none_or(|file| file != name) {
+            return Err(format!("{name:?} is not the name of a file in the same folder"));
+        }
+        match &self.folder {
+            Beside::Shipped(bytes) => Ok(Cow::Borrowed(*bytes)),
+            Beside::Folder(folder) => match fs::read(folder.join(name)) {
+                Ok(bytes) => Ok(Cow::Owned(bytes)),
+                Err(error) => Err(format!("{name} cannot be read: {error}")),
+            },
+        }
+    }
 }
 
-/// LINE's object without its name, which depends on the rest.
-fn render(config: &Config, file: &File) -> Result<Value, Vec<flex::Mistake>> {
-    let areas: Vec<Value> = file
-        .areas
-        .iter()
-        .map(|Area { bounds, action }| {
-            let Bounds { x, y, width, height } = bounds;
-            json!({ "bounds": { "x": x, "y": y, "width": width, "height": height }, "action": action })
-        })
-        .collect();
-    let template = json!({
-        "size": { "width": file.size.width, "height": file.size.height },
-        "selected": file.selected,
-        "chatBarText": file.chat_bar_text,
-        "areas": areas,
-    });
-    let data = json!({ "public_url": config.url(""), "company": config.company });
-    flex::fill(&template, &data, &flex::Context { zone: &TimeZone::UTC, locale: &config.default_locale })
-}
-
-fn named(mut menu: Menu) -> Menu {
-    menu.object["name"] = Value::String(menu.name_at_line());
-    menu
-}
-
-fn hash(object: &Value, image: &[u8]) -> String {
+fn short_hash<T: AsRef<[u8]>>(parts: &[T]) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
-    context.update(object.to_string().as_bytes());
-    context.update(image);
-    context.finish().as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    parts.iter().for_each(|part| context.update(part.as_ref()));
+    context.finish().as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,6 @@
-//! The SQL of this room.
+//! The SQL of the menus at LINE and of whom was given which (tables `rich_menus`, `menu_aliases`, `user_menus`).
+
+use serde_json::Value;
 
 use super::{Menu, rule::Facts};
 use crate::{
@@ -7,39 +9,55 @@ use crate::{
     queue::Job,
 };
 
-/// A menu of ours at LINE.
+/// A menu that we made at LINE, as far as we know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct Made {
     pub rich_menu_id: String,
-    pub has_image: bool,
+    /// With all that it takes to make it again.
+    pub is_whole: bool,
 }
 
-/// The row of a menu that LINE, as far as we know, has.
-pub(super) async fn find(conn: &mut Conn, channel: &str, menu: &Menu) -> Result<Option<Row>> {
-    let row: Option<(String, Option<Millis>)> = sqlx::query_as(
-        "SELECT rich_menu_id, image_at FROM rich_menus
-         WHERE channel = $1 AND name = $2 AND hash = $3 AND gone_at IS NULL",
+/// Somebody at LINE, and what decides which menu is theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Person {
+    pub user_id: String,
+    pub facts: Facts,
+    /// In which they read, the member's first.
+    pub languages: Vec<String>,
+}
+
+pub(super) async fn list_made(conn: &mut Conn, channel: &str) -> Result<Vec<Made>> {
+    let rows: Vec<(String, Option<Millis>)> = sqlx::query_as(
+        "SELECT rich_menu_id, CASE WHEN object IS NULL OR gone_at IS NOT NULL THEN NULL ELSE image_at END
+         FROM rich_menus WHERE channel = $1",
     )
     .bind(channel)
-    .bind(&menu.name)
-    .bind(&menu.hash)
-    .fetch_optional(conn)
+    .fetch_all(conn)
     .await?;
-    Ok(row.map(|(rich_menu_id, image_at)| Row { rich_menu_id, has_image: image_at.is_some() }))
+    let made = |(rich_menu_id, whole_at): (String, Option<Millis>)| Made { rich_menu_id, is_whole: whole_at.is_some() };
+    Ok(rows.into_iter().map(made).collect())
 }
 
 /// Records a menu made or found at LINE. Whether it has its image is not known.
 pub(super) async fn insert(conn: &mut Conn, now: Millis, channel: &str, menu: &Menu, rich_menu_id: &str) -> Result<()> {
     sqlx::query(
-        "INSERT INTO rich_menus (channel, name, hash, rich_menu_id, created_at) VALUES ($1, $2, $3, $4, $5)
+        "INSERT INTO rich_menus
+           (channel, name, hash, rich_menu_id, created_at, language, object, content_type, image)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (channel, name, hash) DO UPDATE SET
-           rich_menu_id = excluded.rich_menu_id, created_at = excluded.created_at, image_at = NULL, gone_at = NULL",
+           rich_menu_id = excluded.rich_menu_id, created_at = excluded.created_at, language = excluded.language,
+           object = excluded.object, content_type = excluded.content_type, image = excluded.image,
+           image_at = NULL, gone_at = NULL, retired_at = NULL",
     )
     .bind(channel)
     .bind(&menu.name)
     .bind(&menu.hash)
     .bind(rich_menu_id)
     .bind(now)
+    .bind(&menu.language)
+    .bind(menu.object.to_string())
+    .bind(&menu.content_type)
+    .bind(&*menu.image)
     .execute(conn)
     .await?;
     Ok(())
@@ -65,10 +83,97 @@ pub(super) async fn set_gone(conn: &mut Conn, now: Millis, channel: &str, rich_m
     Ok(())
 }
 
-/// LINE's id of a person and what is known of them now; `None` where there is no such person.
-pub(super) async fn find_person(conn: &mut Conn, line_user_id: &str) -> Result<Option<(String, Facts)>> {
-    let row: Option<(String, Option<String>)> = sqlx::query_as(
-        "SELECT u.user_id, m.id FROM line_users u
+/// Forgets a menu that is no longer at LINE, or not to be.
+pub(super) async fn delete(conn: &mut Conn, channel: &str, rich_menu_id: &str) -> Result<()> {
+    sqlx::query("DELETE FROM rich_menus WHERE channel = $1 AND rich_menu_id = $2 AND retired_at IS NOT NULL")
+        .bind(channel)
+        .bind(rich_menu_id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+type Kept = (String, String, String, Option<String>, String, String, String, String, Vec<u8>);
+
+/// The menus of the channel's set with what they were made of, in the order in which rules are asked.
+pub(super) async fn list_set(conn: &mut Conn, channel: &str) -> Result<Vec<Menu>> {
+    let rows: Vec<Kept> = sqlx::query_as(
+        "SELECT s.name, s.language, s.hash, s.alias, s.tab_group, s.rule, m.object, m.content_type, m.image
+         FROM set_menus s JOIN rich_menus m ON m.channel = s.channel AND m.name = s.name AND m.hash = s.hash
+         WHERE s.channel = $1 ORDER BY s.position",
+    )
+    .bind(channel)
+    .fetch_all(conn)
+    .await?;
+    let menu = |(name, language, hash, alias, group, rule, object, content_type, image): Kept| {
+        let rule = serde_json::from_str(&rule)?;
+        let object: Value = serde_json::from_str(&object)?;
+        Ok(Menu { name, language, hash, alias, group, rule, object, content_type, image: image.into() })
+    };
+    rows.into_iter().map(menu).collect()
+}
+
+/// The aliases that we made, those that are to go too.
+pub(super) async fn list_aliases(conn: &mut Conn, channel: &str) -> Result<Vec<String>> {
+    let aliases = sqlx::query_scalar("SELECT alias FROM menu_aliases WHERE channel = $1 ORDER BY alias")
+        .bind(channel)
+        .fetch_all(conn)
+        .await?;
+    Ok(aliases)
+}
+
+/// Records an alias as ours, before it is made.
+pub(super) async fn insert_alias(conn: &mut Conn, channel: &str, alias: &str) -> Result<()> {
+    sqlx::query("INSERT INTO menu_aliases (channel, alias) VALUES ($1, $2) ON CONFLICT (channel, alias) DO NOTHING")
+        .bind(channel)
+        .bind(alias)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn delete_alias(conn: &mut Conn, channel: &str, alias: &str) -> Result<()> {
+    sqlx::query("DELETE FROM menu_aliases WHERE channel = $1 AND alias = $2")
+        .bind(channel)
+        .bind(alias)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// How many people were given a menu.
+pub(super) async fn count_people(conn: &mut Conn, channel: &str, rich_menu_id: &str) -> Result<i64> {
+    let count =
+        sqlx::query_scalar("SELECT CAST(COUNT(*) AS BIGINT) FROM user_menus WHERE channel = $1 AND rich_menu_id = $2")
+            .bind(channel)
+            .bind(rich_menu_id)
+            .fetch_one(conn)
+            .await?;
+    Ok(count)
+}
+
+/// People who were given a menu that is none of the set's, and of whom nobody is going to tell LINE yet.
+pub(super) async fn list_left(conn: &mut Conn, channel: &str, limit: i64) -> Result<Vec<String>> {
+    let people = sqlx::query_scalar(
+        "SELECT u.line_user_id FROM user_menus u
+         WHERE u.channel = $1 AND u.rich_menu_id IS NOT NULL
+           AND NOT EXISTS (SELECT 1 FROM set_menus s WHERE s.channel = u.channel AND s.rich_menu_id = u.rich_menu_id)
+           AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.subject = u.line_user_id AND j.kind = 'user_menu'
+                             AND j.ended_at IS NULL AND j.parked_at IS NULL)
+         ORDER BY u.line_user_id LIMIT $2",
+    )
+    .bind(channel)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    Ok(people)
+}
+
+/// A person as they are now; `None` where there is no such person.
+pub(super) async fn find_person(conn: &mut Conn, line_user_id: &str) -> Result<Option<Person>> {
+    type Row = (String, Option<String>, Option<String>, Option<String>);
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT u.user_id, m.id, m.locale, u.language FROM line_users u
          LEFT JOIN links l ON l.line_user_id = u.id AND l.ended_at IS NULL AND l.suspended_at IS NULL
          LEFT JOIN members m ON m.id = l.member_id AND m.disabled_at IS NULL
          WHERE u.id = $1",
@@ -76,9 +181,12 @@ pub(super) async fn find_person(conn: &mut Conn, line_user_id: &str) -> Result<O
     .bind(line_user_id)
     .fetch_optional(conn)
     .await?;
-    Ok(row.map(|(user_id, member_id)| (user_id, Facts { linked: member_id.is_some() })))
+    Ok(row.map(|(user_id, member_id, locale, language)| Person {
+        user_id,
+        facts: Facts { linked: member_id.is_some() },
+        languages: locale.into_iter().chain(language).collect(),
+    }))
 }
-
 /// Records what a person was given: a menu of their own, or none.
 pub(super) async fn set_user_menu(
     conn: &mut Conn,

@@ -29,7 +29,11 @@ fn limit(endpoint: &str) -> (f64, f64) {
     match endpoint {
         "POST /v2/bot/message/narrowcast" | "POST /v2/bot/message/broadcast" => (60.0, HOUR),
         "POST /v2/bot/message/multicast" => (200.0, SECOND),
-        "POST /v2/bot/richmenu" | "DELETE /v2/bot/richmenu/{menu}" => (100.0, HOUR),
+        "POST /v2/bot/richmenu"
+        | "DELETE /v2/bot/richmenu/{menu}"
+        | "DELETE /v2/bot/richmenu/alias/{alias}"
+        | "GET /v2/bot/richmenu/progress/batch" => (100.0, HOUR),
+        "POST /v2/bot/richmenu/batch" => (3.0, HOUR),
         "GET /v2/bot/richmenu/list" => (10.0, SECOND),
         "POST /v2/bot/chat/loading/start" => (100.0, SECOND),
         "POST /v2/bot/channel/webhook/test" => (60.0, HOUR),

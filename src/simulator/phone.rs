@@ -180,6 +180,10 @@ struct PhonePage {
     channel: String,
     chat: Chat,
     stickers: &'static [Sticker],
+    /// What a tap has put into the field for messages.
+    text: String,
+    /// What a tap has copied.
+    copied: String,
 }
 
 /// Styles of a message stand in attributes, and its pictures and sounds are anywhere.
@@ -204,19 +208,31 @@ const STICKERS: [Sticker; 4] = [
 #[derive(Default, Deserialize)]
 struct Which {
     channel: Option<String>,
+    /// `open` or `closed`, after a tap that says so.
+    menu: Option<String>,
+    #[serde(default)]
+    text: String,
+    #[serde(default)]
+    copied: String,
 }
 
 fn open(sim: &Simulator, user_id: &str, which: &Which) -> Option<PhonePage> {
     let state = sim.state();
     let (person, provider) = whose(sim, &state, user_id)?;
     let bot = bots(provider, which.channel.as_deref()).into_iter().next()?;
+    let mut chat = chat(&state, &bot.channel_id, &bot.name, &person, sim.now());
+    if let (Some(menu), Some(wanted)) = (&mut chat.menu, &which.menu) {
+        menu.open = wanted == "open";
+    }
     Some(PhonePage {
         user_id: user_id.to_owned(),
         name: state.people.get(&person)?.display_name.clone(),
         bot: bot.name.clone(),
         channel: bot.channel_id.clone(),
-        chat: chat(&state, &bot.channel_id, &bot.name, &person, sim.now()),
+        chat,
         stickers: &STICKERS,
+        text: which.text.clone(),
+        copied: which.copied.clone(),
     })
 }
 
@@ -272,7 +288,7 @@ async fn act(State(sim): State<Simulator>, Path((user_id, deed)): Path<(String, 
     let order = Value::Object(order.collect());
     let channel = order.get("channel").and_then(Value::as_str).unwrap_or_default();
     match deed::carry_out(&sim, &user_id, &deed, &order).await {
-        Ok(_) => Redirect::to(&phone_url(&user_id, channel)).into_response(),
+        Ok(done) => Redirect::to(&(phone_url(&user_id, channel) + &tap::aftermath(&done["action"]))).into_response(),
         Err(refusal) if refusal.text.is_empty() => no_phone(),
         Err(refusal) => (refusal.status, page(&RefusedPage { url: phone_url(&user_id, channel), text: refusal.text }))
             .into_response(),

@@ -1,10 +1,15 @@
-//! Rich menus: made, given an image, shown to all or to one.
+//! Rich menus: made, given an image, shown to all or to one; `bulk` and `batch` to many, `alias` by a tab.
 //!
 //! An image is uploaded once and never replaced; a menu without one can be shown to nobody. Linking a menu to somebody
 //! who is no friend is answered like success and does nothing, so a caller learns the truth only by reading back.
 
+pub(super) mod alias;
+mod batch;
+mod bulk;
 mod check;
+mod control;
 pub(super) mod image;
+mod pending;
 
 use axum::{
     Router,
@@ -16,6 +21,12 @@ use axum::{
 };
 use serde_json::{Value, json};
 
+pub(super) use self::{
+    alias::Alias,
+    batch::Batch,
+    control::routes as control_routes,
+    pending::{Pending, settle},
+};
 use super::{
     Simulator, answer, bot,
     state::{Account, Menu, State as Memory, is_user_id},
@@ -33,6 +44,9 @@ pub(super) fn api_routes() -> Router<Simulator> {
         .route("/v2/bot/user/all/richmenu/{menu}", post(set_default))
         .route("/v2/bot/user/{user_id}/richmenu", get(menu_of).delete(unlink))
         .route("/v2/bot/user/{user_id}/richmenu/{menu}", post(link))
+        .merge(alias::routes())
+        .merge(bulk::routes())
+        .merge(batch::routes())
 }
 
 /// The image lives on a host of its own.
@@ -54,6 +68,11 @@ fn empty() -> Response {
 
 fn not_found() -> Response {
     answer::menu_error(StatusCode::NOT_FOUND, "Not found")
+}
+
+/// The words of the calls that name the menu in their body.
+fn menu_not_found() -> Response {
+    answer::menu_error(StatusCode::NOT_FOUND, "richmenu not found")
 }
 
 fn bad_request(text: &str) -> Response {
@@ -123,13 +142,16 @@ async fn delete(State(sim): State<Simulator>, headers: HeaderMap, Path(id): Path
 async fn default_menu(State(sim): State<Simulator>, headers: HeaderMap) -> Response {
     with_account(&sim, &headers, |account| match &account.default_menu {
         Some(id) => answer::ok(json!({ "richMenuId": id })),
+        None if account.managers_menu => {
+            answer::menu_error(StatusCode::FORBIDDEN, "the richmenu is owned by another channel")
+        }
         None => answer::menu_error(StatusCode::NOT_FOUND, "no default richmenu"),
     })
 }
 
 async fn set_default(State(sim): State<Simulator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     with_account(&sim, &headers, |account| {
-        if let Some(refusal) = not_showable(account, &id) {
+        if let Some(refusal) = not_showable(account, &id, not_found) {
             return refusal;
         }
         account.default_menu = Some(id);
@@ -160,7 +182,7 @@ async fn link(
     Path((user_id, id)): Path<(String, String)>,
 ) -> Response {
     with_person(&sim, &headers, &user_id, |account, friend| {
-        if let Some(refusal) = not_showable(account, &id) {
+        if let Some(refusal) = not_showable(account, &id, not_found) {
             return refusal;
         }
         if let Some(person) = friend {
@@ -179,7 +201,7 @@ async fn unlink(State(sim): State<Simulator>, headers: HeaderMap, Path(user_id):
     })
 }
 
-fn not_showable(account: &Account, id: &str) -> Option<Response> {
+fn not_showable(account: &Account, id: &str, not_found: fn() -> Response) -> Option<Response> {
     match account.menus.get(id) {
         None => Some(not_found()),
         Some(menu) if menu.image.is_none() => {
@@ -187,6 +209,11 @@ fn not_showable(account: &Account, id: &str) -> Option<Response> {
         }
         Some(_) => None,
     }
+}
+
+/// `richmenu-` and 32 hex digits.
+fn is_menu_id(id: &str) -> bool {
+    id.strip_prefix("richmenu-").is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Answers from the account of the bot that calls.

@@ -18,6 +18,7 @@ use super::{
     limit::Buckets,
     mailbox::Mail,
     message::{AcceptedRequest, Narrowcast, Quota, ReplyToken},
+    rich_menu::{self, Alias, Batch, Pending},
     webhook::{Sent, Webhook},
     world::{Provider, World},
 };
@@ -167,6 +168,16 @@ pub(super) struct Account {
     pub default_menu: Option<String>,
     /// Per-user menus.
     pub linked_menus: BTreeMap<PersonId, String>,
+    /// By alias id.
+    pub menu_aliases: BTreeMap<String, Alias>,
+    /// Links that were accepted and are still to come.
+    pub pending_menus: Vec<Pending>,
+    /// By request id.
+    pub menu_batches: BTreeMap<String, Batch>,
+    /// After how many people the next of the pending fails.
+    pub menus_fail_after: Option<usize>,
+    /// The default menu is one of LINE Official Account Manager's, as far as none is set by the API.
+    pub managers_menu: bool,
     pub retry_keys: BTreeMap<String, AcceptedRequest>,
     /// By request id.
     pub narrowcasts: BTreeMap<String, Narrowcast>,
@@ -254,6 +265,13 @@ impl State {
         self.people.insert(id.clone(), person);
         self.index_person(world, &id);
         id
+    }
+
+    /// Lets happen what was accepted earlier and is due by now.
+    pub fn settle(&mut self, now: i64) {
+        for account in self.accounts.values_mut() {
+            rich_menu::settle(account, now);
+        }
     }
 
     /// The people in order of creation.

@@ -56,6 +56,7 @@ both_engines! {
             "✓ Messaging channel main: Example Company (@example)".to_owned(),
             "✓ access token of main: stateless: 15 minutes, one for each process".to_owned(),
             "✓ quota of main: without limit; about 0 sent this month".to_owned(),
+            "✓ rich menus of main: without mistakes; applied when `musubi serve` starts".to_owned(),
             provider.to_owned(),
         ];
         assert_eq!(told(&app.app).await, expected);

@@ -129,6 +129,8 @@ both_with_hooks! {
         app.execute("UPDATE members SET external_id = 'C-1001'").await;
         let said = app.say(&user, "いつ届きますか").await;
         app.does(&user, "postback", json!({ "data": "order=7&step=2" })).await;
+        let tab = json!({ "type": "richmenuswitch", "richMenuAliasId": "shop", "data": "tab=shop" });
+        app.does(&user, "tap", json!({ "action": tab })).await;
         app.does(&user, "postback", json!({ "data": "musubi=status" })).await;
         app.does(&user, "block", json!({})).await;
         app.does(&user, "follow", json!({})).await;
@@ -139,8 +141,8 @@ both_with_hooks! {
         let mut types = receiver.types();
         types.sort();
         assert_eq!(types, [
-            "link.created", "link.ended", "message.received", "postback.received", "user.blocked", "user.followed",
-            "user.followed",
+            "link.created", "link.ended", "message.received", "postback.received", "postback.received",
+            "user.blocked", "user.followed", "user.followed",
         ]);
         let mut ids: Vec<String> = receiver.heard().iter().map(|heard| heard.id().to_owned()).collect();
         ids.sort();
@@ -169,7 +171,11 @@ both_with_hooks! {
         assert_eq!(message["message"], json!({ "id": said["message_id"], "type": "text", "text": "いつ届きますか" }));
         assert_eq!((&message["channel"], &message["chat"]), (&json!("main"), &json!({ "type": "user" })));
         assert_eq!(message["user"]["id"], created["user"]["id"]);
-        assert_eq!(receiver.of_type("postback.received")[0]["data"]["postback"], json!({ "data": "order=7&step=2" }));
+        let postbacks = receiver.of_type("postback.received");
+        assert_eq!(postbacks[0]["data"]["postback"], json!({ "data": "order=7&step=2" }));
+        // A tab of the rich menu, with what came of it.
+        let params = json!({ "status": "RICHMENU_ALIAS_ID_NOTFOUND" });
+        assert_eq!(postbacks[1]["data"]["postback"], json!({ "data": "tab=shop", "params": params }));
         let ended = &receiver.of_type("link.ended")[0]["data"];
         assert_eq!((&ended["link"]["id"], &ended["link"]["end_reason"]), (&json!(link_id), &json!("member")));
         assert_eq!(ended["member"]["external_id"], "C-1001");

@@ -48,6 +48,7 @@ mod send;
 mod sending;
 mod session;
 mod simulator;
+mod simulator_rich_menu;
 mod simulator_webhook;
 mod story;
 mod stub;

@@ -561,6 +561,11 @@ async fn menus_wait_for_the_hour() {
         }
         let list = || stage.line.script("GET /v2/bot/richmenu/list", Answer::Json(200, json!({ "richmenus": [] })));
         list();
+        stage.line.script("GET /v2/bot/richmenu/alias/list", Answer::Json(200, json!({ "aliases": [] })));
+        stage.line.script("GET /v2/bot/user/all/richmenu", Answer::Json(404, json!({ "message": "no default" })));
+        for _ in 0..2 {
+            stage.line.script("POST /v2/bot/richmenu/validate", Answer::Json(200, json!({})));
+        }
         stage.line.script("POST /v2/bot/richmenu", Answer::Json(200, json!({ "richMenuId": "rm-1" })));
         let Outcome::Retry { why, after } = rich_menu::ensure(&stage.app, "shop").await else { panic!("it waits") };
         assert!(why.contains("within an hour"), "{why}");

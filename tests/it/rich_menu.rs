@@ -1,6 +1,9 @@
 //! Rich menus: the files, the menus at LINE, and which one a person is given.
 
-use std::fs;
+mod apply;
+mod faults;
+mod file;
+mod process;
 
 use musubi::{
     queue::Outcome,
@@ -8,7 +11,7 @@ use musubi::{
 };
 use serde_json::json;
 
-use super::stub::{Answer, Stage, stages};
+use super::stub::{Answer, Call, Stage, stages};
 
 const LIST: &str = "GET /v2/bot/richmenu/list";
 const CREATE: &str = "POST /v2/bot/richmenu";
@@ -29,8 +32,14 @@ fn name_at_line(stage: &Stage, name: &str) -> String {
 fn script_menus(stage: &Stage, listed: &[(&str, &str)], made: &[&str]) {
     let listed: Vec<_> = listed.iter().map(|(id, name)| json!({ "richMenuId": id, "name": name })).collect();
     stage.line.script(LIST, Answer::Json(200, json!({ "richmenus": listed })));
+    stage.line.script("GET /v2/bot/richmenu/alias/list", Answer::Json(200, json!({ "aliases": [] })));
+    let none = json!({ "message": "no default richmenu", "details": [] });
+    stage.line.script("GET /v2/bot/user/all/richmenu", Answer::Json(404, none));
+    for _ in made {
+        stage.line.script("POST /v2/bot/richmenu/validate", Answer::Json(200, json!({})));
+    }
     for id in made {
-        stage.line.script("POST /v2/bot/richmenu", Answer::Json(200, json!({ "richMenuId": id })));
+        stage.line.script(CREATE, Answer::Json(200, json!({ "richMenuId": id })));
         stage.line.script(&format!("POST /v2/bot/richmenu/{id}/content"), Answer::Json(200, json!({})));
     }
 }
@@ -45,11 +54,17 @@ fn paths(stage: &Stage, call: &str) -> Vec<String> {
     stage.line.calls(call).into_iter().map(|call| call.path).collect()
 }
 
+/// The menus and images that were sent.
+fn made(stage: &Stage) -> Vec<Call> {
+    let calls = stage.line.calls(CREATE).into_iter();
+    calls.filter(|call| call.path != "/v2/bot/richmenu/validate").collect()
+}
+
 #[tokio::test]
 async fn ensure_makes_what_is_missing_once() {
     for stage in stages("").await {
         ensured(&stage).await;
-        let created = stage.line.calls(CREATE);
+        let created = made(&stage);
         let [linked, image, unlinked, _] = &created[..] else { panic!("two menus and two images: {created:?}") };
         assert_eq!(linked.json()["name"], json!(name_at_line(&stage, "linked")));
         assert_eq!(
@@ -63,7 +78,7 @@ async fn ensure_makes_what_is_missing_once() {
         let (linked, unlinked) = (name_at_line(&stage, "linked"), name_at_line(&stage, "unlinked"));
         script_menus(&stage, &[("rm-linked", &linked), ("rm-unlinked", &unlinked)], &[]);
         assert_eq!(rich_menu::ensure(&stage.app, "shop").await, Outcome::Done);
-        assert_eq!(stage.line.calls(CREATE).len(), 4, "nothing is made twice");
+        assert_eq!(made(&stage).len(), 4, "nothing is made twice");
     }
 }
 
@@ -79,7 +94,8 @@ async fn ensure_finds_again_what_a_crash_left() {
         script_menus(&stage, &[("rm-1", &linked), ("rm-2", &unlinked)], &[]);
         assert_eq!(rich_menu::ensure(&stage.app, "shop").await, Outcome::Done);
         let uploads = ["/v2/bot/richmenu/rm-1/content", "/v2/bot/richmenu/rm-2/content"];
-        assert_eq!(paths(&stage, CREATE), [uploads[0], uploads[1], uploads[1]], "nothing was made");
+        let sent: Vec<String> = made(&stage).into_iter().map(|call| call.path).collect();
+        assert_eq!(sent, [uploads[0], uploads[1], uploads[1]], "nothing was made");
         assert_eq!(paths(&stage, DEFAULT), ["/v2/bot/user/all/richmenu/rm-2"]);
     }
 }
@@ -93,9 +109,12 @@ async fn ensure_makes_anew_what_vanished_and_parks_what_line_refuses() {
         assert_eq!(rich_menu::ensure(&stage.app, "shop").await, Outcome::Done);
         assert_eq!(paths(&stage, DEFAULT).last().unwrap(), "/v2/bot/user/all/richmenu/rm-new");
         script_menus(&stage, &[], &[]);
-        stage.line.script(CREATE, Answer::Json(400, json!({ "message": "invalid uri", "details": [] })));
+        let details = json!([{ "message": "invalid uri", "property": "areas[0].action.uri" }]);
+        let refused = json!({ "message": "The request body has 1 error(s)", "details": details });
+        stage.line.script("POST /v2/bot/richmenu/validate", Answer::Json(400, refused));
         let Outcome::Park { why } = rich_menu::ensure(&stage.app, "shop").await else { panic!("parked") };
-        assert!(why.contains("invalid uri"), "{why}");
+        assert!(why.contains("linked: areas[0].action.uri invalid uri"), "{why}");
+        assert_eq!(made(&stage).len(), 6, "nothing is made where LINE would not take all");
     }
 }
 
@@ -179,6 +198,7 @@ async fn menus_that_are_missing_are_asked_for_once() {
         assert_eq!(stage.texts(ASKED).await, ["shop"]);
         assert_eq!(stage.texts("SELECT name FROM rich_menus WHERE gone_at IS NOT NULL").await, ["linked"]);
         stage.execute("UPDATE jobs SET parked_at = 9000000000000 WHERE ended_at IS NULL").await;
+        stage.line.script(USER, Answer::Json(404, json!({ "message": "richmenu not found" })));
         assert!(matches!(rich_menu::apply(&stage.app, "aiko", "shop").await, Outcome::Retry { after: Some(_), .. }));
         assert!(stage.texts(ASKED).await.is_empty(), "given up: not asked for again at once");
     }
@@ -197,58 +217,5 @@ async fn a_refusal_parks_with_lines_words() {
         assert_eq!(rich_menu::apply(&stage.app, "aiko", "shop").await, Outcome::Done, "with a new token");
         stage.line.script(USER, Answer::Json(401, json!({ "message": "invalid token" })));
         assert!(matches!(rich_menu::apply(&stage.app, "aiko", "shop").await, Outcome::Retry { .. }), "no third one");
-    }
-}
-
-#[tokio::test]
-async fn every_mistake_in_the_companys_files_is_named() {
-    let good = r#"
-        name = "gold"
-        chat_bar_text = "Menu"
-        size = { width = 2500, height = 843 }
-        image = "gold.png"
-        when = "linked"
-        [[areas]]
-        bounds = { x = 0, y = 0, width = 2500, height = 843 }
-        action = { type = "uri", label = "Account", uri = "{{public_url}}/account" }
-    "#;
-    for stage in stages("rich_menu = { folder = 'FOLDER' }").await {
-        let file = |name: &str, text: &str| fs::write(stage.folder.path().join(name), text).unwrap();
-        let png = [&b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"[..], &[0, 0, 9, 196, 0, 0, 3, 75, 8, 2, 0, 0, 0]].concat();
-        fs::write(stage.folder.path().join("gold.png"), &png).unwrap();
-        file("gold.toml", good);
-        let menus = rich_menu::load(&stage.app.config).unwrap();
-        assert_eq!(menus.len(), 1);
-        assert_eq!(menu(&menus, "gold").hash.len(), 12);
-        for (from, to, mistake) in [
-            ("\"gold\"", "\"Gold 1\"", "name:"),
-            ("\"Menu\"", "\"This is far too long\"", "chat_bar_text: has 20"),
-            ("height = 843 }\n        image", "height = 2000 }\n        image", "1.45"),
-            (
-                "width = 2500, height = 843 }\n        image",
-                "width = 700, height = 300 }\n        image",
-                "size.width: 700",
-            ),
-            ("gold.png", "none.png", "image: none.png"),
-            ("gold.png", "gold.toml", "neither PNG nor JPEG"),
-            ("\"linked\"", "\"linkd\"", "when:"),
-            ("x = 0", "x = 1", "areas[0].bounds"),
-            ("{{public_url}}", "http://members.example.jp", "areas[0].action.uri"),
-            ("{{public_url}}", "{{privat_url}}", "privat_url"),
-            ("\"uri\",", "\"camera\",", "areas[0].action.type"),
-            ("chat_bar_text", "chat_bar", "unknown field"),
-        ] {
-            file("gold.toml", &good.replace(from, to));
-            let found = rich_menu::load(&stage.app.config).expect_err(to).to_string();
-            assert!(found.contains(mistake), "{to}: {found}");
-        }
-        file("gold.toml", good);
-        file("gold-2.toml", good);
-        assert!(rich_menu::load(&stage.app.config).unwrap_err().to_string().contains("already another file's"));
-        fs::write(stage.folder.path().join("gold.png"), [&png[..], &[0; 1_000_000]].concat()).unwrap();
-        let found = rich_menu::load(&stage.app.config).unwrap_err();
-        assert_eq!(found.0.len(), 2, "both files: {found}");
-        assert!(found.0[0].contains("1 MB"), "{found}");
-        assert!(matches!(rich_menu::ensure(&stage.app, "shop").await, Outcome::Park { .. }));
     }
 }

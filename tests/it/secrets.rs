@@ -305,7 +305,7 @@ async fn everything(place: &Place, line: &Line, config: &str, flock: &mut Flock)
     keep_cookies(&other, flock);
     keep_grants(&app, flock).await;
 
-    by_api(&base, config, flock).await;
+    by_api(&base, &browser, config, flock).await;
 
     // Answers of LINE's that are not as they should be, with tokens in them.
     let id_token = hs256(WRONG_SIGNATURE, r#"{"typ":"JWT","alg":"HS256"}"#, r#"{"iss":"https://access.line.me"}"#);
@@ -354,7 +354,7 @@ async fn everything(place: &Place, line: &Line, config: &str, flock: &mut Flock)
 }
 
 /// A key of the API, a hook with two secrets that is told something, and a ticket; and each where it does not belong.
-async fn by_api(base: &str, config: &str, flock: &mut Flock) {
+async fn by_api(base: &str, browser: &Browser, config: &str, flock: &mut Flock) {
     let (code, told) = run(&["api-key", "create", "--name", "canary", "--scope", "all", "--config", config]);
     assert_eq!(code, Some(0), "{told}");
     let key = told.split_whitespace().find(|word| word.starts_with("msb_")).unwrap().to_owned();
@@ -362,7 +362,7 @@ async fn by_api(base: &str, config: &str, flock: &mut Flock) {
     flock.add("secret of an API key", key.rsplit_once('_').unwrap().1, nowhere);
     let host = PUBLIC.split_once("://").unwrap().1.to_owned();
     let call = async |method: Method, path: &str, key: &str, body: serde_json::Value| {
-        let request = reqwest::Client::new().request(method, format!("{base}{path}")).header(header::HOST, &host);
+        let request = browser.client.request(method, format!("{base}{path}")).header(header::HOST, &host);
         let answer = request.bearer_auth(key).json(&body).send().await.unwrap();
         (answer.status(), answer.text().await.unwrap())
     };
@@ -615,7 +615,20 @@ async fn c06_a_fresh_installation_knows_nobody() {
         let app = place.app(&config).await;
         let rows = dump_of(
             &app.db,
-            &["audit", "throttles", "jobs", "leases", "rich_menus", "bots", "heartbeats", "quotas", "hourly_spends"],
+            &[
+                "audit",
+                "throttles",
+                "jobs",
+                "leases",
+                "rich_menus",
+                "menu_sets",
+                "set_menus",
+                "menu_aliases",
+                "bots",
+                "heartbeats",
+                "quotas",
+                "hourly_spends",
+            ],
         )
         .await;
         assert_eq!(rows, Vec::<String>::new(), "a fresh installation has no rows");

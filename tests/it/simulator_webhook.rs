@@ -27,7 +27,7 @@ type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 /// A bot that takes webhooks, and answers 200 unless told otherwise.
 #[derive(Clone, Default)]
-struct Receiver {
+pub struct Receiver {
     got: Arc<Mutex<Vec<(HeaderMap, String)>>>,
     answers: Arc<Mutex<VecDeque<Ending>>>,
 }
@@ -52,7 +52,7 @@ async fn take(State(receiver): State<Receiver>, headers: HeaderMap, body: String
 
 impl Receiver {
     /// Listens, and is what the bot's webhook is set to.
-    async fn of(line: &Line) -> Self {
+    pub async fn of(line: &Line) -> Self {
         let receiver = Self::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/webhook", listener.local_addr().unwrap());
@@ -71,7 +71,7 @@ impl Receiver {
         self.got.lock().unwrap().len()
     }
 
-    async fn wait_for(&self, count: usize) {
+    pub async fn wait_for(&self, count: usize) {
         let come = async {
             while self.count() < count {
                 tokio::task::yield_now().await;
@@ -86,7 +86,7 @@ impl Receiver {
     }
 
     /// The one event of the body that came last.
-    fn event(&self) -> Value {
+    pub fn event(&self) -> Value {
         let body = self.last();
         assert_eq!(body["destination"], "Ub0000000000000000000000000000000");
         let events = body["events"].as_array().unwrap();

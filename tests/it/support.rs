@@ -391,7 +391,7 @@ pub async fn dump_of(db: &Db, but: &[&str]) -> Vec<String> {
 }
 
 /// All tables; a test compares them with the migrations.
-pub const TABLES: [&str; 53] = [
+pub const TABLES: [&str; 56] = [
     "api_keys",
     "api_requests",
     "member_attributes",
@@ -438,6 +438,9 @@ pub const TABLES: [&str; 53] = [
     "hourly_spends",
     "send_pauses",
     "rich_menus",
+    "menu_sets",
+    "set_menus",
+    "menu_aliases",
     "user_menus",
     "mails",
     "sign_ups",

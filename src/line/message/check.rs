@@ -2,9 +2,9 @@
 //!
 //! What LINE leaves open is judged strictly. Properties that are not known are LINE's affair.
 
-mod action;
+pub(in crate::line) mod action;
 mod flex;
-mod found;
+pub(in crate::line) mod found;
 mod media;
 mod template;
 mod text;

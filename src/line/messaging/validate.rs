@@ -55,15 +55,19 @@ impl Line {
         messages: &[Value],
     ) -> Result<Vec<Objection>, Error> {
         let request = self.bot_post(token, sending.path()).json(&json!({ "messages": messages }));
-        let answer = http::send(request, http::SMALL).await?;
-        match answer.status {
-            200..300 => Ok(Vec::new()),
-            400 => {
-                let Refusal { message, details } = answer.json()?;
-                let whole = || vec![Objection { message, property: String::new() }];
-                Ok(if details.is_empty() { whole() } else { details })
-            }
-            _ => Err(answer.into_refusal()),
+        objections(http::send(request, http::SMALL).await?)
+    }
+}
+
+/// What LINE's answer finds wrong with that about which it was asked.
+pub(in crate::line) fn objections(answer: http::Answer) -> Result<Vec<Objection>, Error> {
+    match answer.status {
+        200..300 => Ok(Vec::new()),
+        400 => {
+            let Refusal { message, details } = answer.json()?;
+            let whole = || vec![Objection { message, property: String::new() }];
+            Ok(if details.is_empty() { whole() } else { details })
         }
+        _ => Err(answer.into_refusal()),
     }
 }

@@ -57,8 +57,8 @@ impl Scene<'_> {
                 self.postback(state, &json!({ "data": text("data"), "params": params }))
             }
             "richmenuswitch" => {
-                // No aliases can be made at this LINE, so every switch finds none.
-                let params = json!({ "status": "RICHMENU_ALIAS_ID_NOTFOUND" });
+                let account = state.account(&self.bot.channel_id);
+                let params = rich_menu::alias::switch(account, &self.person, text("richMenuAliasId"), self.now);
                 self.postback(state, &json!({ "data": text("data"), "params": params }))
             }
             "location" => self.send_as(state, &json!({ "type": "location" })),

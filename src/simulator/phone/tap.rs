@@ -4,6 +4,7 @@
 
 use askama::Template;
 use serde_json::Value;
+use url::form_urlencoded;
 
 use super::draw::{list, text};
 use crate::flex::preview::{self, Tap, web_url};
@@ -27,6 +28,8 @@ pub(super) struct Menu {
     /// Of the picture, so that its room is there before it is.
     pub width: u64,
     pub height: u64,
+    /// Whether it is unfolded.
+    pub open: bool,
     pub areas: Vec<Button>,
 }
 
@@ -90,6 +93,30 @@ pub(super) fn menu(object: &Value) -> Option<Menu> {
         bar: text(object, "chatBarText"),
         width,
         height,
+        open: object.get("selected") == Some(&Value::Bool(true)),
         areas: list(object, "areas").iter().filter_map(area).collect(),
     })
+}
+
+/// What a tap has done to the phone itself, as more parameters of its page's address.
+pub(super) fn aftermath(action: &Value) -> String {
+    let mut more = form_urlencoded::Serializer::new(String::new());
+    match text(action, "inputOption").as_str() {
+        "openRichMenu" => {
+            more.append_pair("menu", "open");
+        }
+        "openKeyboard" => {
+            more.append_pair("menu", "closed").append_pair("text", &text(action, "fillInText"));
+        }
+        "closeRichMenu" | "openVoice" => {
+            more.append_pair("menu", "closed");
+        }
+        _ => {}
+    }
+    let copied = text(action, "clipboardText");
+    if !copied.is_empty() {
+        more.append_pair("copied", &copied);
+    }
+    let more = more.finish();
+    if more.is_empty() { more } else { format!("&{more}") }
 }

@@ -7,7 +7,7 @@ use super::found::{Found, Text, kind, value};
 
 /// Where an action stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(in crate::line) enum Place {
     Template,
     /// A tap beside a template's buttons.
     TemplateDefault,
@@ -16,13 +16,15 @@ pub(super) enum Place {
     FlexButton,
     /// A tap on any other part of a Flex message; its label is not shown.
     FlexPart,
+    /// An area of a rich menu; its label is read aloud only.
+    RichMenu,
 }
 
 impl Place {
     fn label(self) -> Text {
         match self {
             Self::Template | Self::QuickReply => Text::needed(20),
-            Self::TemplateDefault => Text::optional(20),
+            Self::TemplateDefault | Self::RichMenu => Text::optional(20),
             Self::ImageCarousel => Text::optional(12),
             Self::FlexButton => Text::needed(40),
             Self::FlexPart => Text::optional(40),
@@ -32,7 +34,7 @@ impl Place {
 }
 
 /// The property `action`, which must be there.
-pub(super) fn needed(found: &mut Found, holder: &Value, at: &str, place: Place) {
+pub(in crate::line) fn needed(found: &mut Found, holder: &Value, at: &str, place: Place) {
     if let Some((action, at)) = found.needed_object(holder, at, "action") {
         check(found, action, &at, place);
     }
@@ -59,7 +61,14 @@ pub(super) fn check(found: &mut Found, action: &Value, at: &str, place: Place) {
         "clipboard" => found.text(action, at, "clipboardText", Text::needed(1000)),
         "camera" | "cameraRoll" | "location" if place == Place::QuickReply => {}
         "camera" | "cameraRoll" | "location" => found.add(format!("{at}.type"), "is for quick replies only"),
+        "richmenuswitch" if place == Place::RichMenu => {
+            found.text(action, at, "richMenuAliasId", Text::needed(32));
+            found.text(action, at, "data", Text::needed(300));
+        }
         "richmenuswitch" => found.add(format!("{at}.type"), "is for rich menus only"),
+        _ if place == Place::RichMenu => {
+            found.unknown_kind(action, at, "postback, message, uri, datetimepicker, richmenuswitch, clipboard");
+        }
         _ => found.unknown_kind(action, at, "postback, message, uri, datetimepicker, clipboard"),
     }
 }

@@ -12,11 +12,11 @@ const LONGEST_URL: usize = 2000;
 
 /// The mistakes found so far.
 #[derive(Default)]
-pub(super) struct Found(Vec<Mistake>);
+pub(in crate::line) struct Found(Vec<Mistake>);
 
 /// What a text must be like.
 #[derive(Clone, Copy)]
-pub(super) struct Text {
+pub(in crate::line) struct Text {
     is_needed: bool,
     may_be_empty: bool,
     most: usize,
