@@ -35,6 +35,7 @@ mod oracle;
 mod order;
 mod outbox;
 mod outbox_faults;
+mod pages;
 mod password;
 mod permission;
 mod process;
