@@ -22,7 +22,10 @@ use crate::{
     metrics::Metrics,
     seal::{self, Sealer},
     smtp::{Post, PostError},
-    web::limit::{Limiter, Rates},
+    web::{
+        brand::Brand,
+        limit::{Limiter, Rates},
+    },
 };
 
 /// Shared by all handlers and jobs of a process. A clone is a handle.
@@ -43,6 +46,8 @@ pub struct Inner {
     pub sealer: Sealer,
     /// The message templates, shipped and the company's.
     pub templates: Catalogue,
+    /// How the company's pages look.
+    pub brand: Brand,
     /// In which people are told times.
     pub zone: TimeZone,
     /// None where nothing is mailed.
@@ -76,6 +81,8 @@ impl std::ops::Deref for App {
 /// Why an App cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
+    #[error("brand.logo: {0}")]
+    Brand(String),
     #[error(transparent)]
     Line(#[from] line::Error),
     #[error("hooks: {0}")]
@@ -103,6 +110,7 @@ impl App {
         let sealer = Sealer::new(&config.security)?;
         let post = Post::new(&config)?;
         let templates = Catalogue::load(config.messages.templates.as_deref())?;
+        let brand = Brand::new(&config.brand).map_err(AppError::Brand)?;
         let zone = TimeZone::get(&config.time_zone)?;
         let hashing = Arc::new(Semaphore::new(config.security.password_hash.at_once));
         Ok(Self(Arc::new(Inner {
@@ -114,6 +122,7 @@ impl App {
             tokens: line::token::Cache::default(),
             sealer,
             templates,
+            brand,
             zone,
             post,
             clock,

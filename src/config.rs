@@ -3,6 +3,7 @@
 //! Every mistake is named at once, so that nobody restarts a server six times to learn six things.
 //! Secrets are [`SecretString`]s: they never print.
 
+mod brand;
 mod check;
 mod load;
 mod sending;
@@ -11,6 +12,7 @@ mod token;
 
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
+pub use brand::{Brand, Color, Link, Palette};
 use ipnet::IpNet;
 pub use load::ConfigError;
 use secrecy::SecretString;
@@ -38,11 +40,13 @@ pub struct Config {
     /// IANA name of the zone in which dates are shown.
     #[serde(default = "default_time_zone")]
     pub time_zone: String,
-    /// `ja` or `en`: shown where neither the visitor nor the browser asks for a known language.
+    /// `en`, `ja`, `th` or `zh-TW`: shown where neither the visitor nor the browser asks for a known language.
     #[serde(default = "default_locale")]
     pub default_locale: String,
     pub privacy_url: Option<Url>,
     pub terms_url: Option<Url>,
+    #[serde(default)]
+    pub brand: Brand,
     /// Where security researchers write to (`mailto:` or `https:`), for `/.well-known/security.txt`.
     pub security_contact: Option<Url>,
     /// Without it nothing is mailed: no sign-up, no reset, no notices.
@@ -404,6 +408,15 @@ impl Default for Consent {
                 "私のLINEアカウントをこの会員アカウントに連携し、関連するお知らせをLINEで受け取ることに同意します。\
                  連携はアカウントページからいつでも解除できます。",
             ),
+            (
+                "th",
+                "ฉันยินยอมให้เชื่อมต่อบัญชี LINE ของฉันกับบัญชีสมาชิกนี้ และยินยอมรับข้อความที่เกี่ยวข้องใน LINE \
+                 ฉันยกเลิกการเชื่อมต่อได้ทุกเมื่อในหน้าบัญชีของฉัน",
+            ),
+            (
+                "zh-TW",
+                "我同意將我的LINE帳號與此會員帳號連結，並同意在LINE收到與帳號有關的訊息。我可以隨時在「我的帳號」頁面解除連結。",
+            ),
         ];
         let notice = [
             (
@@ -418,8 +431,19 @@ impl Default for Consent {
                  連携中のLINEアカウントの表示、LINEでのメッセージの送信に利用します。LINEでメールアドレスの提供を\
                  許可された場合も、そのメールアドレスは保存も利用もいたしません。",
             ),
+            (
+                "th",
+                "เราได้รับรหัสผู้ใช้ ชื่อที่แสดง และรูปโปรไฟล์ของคุณจาก LINE เพื่อใช้ระบุตัวตนของคุณเมื่อเข้าสู่ระบบด้วย LINE \
+                 แสดงบัญชี LINE ที่เชื่อมต่ออยู่ และส่งข้อความถึงคุณใน LINE หากคุณอนุญาตให้ LINE ส่งอีเมลของคุณให้เรา \
+                 เราจะไม่เก็บและไม่ใช้อีเมลนั้น",
+            ),
+            (
+                "zh-TW",
+                "我們會從LINE取得您的使用者ID、顯示名稱與個人圖片，用於在您使用LINE登入時確認您的身分、顯示已連結的LINE\
+                 帳號，以及在LINE傳送訊息給您。即使您允許LINE提供電子郵件地址，我們也不會保存或使用該地址。",
+            ),
         ];
-        let owned = |texts: [(&str, &str); 2]| texts.map(|(locale, text)| (locale.to_owned(), text.to_owned())).into();
+        let owned = |texts: [(&str, &str); 4]| texts.map(|(locale, text)| (locale.to_owned(), text.to_owned())).into();
         Self { version: "1".to_owned(), text: owned(text), notice: owned(notice) }
     }
 }

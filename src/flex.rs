@@ -27,6 +27,7 @@ use std::fmt;
 pub use self::{
     catalogue::{Catalogue, File, LANGUAGES, Mistakes, language, list},
     compile::Template,
+    moment::day_in_words,
     render::{Context, RenderError},
 };
 

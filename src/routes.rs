@@ -28,7 +28,7 @@ use crate::{
         reset, session_list, sign_in, sign_up,
     },
     privacy::{delete, export},
-    web::{assets, body, headers, home, locale, security_txt},
+    web::{assets, body, brand, headers, home, locale, security_txt},
     webhook::{self, intake::Intake},
 };
 
@@ -59,6 +59,7 @@ pub fn all() -> Vec<Route> {
         get("/healthz", Anyone, home::alive),
         get("/readyz", Anyone, home::ready),
         get("/static/{name}", Anyone, assets::show),
+        get("/brand/{name}", Anyone, brand::show),
         get("/.well-known/security.txt", Anyone, security_txt::show),
         post("/locale", Visitor, locale::switch),
         post("/webhook/{channel}", Line, webhook::receive::receive),

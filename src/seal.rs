@@ -105,8 +105,8 @@ fn signature(key: &Key, text: &str) -> String {
 }
 
 /// SHA-256 in base64url: for secrets of 128 random bits or more that are only compared.
-pub fn hash(secret: &str) -> String {
-    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref())
+pub fn hash(secret: &(impl AsRef<[u8]> + ?Sized)) -> String {
+    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, secret.as_ref()).as_ref())
 }
 
 /// Compares in constant time (for texts of one length).

@@ -2,6 +2,7 @@
 
 pub mod assets;
 pub mod body;
+pub mod brand;
 pub mod cookie;
 pub mod csrf;
 pub mod error_page;

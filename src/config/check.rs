@@ -8,8 +8,8 @@ use url::{Host, Url};
 
 use super::Config;
 
-/// The languages in which people are answered in a chat.
-const CHAT_LANGUAGES: [&str; 4] = ["en", "ja", "th", "zh-TW"];
+/// The languages in which people are shown pages, and answered in a chat.
+const LANGUAGES: [&str; 4] = ["en", "ja", "th", "zh-TW"];
 /// UTF-16 code units of LINE's longest text.
 const LONGEST_TEXT: usize = 5000;
 /// Media are kept in the database, and pass through memory.
@@ -209,7 +209,7 @@ impl Config {
                 mistakes.push(format!("{path}.text: is missing, such as text = {{ en = \"…\", ja = \"…\" }}"));
             }
             for (language, text) in &keyword.text {
-                if !CHAT_LANGUAGES.contains(&language.as_str()) {
+                if !LANGUAGES.contains(&language.as_str()) {
                     mistakes.push(format!("{path}.text.{language}: is not known; use en, ja, th or zh-TW"));
                 }
                 if text.trim().is_empty() || text.encode_utf16().count() > LONGEST_TEXT {
@@ -223,9 +223,11 @@ impl Config {
         if self.company.trim().is_empty() {
             mistakes.push("company: must be the name your members know".into());
         }
-        if !["en", "ja"].contains(&self.default_locale.as_str()) {
-            mistakes.push(format!("default_locale: {:?} is not known; use ja or en", self.default_locale));
+        if !LANGUAGES.contains(&self.default_locale.as_str()) {
+            let known = LANGUAGES.join(", ");
+            mistakes.push(format!("default_locale: {:?} is not known; there are {known}", self.default_locale));
         }
+        self.brand.check(&self.default_locale, mistakes);
         if !self.consent.text.contains_key(&self.default_locale) {
             mistakes.push(format!("consent.text.{}: is missing", self.default_locale));
         }
@@ -254,7 +256,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// LINE takes https only; loopback is the one exemption, for development.
-fn check_https(name: &str, url: &Url, mistakes: &mut Vec<String>) {
+pub(super) fn check_https(name: &str, url: &Url, mistakes: &mut Vec<String>) {
     if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(url)) {
         mistakes.push(format!("{name}: must be https (http is for localhost only)"));
     }

@@ -104,15 +104,20 @@ pub fn list(folder: Option<&Path>) -> Result<Vec<File>, Mistakes> {
     Ok(files)
 }
 
-/// Which of our languages a tag means. Chinese is ours where it is written with traditional characters.
+/// Which of our languages a tag means. Chinese is ours unless it is said to be written with simplified characters.
 pub fn language(locale: &str) -> Option<&'static str> {
     let tag = locale.to_ascii_lowercase().replace('_', "-");
     let mut parts = tag.split('-');
     match parts.next() {
-        Some("zh") if tag.contains("-hans") => None,
-        Some("zh") => parts.any(|part| ["hant", "tw", "hk", "mo"].contains(&part)).then_some("zh-TW"),
+        Some("zh") => (!is_simplified(parts)).then_some("zh-TW"),
         first => LANGUAGES.into_iter().find(|language| Some(*language) == first),
     }
+}
+
+/// Of a Chinese tag what follows `zh`: the script decides, else the region.
+fn is_simplified<'a>(mut parts: impl Iterator<Item = &'a str> + Clone) -> bool {
+    let script = parts.clone().find(|part| ["hans", "hant"].contains(part));
+    script.map_or_else(|| parts.any(|part| ["cn", "sg", "my"].contains(&part)), |script| script == "hans")
 }
 
 fn own(folder: Option<&Path>) -> Result<Vec<File>, Mistakes> {

@@ -99,6 +99,14 @@ pub(super) fn write(out: &mut String, text: &str, format: &Format, context: &Con
     Some(())
 }
 
+/// The day in words of a language, as templates and pages write it.
+pub fn day_in_words(at: DateTime, locale: &str) -> String {
+    let mut words = String::new();
+    // None is a month of no name, which no date has.
+    let _ = day(&mut words, at, locale);
+    words
+}
+
 /// Whether a text is a date that can be written.
 pub(super) fn is_date(text: &str) -> bool {
     read(text, &TimeZone::UTC).is_some()

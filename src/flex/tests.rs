@@ -480,7 +480,9 @@ fn finds_by_language() {
         ("zh-HK", Some("zh-TW")),
         ("zh-Hans-HK", None),
         ("zh-CN", None),
-        ("zh", None),
+        ("zh-SG", None),
+        ("zh-Hant-CN", Some("zh-TW")),
+        ("zh", Some("zh-TW")),
         ("fr", None),
         ("", None),
     ] {

@@ -15,12 +15,13 @@ use super::{
 use crate::{
     app::App,
     config::Provider,
-    db::{Conn, Millis},
+    db::Conn,
     error::{Error, Result},
     line_user::Friend,
     member::guard::SignedIn,
     web::{
         locale::Locale,
+        moment::{self, Moment},
         page::{Page, html},
         picture,
         visit::Visit,
@@ -57,8 +58,7 @@ enum CardState {
         line_name: String,
         picture: Option<String>,
         friend: Friend,
-        since: String,
-        since_iso: String,
+        since: Moment,
         add_friend_url: Option<String>,
         suspended: bool,
         withdrawn: bool,
@@ -157,13 +157,12 @@ async fn linked(conn: &mut Conn, app: &App, locale: Locale, provider: &Provider,
             .fetch_optional(conn)
             .await?;
     let basic_id = channel.and_then(|name| app.config.channel.get(name)).and_then(|found| found.basic_id.as_deref());
-    let (since, since_iso) = date(app, locale, active.created_at);
+    let since = moment::day(app, locale, active.created_at);
     Ok(CardState::Linked {
         line_name: active.display_name,
         picture: picture::allowed(app, active.picture_url.as_deref()),
         friend: Friend::of_word(friend.as_deref()),
         since,
-        since_iso,
         add_friend_url: basic_id.map(|id| format!("https://line.me/R/ti/p/{}", id.replace('@', "%40"))),
         suspended: active.suspended_at.is_some(),
         unconfirmed: active.suspended_at.is_none() && active.unconfirmed_at.is_some(),
@@ -201,15 +200,4 @@ impl Step {
             state: state.to_owned(),
         }
     }
-}
-
-/// A day in the company's zone: for people, and for machines.
-pub fn date(app: &App, locale: Locale, at: Millis) -> (String, String) {
-    let zone = jiff::tz::TimeZone::get(&app.config.time_zone).unwrap_or(jiff::tz::TimeZone::UTC);
-    let day = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default().to_zoned(zone);
-    let shape = match locale {
-        Locale::En => "%-d %B %Y",
-        Locale::Ja => "%Y年%-m月%-d日",
-    };
-    (day.strftime(shape).to_string(), day.strftime("%Y-%m-%d").to_string())
 }

@@ -3,13 +3,14 @@
 use askama::Template;
 use axum::{extract::State, response::Response};
 
-use super::account::{Step, date};
+use super::account::Step;
 use crate::{
     app::App,
     db::{Conn, Millis},
     error::Result,
     member::guard::SignedIn,
     web::{
+        moment,
         page::{Page, html},
         visit::Visit,
     },
@@ -53,7 +54,7 @@ pub async fn show(State(app): State<App>, visit: Visit, SignedIn(session): Signe
     let consents = list_consents(&mut conn, &session.member_id).await?;
     let steps = list_steps(&mut conn, &session.member_id).await?;
     drop(conn);
-    let day = |at: Millis| date(&app, visit.locale, at).0;
+    let day = |at: Millis| moment::day(&app, visit.locale, at).words;
     let past = |row: Row| Past {
         label: app.config.label_of(&row.provider),
         line_name: row.line_name,

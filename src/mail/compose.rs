@@ -7,6 +7,7 @@ use askama::Template;
 use super::{Mail, Waiting};
 use crate::{
     app::App,
+    config::Palette,
     db::Conn,
     error::{Error, Result},
     member::{
@@ -56,6 +57,7 @@ struct Shown {
     url: Option<String>,
     code: Option<String>,
     note: &'static str,
+    palettes: Option<[Palette; 2]>,
     company: String,
     home: String,
     footer: String,
@@ -157,6 +159,7 @@ fn write(app: &App, locale: &str, content: Content) -> Result<Letter> {
         note: text("note"),
         url: content.url,
         code: content.code,
+        palettes: app.brand.palettes,
         company: company.to_owned(),
         home: app.config.public_url.to_string(),
         footer: page::fill(locale.text("mail.footer"), &[company]),

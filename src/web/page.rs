@@ -6,6 +6,7 @@ use axum::response::{Html, IntoResponse, Response};
 use super::{assets, csrf, locale::Locale, visit::Visit};
 use crate::{
     app::App,
+    config::{Config, Link},
     error::{Error, Result},
 };
 
@@ -17,8 +18,13 @@ pub struct Page {
     pub company: String,
     pub member: Option<String>,
     pub here: String,
+    /// Address of the style with the company's colours.
+    pub style: Option<String>,
+    pub logo: Option<String>,
     pub privacy_url: Option<String>,
     pub terms_url: Option<String>,
+    /// Address and text.
+    pub links: Vec<(String, String)>,
     /// Whether mails leave: without them there is no reset.
     pub has_mail: bool,
     pub has_sign_up: bool,
@@ -33,8 +39,11 @@ impl Page {
             company: app.config.company.clone(),
             member: visit.viewer.as_ref().map(|viewer| viewer.name.clone()),
             here: visit.here.clone(),
+            style: app.brand.style.as_ref().map(|file| file.url.clone()),
+            logo: app.brand.logo.as_ref().map(|file| file.url.clone()),
             privacy_url: app.config.privacy_url.as_ref().map(ToString::to_string),
             terms_url: app.config.terms_url.as_ref().map(ToString::to_string),
+            links: links(&app.config, visit.locale),
             has_mail: app.config.mail.is_some(),
             has_sign_up: app.config.has_sign_up(),
         }
@@ -51,9 +60,18 @@ impl Page {
         fill(self.t(key), values)
     }
 
+    pub fn languages(&self) -> [Locale; Locale::ALL.len()] {
+        Locale::ALL
+    }
+
     pub fn asset(&self, name: &str) -> String {
         assets::url(name)
     }
+}
+
+fn links(config: &Config, locale: Locale) -> Vec<(String, String)> {
+    let shown = |link: &Link| (link.url.to_string(), link.text(locale.tag(), &config.default_locale).to_owned());
+    config.brand.links.iter().map(shown).collect()
 }
 
 /// Fills `{0}`, `{1}` … in one pass, so that braces in a value stay what they are.

@@ -21,7 +21,10 @@ const LIFE: Duration = Duration::from_secs(180 * 24 * 3600);
 pub async fn show(State(app): State<App>) -> Result<Response> {
     let contact = app.config.security_contact.as_ref().ok_or(Error::NotFound)?;
     let expires = jiff::Timestamp::from_second(app.now().plus(LIFE).seconds()).map_err(Error::internal)?;
-    let languages = if app.config.default_locale == "ja" { "ja, en" } else { "en, ja" };
+    let languages = match app.config.default_locale.as_str() {
+        "en" => "en".to_owned(),
+        own => format!("{own}, en"),
+    };
     let canonical = app.config.url(PATH);
     let text =
         format!("Contact: {contact}\nExpires: {expires}\nPreferred-Languages: {languages}\nCanonical: {canonical}\n");

@@ -15,34 +15,52 @@ pub enum Word<'c> {
 }
 
 /// The built-in words in all languages; whoever writes one is understood, whatever language they are answered in.
-const LINK: [&str; 11] = [
+const LINK: [&str; 15] = [
     "link",
     "link account",
     "連携",
     "連携する",
     "アカウント連携",
     "LINE連携",
+    "連結",
+    "連結帳號",
+    "帳號連結",
+    "連結LINE帳號",
     "綁定",
     "綁定帳號",
     "帳號綁定",
     "เชื่อมต่อ",
     "เชื่อมต่อบัญชี",
 ];
-const UNLINK: [&str; 11] = [
+const UNLINK: [&str; 14] = [
     "unlink",
     "unlink account",
     "連携解除",
     "連携を解除",
     "連携を解除する",
     "連携解除する",
+    "解除連結",
+    "取消連結",
+    "解除帳號連結",
     "解除綁定",
     "取消綁定",
     "解除帳號綁定",
     "ยกเลิกการเชื่อมต่อ",
     "ยกเลิกเชื่อมต่อ",
 ];
-const STATUS: [&str; 9] =
-    ["status", "link status", "連携状況", "連携状態", "連携確認", "綁定狀態", "綁定狀況", "สถานะ", "สถานะการเชื่อมต่อ"];
+const STATUS: [&str; 11] = [
+    "status",
+    "link status",
+    "連携状況",
+    "連携状態",
+    "連携確認",
+    "連結狀態",
+    "連結狀況",
+    "綁定狀態",
+    "綁定狀況",
+    "สถานะ",
+    "สถานะการเชื่อมต่อ",
+];
 
 /// Understands a text in a channel: the whole of it first, a company's words before the built-in ones; then a
 /// company's words anywhere in it.
@@ -104,14 +122,17 @@ mod tests {
             ("shop", "Link\n", Word::Link),
             ("shop", "連携", Word::Link),
             ("shop", "連携する", Word::Link),
+            ("shop", "連結", Word::Link),
             ("shop", "綁定", Word::Link),
             ("shop", "เชื่อมต่อ", Word::Link),
             ("shop", "Unlink", Word::Unlink),
             ("shop", "連携解除", Word::Unlink),
+            ("shop", "解除連結", Word::Unlink),
             ("shop", "解除綁定", Word::Unlink),
             ("shop", "ยกเลิกการเชื่อมต่อ", Word::Unlink),
             ("shop", "STATUS", Word::Status),
             ("shop", "連携状況", Word::Status),
+            ("shop", "連結狀態", Word::Status),
             ("shop", "綁定狀態", Word::Status),
             ("shop", "สถานะ", Word::Status),
             ("shop", "営業時間", keyword(0)),

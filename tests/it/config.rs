@@ -187,7 +187,7 @@ fn mistakes_in_the_keys_above_all_sections() {
         (company, "company = \"C\"\nsecurity_contact = \"tel:+81\"", "security_contact", "mailto: or https:"),
         (company, "company = \"C\"\nlisten = \"8080\"", "listen", "socket address"),
         (company, "company = \"C\"\nlocale = \"ja\"", "locale", "no such key"),
-        (company, "company = \"C\"\ndefault_locale = \"fr\"", "default_locale", "use ja or en"),
+        (company, "company = \"C\"\ndefault_locale = \"fr\"", "default_locale", "there are en, ja, th, zh-TW"),
         (company, "company = \"C\"\ntime_zone = \"Mars/Olympus\"", "time_zone", "Asia/Tokyo"),
         (company, "company = \"C\"\nline.api = \"http://api.line.me\"", "line.api", "must be https"),
         (company, "company = \"C\"\nline.apis = \"https://api.line.me\"", "line.apis", "no such key"),

@@ -10,15 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum::http::Method;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fantoccini::{
     Client, ClientBuilder,
     elements::{Element, ElementRef},
-    wd::Capabilities,
+    wd::{Capabilities, WebDriverCompatibleCommand},
 };
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::sleep;
+use url::Url;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -139,6 +142,23 @@ impl Browser {
         fs::write(folder.join(format!("{name}.png")), png).expect("the screenshot is written");
     }
 
+    /// A command of Chromium's DevTools, such as `Emulation.setEmulatedMedia`.
+    pub async fn devtools(&self, command: &'static str, parameters: Value) -> Value {
+        let answer = self.client.issue_cmd(DevTools { command, parameters }).await;
+        answer.unwrap_or_else(|error| panic!("{command}: {error}"))
+    }
+
+    /// Saves the whole page, as [`Self::screenshot`] does the screen.
+    pub async fn picture(&self, name: &str) {
+        let Some(folder) = environment("MUSUBI_TEST_SCREENSHOTS") else { return };
+        let folder = PathBuf::from(folder);
+        fs::create_dir_all(&folder).expect("the folder of the screenshots");
+        let whole = json!({ "captureBeyondViewport": true, "format": "webp", "quality": 60 });
+        let taken = self.devtools("Page.captureScreenshot", whole).await;
+        let bytes = STANDARD.decode(taken["data"].as_str().unwrap_or_default()).expect("a picture");
+        fs::write(folder.join(format!("{name}.webp")), bytes).expect("the picture is written");
+    }
+
     pub async fn close(self) {
         let _ = self.client.clone().close().await;
     }
@@ -161,6 +181,23 @@ impl Browser {
             panic!("{}\nat {url}, which shows:\n{text}", problem());
         }
         sleep(PAUSE).await;
+    }
+}
+
+/// What WebDriver has no word for.
+#[derive(Debug)]
+struct DevTools {
+    command: &'static str,
+    parameters: Value,
+}
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(&self, base_url: &Url, session_id: Option<&str>) -> Result<Url, url::ParseError> {
+        base_url.join(&format!("session/{}/goog/cdp/execute", session_id.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        (Method::POST, Some(json!({ "cmd": self.command, "params": self.parameters }).to_string()))
     }
 }
 
