@@ -5,12 +5,16 @@
 //! - LINE takes a request for many and does it a moment later. So who changed while it was under way is looked at again
 //!   after that moment, and one of each request is read back (table `menu_checks`).
 
-use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
+mod store;
 
+use std::{collections::BTreeMap, time::Duration};
+
+use self::store::Row;
+pub(super) use self::store::{forget, forget_changes, want_check};
 use super::{Remote, choice::Choices, fact, fact::Person, set::Applied};
 use crate::{
     app::App,
-    db::{Conn, Db, Millis, Rows},
+    db::{Conn, Millis},
     error::{self, Result},
     kill,
     line::{self, rich_menu::bulk::AT_MOST},
@@ -189,7 +193,7 @@ impl Work<'_> {
             .chain(refused.iter().map(|(one, why)| row(one, Some(why))))
             .collect();
         let mut tx = app.db.begin().await?;
-        upsert(&mut tx, &app.db, &rows).await?;
+        store::upsert(&mut tx, &app.db, &rows).await?;
         if let Some(request) = &request {
             self.sample(&mut tx, now, people, request).await?;
         }
@@ -265,92 +269,6 @@ fn judge(error: &line::Error) -> Verdict {
         }
         _ => Verdict::Stuck,
     }
-}
-
-struct Row {
-    line_user_id: String,
-    channel: String,
-    menu: Option<String>,
-    rich_menu_id: Option<String>,
-    now: Millis,
-    request: Option<String>,
-    refused: Option<String>,
-}
-
-async fn upsert(conn: &mut Conn, db: &Db, list: &[Row]) -> Result<()> {
-    static INSERT: LazyLock<Rows> = LazyLock::new(|| {
-        Rows::new(
-            "INSERT INTO user_menus
-               (line_user_id, channel, menu, rich_menu_id, applied_at, checked_at, request, refused)
-             SELECT DISTINCT column1, column2, column3, column4, column5, column5, column6, column7 FROM (VALUES",
-            7,
-            ") AS v WHERE 1 = 1 ORDER BY 1
-             ON CONFLICT (line_user_id, channel) DO UPDATE SET menu = excluded.menu,
-               rich_menu_id = excluded.rich_menu_id, applied_at = excluded.applied_at,
-               checked_at = excluded.checked_at, request = excluded.request, refused = excluded.refused",
-        )
-    });
-    for (text, rows) in INSERT.pieces(db, list) {
-        let mut insert = sqlx::query(text);
-        for row in rows {
-            insert = insert.bind(&row.line_user_id).bind(&row.channel).bind(&row.menu).bind(&row.rich_menu_id);
-            insert = insert.bind(row.now).bind(&row.request).bind(&row.refused);
-        }
-        insert.execute(&mut *conn).await?;
-    }
-    Ok(())
-}
-
-/// Forgets what people were told, of whom LINE tells nothing: when they come back they are told anew.
-pub(super) async fn forget(conn: &mut Conn, db: &Db, channel: &str, people: &[String]) -> Result<()> {
-    static DELETE: LazyLock<Rows> =
-        LazyLock::new(|| Rows::new("DELETE FROM user_menus WHERE (line_user_id, channel) IN (VALUES", 2, ")"));
-    for (text, rows) in DELETE.pieces(db, people) {
-        let mut delete = sqlx::query(text);
-        for line_user_id in rows {
-            delete = delete.bind(line_user_id).bind(channel);
-        }
-        delete.execute(&mut *conn).await?;
-    }
-    Ok(())
-}
-
-/// Takes changes away that were looked at, as (LINE user, mark): not those that came since.
-pub(super) async fn forget_changes(conn: &mut Conn, db: &Db, channel: &str, list: &[(&str, &str)]) -> Result<()> {
-    static DELETE: LazyLock<Rows> =
-        LazyLock::new(|| Rows::new("DELETE FROM menu_changes WHERE (line_user_id, mark, channel) IN (VALUES", 3, ")"));
-    for (text, rows) in DELETE.pieces(db, list) {
-        let mut delete = sqlx::query(text);
-        for (line_user_id, mark) in rows {
-            delete = delete.bind(*line_user_id).bind(*mark).bind(channel);
-        }
-        delete.execute(&mut *conn).await?;
-    }
-    Ok(())
-}
-
-/// Has a person's menu read back at LINE.
-pub(super) async fn want_check(
-    conn: &mut Conn,
-    due_at: Millis,
-    channel: &str,
-    line_user_id: &str,
-    request: Option<&str>,
-    tries: i64,
-) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO menu_checks (channel, line_user_id, request, tries, due_at) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (channel, line_user_id) DO UPDATE SET
-           request = excluded.request, tries = excluded.tries, due_at = excluded.due_at",
-    )
-    .bind(channel)
-    .bind(line_user_id)
-    .bind(request)
-    .bind(tries)
-    .bind(due_at)
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 #[cfg(test)]

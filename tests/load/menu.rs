@@ -60,6 +60,9 @@ async fn main() {
             let (made, fewest) = (requests.load(Ordering::Relaxed), moved.div_ceil(AT_ONCE));
             assert_eq!(moved, if moves { count / 2 } else { 0 }, "who moves");
             let rate = count as f64 / seconds;
+            if let Some(server) = server.as_ref().filter(|_| !url.starts_with("sqlite")) {
+                drop_database(server, count).await;
+            }
             println!("{name:<12}{count:>10}{moved:>10}{seconds:>10.1}{rate:>12.0}{made:>10}{fewest:>8}{peak:>10.0}");
         }
     }
@@ -209,12 +212,16 @@ async fn put_set(conn: &mut AnyConnection, gold: &str) {
 }
 
 async fn fresh(server: &str, count: usize) -> String {
+    drop_database(server, count).await;
+    let mut conn = AnyConnection::connect(server).await.unwrap();
+    run(&mut conn, &format!("CREATE DATABASE musubi_load_menu_{count}")).await;
+    format!("{}/musubi_load_menu_{count}", server.rsplit_once('/').unwrap().0)
+}
+
+async fn drop_database(server: &str, count: usize) {
     sqlx::any::install_default_drivers();
     let mut conn = AnyConnection::connect(server).await.unwrap();
-    let name = format!("musubi_load_menu_{count}");
-    run(&mut conn, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
-    run(&mut conn, &format!("CREATE DATABASE {name}")).await;
-    format!("{}/{name}", server.rsplit_once('/').unwrap().0)
+    run(&mut conn, &format!("DROP DATABASE IF EXISTS musubi_load_menu_{count} WITH (FORCE)")).await;
 }
 
 async fn run(conn: &mut AnyConnection, statement: &str) {
