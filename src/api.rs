@@ -6,8 +6,8 @@
 //! - [`json`] and [`list`]: what is sent is read strictly; [`problem`]: how a refusal looks
 //! - [`idempotency`]: the same request again has the same answer, and no second effect
 //! - [`openapi`] and [`docs`]: the documentation, of which the first is the source of the second; `schema`: what Rust's types do not say
-//! - [`member`], [`link`], [`ticket`], [`message`], [`delivery`], [`quota`], [`event`], [`hook`]: the endpoints, a file
-//!   for each thing
+//! - [`member`], [`rich_menu`], [`link`], [`ticket`], [`message`], [`delivery`], [`quota`], [`event`], [`hook`]: the endpoints,
+//!   a file for each thing
 //!
 //! An endpoint is a file with what it takes, what it gives, and a handler; a line in `routes`, with its scope; and a line
 //! in [`openapi`]. Tests hold the latter two against each other. No SQL stands in an endpoint, and none calls LINE.
@@ -30,6 +30,7 @@ pub mod openapi;
 pub mod path;
 pub mod problem;
 pub mod quota;
+pub mod rich_menu;
 mod schema;
 pub mod ticket;
 

@@ -3,12 +3,15 @@
 //! The application is served on `localhost` and the simulator on `127.0.0.1`, so that they are two sites to
 //! a browser, as in life. Both sides keep their state in one folder; a second start goes on where the first ended.
 
+mod config;
+mod menus;
 pub mod simulator;
 
 use std::{
     env, fs,
     io::{self, Write},
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     path::{Path, PathBuf},
 };
 
@@ -17,17 +20,17 @@ use axum::{
     body::Body,
     http::{Request, header},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::ToSpan;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
+    api::key,
     app::{App, Clock},
     config::Config,
     db::{Db, Millis},
-    member,
+    member::{self, company, guard::Scope},
     serve::{self, Role},
     simulator::{Host, Simulator},
 };
@@ -36,9 +39,10 @@ use crate::{
 pub const PASSWORD: &str = "musubi-demo";
 /// Beside the configuration.
 const DATA: &str = "reminder.json";
+const API_KEY: &str = "api-key";
 const MEMBERS: [Seed; 2] = [
-    Seed { id: "1001", email: "hanako@example.com", name: "Hanako Yamada", tags: &["gold", "newsletter"] },
-    Seed { id: "1002", email: "taro@example.com", name: "Taro Suzuki", tags: &["newsletter"] },
+    Seed { id: "1001", email: "hanako@example.com", name: "Hanako Yamada", tier: "regular", tags: &["newsletter"] },
+    Seed { id: "1002", email: "taro@example.com", name: "Taro Suzuki", tier: "gold", tags: &["newsletter"] },
 ];
 /// Name, language, and the picture that the simulator serves.
 const PEOPLE: [(&str, &str, &str); 2] = [("はなこ", "ja", "person-1.svg"), ("Taro", "en", "person-2.svg")];
@@ -61,6 +65,8 @@ struct Seed {
     id: &'static str,
     email: &'static str,
     name: &'static str,
+    /// An attribute of that name: the rich menus go by it.
+    tier: &'static str,
     tags: &'static [&'static str],
 }
 
@@ -89,7 +95,7 @@ pub struct Demo {
 pub async fn start(options: &Options, stop: CancellationToken) -> Result<Demo, Failure> {
     fs::create_dir_all(&options.data)?;
     // First of all, so that a second demo changes nothing under a running one.
-    let db = Db::connect(&database_url(&options.data)?).await?;
+    let db = Db::connect(&config::database_url(&options.data)?).await?;
     let lock = db.lock_for_serve()?;
     let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let listener = serve::listen(local(options.port), "--port").await?;
@@ -99,8 +105,10 @@ pub async fn start(options: &Options, stop: CancellationToken) -> Result<Demo, F
     let config_file = options.data.join("musubi.toml");
     let mail_listener = TcpListener::bind(local(0)).await?;
     let mail_url = format!("smtp://{}", mail_listener.local_addr()?);
-    let places = Places { listen: listener.local_addr()?, app: &app_url, simulator: &simulator_url, mail: &mail_url };
-    write_config(&config_file, &options.data, &places)?;
+    let places =
+        config::Places { listen: listener.local_addr()?, app: &app_url, simulator: &simulator_url, mail: &mail_url };
+    menus::write(&options.data)?;
+    config::write(&config_file, &options.data, &places)?;
     let config = Config::load(Some(&config_file))?;
 
     let simulator = simulator::open(&config, Some(options.data.clone()))?;
@@ -117,6 +125,7 @@ pub async fn start(options: &Options, stop: CancellationToken) -> Result<Demo, F
     let app = App::new(config, db, Clock::default())?;
     seed_members(&app).await?;
     write_data(&options.data.join(DATA), app.now())?;
+    write_api_key(&options.data.join(API_KEY), &app).await?;
     Ok(Demo { app, app_url, simulator_url, config_file, simulator, listener, _lock: lock })
 }
 
@@ -128,8 +137,9 @@ impl Demo {
 
     fn welcome(&self) -> String {
         let member = |seed: &Seed| {
-            let Seed { id, email, tags, .. } = seed;
-            format!("    {email:<20} password: {PASSWORD}   company's id: {id}   tags: {}\n", tags.join(", "))
+            let Seed { id, email, tier, tags, .. } = seed;
+            let tags = tags.join(", ");
+            format!("    {email:<20} password: {PASSWORD}   company's id: {id}   tier: {tier:<8} tags: {tags}\n")
         };
         format!(
             "\nMusubi is playing on this machine.\n\n\
@@ -141,6 +151,8 @@ impl Demo {
              \x20 Then link a LINE account on the account page, and watch its phone in the simulator.\n\n\
              \x20 Send something to those who are linked, from another terminal:\n\
              \x20   {}\n\n\
+             \x20 Make Hanako a gold member, as your systems would, and see the menu of her phone change:\n\
+             \x20   {}\n\n\
              \x20 Stop with Ctrl-C; a second start goes on from here.\n",
             self.app_url,
             self.simulator_url,
@@ -148,6 +160,18 @@ impl Demo {
             self.config_file.display(),
             MEMBERS.iter().map(member).collect::<String>(),
             self.send_command(),
+            self.gold_command(),
+        )
+    }
+
+    /// The same: what a system of the company's would send.
+    fn gold_command(&self) -> String {
+        let key = quoted(&self.config_file.with_file_name(API_KEY).display().to_string());
+        let [hanako, _] = MEMBERS;
+        format!(
+            "curl -X PUT {}/api/v1/members/{} -H \"Authorization: Bearer $(cat {key})\" \
+             -H 'Content-Type: application/json' -d '{{\"attributes\": {{\"tier\": \"gold\"}}}}'",
+            self.app_url, hanako.id,
         )
     }
 
@@ -165,90 +189,6 @@ impl Demo {
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@".contains(c);
     if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
-
-fn database_url(folder: &Path) -> io::Result<String> {
-    Ok(format!("sqlite://{}", fs::canonicalize(folder)?.join("musubi.db").display()))
-}
-
-/// Where everything is in this run.
-struct Places<'a> {
-    listen: SocketAddr,
-    app: &'a str,
-    simulator: &'a str,
-    mail: &'a str,
-}
-
-/// Writes the configuration the demo runs with; secrets of an earlier start are kept.
-fn write_config(file: &Path, folder: &Path, places: &Places<'_>) -> Result<(), Failure> {
-    let Places { listen, app, simulator, mail } = places;
-    let former: toml::Table = fs::read_to_string(file).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
-    let kept = |path: [&str; 3]| -> Option<&str> {
-        former.get(path[0])?.as_table()?.get(path[1])?.as_table()?.get(path[2])?.as_str()
-    };
-    let secret = || uuid::Uuid::new_v4().simple().to_string();
-    let key = || {
-        let bytes = [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()].concat();
-        STANDARD.encode(bytes)
-    };
-    let login_secret = former
-        .get("provider")
-        .and_then(|p| p.get("main")?.get("login")?.get("channel_secret")?.as_str())
-        .map_or_else(secret, str::to_owned);
-    let bot_secret = kept(["channel", "main", "channel_secret"]).map_or_else(secret, str::to_owned);
-    let sealing_key = kept(["security", "sealing_keys", "demo"]).map_or_else(key, str::to_owned);
-    let database = database_url(folder)?;
-    let text = format!(
-        r#"# Written by `musubi demo`; the secrets are of this machine only.
-public_url = "{app}"
-listen = "{listen}"
-database_url = "{database}"
-company = "Musubi Demo"
-time_zone = "Asia/Tokyo"
-default_locale = "en"
-
-[security]
-sealing_key = "demo"
-sealing_keys = {{ demo = "{sealing_key}" }}
-
-# Mails go no further than the simulator's mailbox.
-[mail]
-url = "{mail}"
-from = "Musubi Demo <no-reply@example.com>"
-
-# Where a person may be sent who has linked by a ticket: a site of your own that you try things with.
-[tickets]
-return_urls = ["http://localhost:3000", "http://127.0.0.1:3000"]
-
-# LINE, played by the simulator. Without this section the same configuration talks to LINE itself.
-[line]
-access = "{simulator}"
-api = "{simulator}"
-api_data = "{simulator}"
-liff = "{simulator}"
-pictures = "{simulator}"
-
-[hooks]
-allow_networks = ["127.0.0.0/8", "::1/128"]    # this machine
-
-[provider.main]
-label = "LINE"
-
-[provider.main.login]
-channel_id = "2000000001"
-channel_secret = "{login_secret}"
-bot_prompt = "normal"
-channel = "main"
-
-[channel.main]
-provider = "main"
-channel_id = "2000000002"
-channel_secret = "{bot_secret}"
-basic_id = "@musubi-demo"
-"#
-    );
-    fs::write(file, text)?;
-    Ok(())
 }
 
 /// What the printed command fills the template `reminder` with, where there is none yet: an evening two days ahead.
@@ -269,8 +209,23 @@ fn write_data(file: &Path, now: Millis) -> Result<(), Failure> {
     Ok(fs::write(file, serde_json::to_string_pretty(&data)? + "\n")?)
 }
 
+/// Makes the key by which the printed command calls the API, where there is none yet.
+async fn write_api_key(file: &Path, app: &App) -> Result<(), Failure> {
+    if file.exists() {
+        return Ok(());
+    }
+    let key = key::New {
+        name: "the demo's command",
+        scopes: &[Scope::MembersWrite],
+        providers: &[],
+        expires_at: None,
+        per_minute: NonZeroU32::MAX,
+    };
+    Ok(fs::write(file, key::create(app, &key).await? + "\n")?)
+}
+
 async fn seed_members(app: &App) -> Result<(), Failure> {
-    for Seed { id, email, name, tags } in MEMBERS {
+    for Seed { id, email, name, tier, tags } in MEMBERS {
         let mut tx = app.db.begin().await?;
         if member::find_by_email_key(&mut tx, email).await?.is_none() {
             let password_hash = member::password::hash(app, PASSWORD).await?;
@@ -284,9 +239,12 @@ async fn seed_members(app: &App) -> Result<(), Failure> {
             };
             if let Some(member_id) = member::insert(&mut tx, app.now(), &new).await? {
                 member::set_external_id(&mut tx, &member_id, id).await?;
-                for tag in tags {
-                    member::tag::add(&mut tx, &member_id, tag).await?;
-                }
+                let attributes = [("tier".to_owned(), tier.into())].into_iter().collect();
+                let tags = Some(tags.iter().map(|tag| (*tag).to_owned()).collect());
+                let said = company::Said { attributes, tags, ..company::Said::default() };
+                let wanted = company::check(id, said).map_err(|mistakes| format!("{mistakes:?}"))?;
+                let by = company::By { what: "demo", id: "seed" };
+                company::upsert(&mut tx, app, &[wanted], by).await?;
             }
         }
         tx.commit().await?;

@@ -5,7 +5,7 @@
 //! with `MUSUBI_PANIC_AT` panic when they are passed for the first time.
 
 /// Every place, in the order of the story; a house test finds each once in the sources.
-pub const POINTS: [&str; 43] = [
+pub const POINTS: [&str; 48] = [
     "intake.verified",
     "intake.committed",
     "inbox.unpacked",
@@ -49,6 +49,11 @@ pub const POINTS: [&str; 43] = [
     "menu.default",
     "menu.stored",
     "menu.deleted",
+    "loop.menus",
+    "menus.told",
+    "menus.recorded",
+    "menus.batched",
+    "menus.walked",
 ];
 
 /// Passes a place.

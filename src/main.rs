@@ -225,6 +225,13 @@ enum RichMenuCommand {
         #[command(flatten)]
         options: rich_menu::Options,
     },
+    /// Says which menu a member sees on each channel, by which rule, and whether LINE was told
+    Explain {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// The company's id of the member, ours, or their e-mail address
+        member: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -509,6 +516,10 @@ async fn rich_menu(command: RichMenuCommand) -> Result<ExitCode, Failure> {
         }
         RichMenuCommand::List { config, options } => {
             rich_menu::list(&open(config).await?, &options).await?.iter().for_each(|line| say(line));
+        }
+        RichMenuCommand::Explain { config, member } => {
+            let told = musubi::rich_menu::explain(&open(config).await?, &member).await?;
+            told.ok_or_else(|| format!("there is no member {member:?}"))?.iter().for_each(|line| say(line));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,5 @@
-//! Rich menus: files say what menus there are and who sees which (tables `rich_menus`, `user_menus`).
+//! Rich menus: files say what menus there are and who sees which (tables `rich_menus`, `menu_sets`,
+//! `set_menus`, `menu_aliases`, `user_menus`).
 //!
 //! - What was applied to a channel is its [`Set`], which everybody is brought to. Files become a set by
 //!   `musubi rich-menu apply`, and by themselves where nothing was ever applied.
@@ -10,35 +11,50 @@
 //!   that of two overlapping jobs the last one leaves the right menu.
 //!
 //! From file to LINE: `file`, `draft`, `fill`, `alias`, `tree` (what is written, with lines) → `check`, `image` → `plan` (a pure
-//! difference) → `bring` (carries it out) → `retire`. `rule` says who sees what, `apply` tells LINE for one person,
-//! `ensure` makes again what vanished.
+//! difference) → `bring` (carries it out) → `retire`. `ensure` makes again what vanished.
+//!
+//! From rule to person: `rule` over `fact` → `choice` (pure: which menu is whose) → `person` (one, at once: a link, an
+//! unlink, a follow) or `reconcile` (many, under a lease): `change` (who changed), `read_back` (what LINE shows),
+//! `sweep` (all, after another set or at a time), each by `tell`. `overrule` is the company's choice for one member.
 
 mod alias;
-mod apply;
 mod at_line;
 mod bring;
+mod change;
 mod check;
+mod choice;
 pub mod command;
 mod draft;
 mod ensure;
+mod explain;
+mod fact;
 mod file;
 mod fill;
 mod image;
+pub mod overrule;
+mod person;
 mod plan;
+mod read_back;
+mod reconcile;
 mod retire;
 mod rule;
 pub mod set;
 mod store;
+mod sweep;
+mod tell;
 mod tree;
 
 use secrecy::SecretString;
 
 pub use self::{
-    apply::apply,
     ensure::{ensure, look_after},
+    explain::explain,
     file::{Menu, Mistakes, load},
+    person::apply,
+    reconcile::{drift, run},
     rule::Rule,
     set::{Applied, Set},
+    sweep::{Progress, progress},
 };
 use crate::{
     app::App,

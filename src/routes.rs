@@ -128,6 +128,8 @@ pub fn all() -> Vec<Route> {
         self::delete("/api/v1/members/{external_id}", Key(Scope::MembersWrite), api::member::delete),
         post("/api/v1/members/{external_id}/disable", Key(Scope::MembersWrite), api::member::disable),
         post("/api/v1/members/{external_id}/enable", Key(Scope::MembersWrite), api::member::enable),
+        put("/api/v1/members/{external_id}/rich-menu", Key(Scope::MembersWrite), api::rich_menu::put),
+        self::delete("/api/v1/members/{external_id}/rich-menu", Key(Scope::MembersWrite), api::rich_menu::delete),
         get("/api/v1/members/{external_id}/links/{provider}", Key(Scope::LinksRead), api::link::show),
         self::delete("/api/v1/members/{external_id}/links/{provider}", Key(Scope::LinksWrite), api::link::delete),
         post("/api/v1/link-tickets", Key(Scope::TicketsWrite), api::ticket::create),

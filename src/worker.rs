@@ -32,7 +32,7 @@ pub async fn run(app: App, stop: CancellationToken) {
     let holder = app.new_id();
     for channel in app.config.channel.keys() {
         let (expanding, sending) = ((app.clone(), channel.clone()), (app.clone(), channel.clone(), holder.clone()));
-        let receiving = sending.clone();
+        let (receiving, reconciling) = (sending.clone(), sending.clone());
         loops.spawn(repeat(app.wakes(), stop.clone(), move || {
             let (app, channel) = expanding.clone();
             async move { expand(&app, &channel).await }
@@ -50,6 +50,10 @@ pub async fn run(app: App, stop: CancellationToken) {
                 kill::point("loop.inbox");
                 webhook::inbox::run(&app, &channel, &holder).await
             }
+        }));
+        loops.spawn(repeat(app.wakes(), stop.clone(), move || {
+            let (app, channel, holder) = reconciling.clone();
+            async move { reconcile(&app, &channel, &holder).await }
         }));
     }
     for lane in Lane::ALL {
@@ -98,6 +102,7 @@ pub async fn drain(app: &App) -> Result<()> {
             done += webhook::inbox::run(app, channel, "drain").await?;
             done += message::expand(app, channel).await?;
             done += message::deliver(app, channel, "drain").await?;
+            done += rich_menu::run(app, channel, "drain").await?;
         }
         done += hook::finish::finish(app).await? + hook::due(app).await?;
         if done == 0 {
@@ -157,6 +162,16 @@ async fn expand(app: &App, channel: &str) -> Result<usize> {
         time::sleep(BREATH).await;
     }
     Ok(found)
+}
+
+/// Brings a channel's people to their menus; where there is nothing to do, asks LINE about a few of them, and rests.
+async fn reconcile(app: &App, channel: &str, holder: &str) -> Result<usize> {
+    kill::point("loop.menus");
+    let done = rich_menu::run(app, channel, holder).await?;
+    if done == 0 {
+        rich_menu::drift(app, channel, holder).await?;
+    }
+    Ok(done)
 }
 
 /// Runs the jobs of a lane that are due, side by side; gives their number.

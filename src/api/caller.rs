@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::{
     app::App,
     audit,
-    error::{Error, Result},
+    error::{Error, Flaw, Result},
     member::guard::Scope,
 };
 
@@ -49,6 +49,20 @@ impl Caller {
     /// The configured channels of these.
     pub fn channels<'a>(&'a self, app: &'a App) -> impl Iterator<Item = &'a str> {
         app.config.channel.iter().filter(|(_, channel)| self.sees(&channel.provider)).map(|(name, _)| name.as_str())
+    }
+
+    /// The channel that is named, or the only one; of those that the key is for.
+    pub fn channel(&self, app: &App, named: Option<String>) -> Result<String, Flaw> {
+        let known: Vec<&str> = self.channels(app).collect();
+        match (named, known.as_slice()) {
+            (Some(name), _) if known.contains(&name.as_str()) => Ok(name),
+            (None, [only]) => Ok((*only).to_owned()),
+            (Some(name), _) => {
+                Err(Flaw::new("channel", format!("there is no channel {name:?}; there are: {}", known.join(", "))))
+            }
+            (None, []) => Err(Flaw::new("channel", "the key is for none")),
+            (None, _) => Err(Flaw::new("channel", format!("there are several, name one: {}", known.join(", ")))),
+        }
     }
 
     /// Notes in the audit that the key asked for what is another provider's, and says that there is no such thing.

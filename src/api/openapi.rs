@@ -18,7 +18,7 @@ use utoipa::{
     },
 };
 
-use super::{delivery, event, hook, link, member, message, problem, quota, schema, ticket};
+use super::{delivery, event, hook, link, member, message, problem, quota, rich_menu, schema, ticket};
 use crate::error::Kind;
 
 #[derive(OpenApi)]
@@ -42,6 +42,8 @@ use crate::error::Kind;
         member::delete,
         member::disable,
         member::enable,
+        rich_menu::put,
+        rich_menu::delete,
         link::show,
         link::delete,
         ticket::create,

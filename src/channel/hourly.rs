@@ -19,6 +19,7 @@ pub struct Hourly {
 }
 
 pub const CREATE_RICH_MENU: Hourly = Hourly { word: "create_rich_menu", calls: 100 };
+pub const BATCH_RICH_MENU: Hourly = Hourly { word: "batch_rich_menu", calls: 3 };
 pub const DELETE_RICH_MENU: Hourly = Hourly { word: "delete_rich_menu", calls: 100 };
 pub const DELETE_RICH_MENU_ALIAS: Hourly = Hourly { word: "delete_rich_menu_alias", calls: 100 };
 

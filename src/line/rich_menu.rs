@@ -3,6 +3,7 @@
 //! A menu and its image can never be changed, only made anew; 100 menus an hour, 1,000 in all. An alias names a menu for
 //! the taps that switch, and can be moved.
 
+pub mod bulk;
 mod check;
 
 use secrecy::{ExposeSecret, SecretString};

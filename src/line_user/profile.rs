@@ -10,6 +10,7 @@ use crate::{
     error::Result,
     line,
     line::profile::BotProfile,
+    menu_change,
     queue::{self, Job, Outcome},
 };
 
@@ -68,7 +69,14 @@ pub async fn sync(app: &App, line_user_id: &str, channel: &str) -> Result<Outcom
     };
     let mut tx = app.db.begin().await?;
     match profile {
-        Some(profile) => update(&mut tx, asked_at, line_user_id, &profile).await?,
+        Some(profile) => {
+            let before = find_language(&mut tx, line_user_id).await?;
+            update(&mut tx, asked_at, line_user_id, &profile).await?;
+            let provider = app.config.channel.get(channel).map(|known| known.provider.as_str());
+            if let Some(provider) = provider.filter(|_| profile.language.is_some() && profile.language != before) {
+                menu_change::of_line_user(&mut tx, app, provider, line_user_id).await?;
+            }
+        }
         None => {
             touch(&mut tx, asked_at, line_user_id).await?;
             doubt_friend(&mut tx, asked_at, line_user_id, channel).await?;
@@ -120,6 +128,12 @@ async fn find_user_id(conn: &mut Conn, id: &str) -> Result<Option<String>> {
     let user_id: Option<String> =
         sqlx::query_scalar("SELECT user_id FROM line_users WHERE id = $1").bind(id).fetch_optional(conn).await?;
     Ok(user_id.filter(|user_id| line::is_user_id(user_id)))
+}
+
+async fn find_language(conn: &mut Conn, id: &str) -> Result<Option<String>> {
+    let language: Option<Option<String>> =
+        sqlx::query_scalar("SELECT language FROM line_users WHERE id = $1").bind(id).fetch_optional(conn).await?;
+    Ok(language.flatten())
 }
 
 /// Keeps a profile, unless a newer one is kept, or the person was erased meanwhile.

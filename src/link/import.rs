@@ -69,7 +69,6 @@ pub async fn run(app: &App, options: &Options, note: &mut (dyn FnMut(&str) + Sen
         Opened::Done(ended) => return Ok(ended),
     };
     let places = places(import.header())?;
-    let mut queued = 0;
     loop {
         let keys =
             |record: &StringRecord| places.iter().filter_map(|place| record.get(*place)).map(str::to_owned).collect();
@@ -88,15 +87,11 @@ pub async fn run(app: &App, options: &Options, note: &mut (dyn FnMut(&str) + Sen
         }
         let batch = Batch { app, provider, channels: &channels, read: &read, pairs: &pairs, checked: &checked, asks };
         let mut tried = 1;
-        loop {
-            match batch.commit(&mut import, &rows, queued).await {
-                Ok(made) => {
-                    queued += made;
-                    break;
-                }
-                Err(error) if import::is_worth_another_try(&error, tried).await => tried += 1,
-                Err(error) => return Err(error),
+        while let Err(error) = batch.commit(&mut import, &rows).await {
+            if !import::is_worth_another_try(&error, tried).await {
+                return Err(error);
             }
+            tried += 1;
         }
     }
 }
@@ -112,8 +107,8 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Writes the batch in one transaction; gives how many links it made. `queued`: menus that wait already.
-    async fn commit(&self, import: &mut Import<'_>, rows: &[Row], queued: u32) -> Result<u32, ImportError> {
+    /// Writes the batch in one transaction.
+    async fn commit(&self, import: &mut Import<'_>, rows: &[Row]) -> Result<(), ImportError> {
         let mut tx = self.app.db.begin().await?;
         let fates = write::judge(&mut tx, self.app, self.provider, self.pairs).await?;
         let open: Vec<write::New<'_>> = self
@@ -127,7 +122,7 @@ impl Batch<'_> {
                 Fate::AsBefore | Fate::Refused(_) => None,
             })
             .collect();
-        let into = write::Into { provider: self.provider, channels: self.channels, import_id: import.id(), queued };
+        let into = write::Into { provider: self.provider, channels: self.channels, import_id: import.id() };
         let made = write::link(&mut tx, self.app, &into, &open).await?;
         let mut fates = fates.iter();
         let outcomes: Vec<Outcome> = self
@@ -143,8 +138,7 @@ impl Batch<'_> {
                 },
             })
             .collect();
-        import.commit(tx, rows, &outcomes).await?;
-        Ok(u32::try_from(made.len()).unwrap_or(u32::MAX))
+        import.commit(tx, rows, &outcomes).await
     }
 
     fn outcome(&self, pair: &Pair) -> Outcome {

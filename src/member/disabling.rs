@@ -9,7 +9,7 @@ use crate::{
     audit,
     db::{Conn, Millis},
     error::Result,
-    mail,
+    mail, menu_change,
 };
 
 /// What came of it.
@@ -56,6 +56,7 @@ pub async fn cut_off(app: &App, named: Named<'_>, by: By<'_>) -> Result<Outcome>
     if is_new {
         let data = serde_json::json!({ "sessions": sessions, "by": by.what, "by_id": by.id });
         record(&mut tx, now, "disabled", &member_id, data).await?;
+        menu_change::of_members(&mut tx, app, &[member_id]).await?;
     }
     tx.commit().await?;
     Ok(if is_new { Outcome::Changed { sessions } } else { Outcome::AsBefore })
@@ -70,6 +71,7 @@ pub async fn let_in(app: &App, named: Named<'_>, by: By<'_>) -> Result<Outcome> 
     }
     let data = serde_json::json!({ "by": by.what, "by_id": by.id });
     record(&mut tx, app.now(), "enabled", &member_id, data).await?;
+    menu_change::of_members(&mut tx, app, &[member_id]).await?;
     tx.commit().await?;
     Ok(Outcome::Changed { sessions: 0 })
 }

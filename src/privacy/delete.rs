@@ -27,6 +27,7 @@ use crate::{
         step_up::{self, Proof},
     },
     queue::{self, Job},
+    rich_menu::overrule,
     web::{
         cookie,
         form::Form,
@@ -137,6 +138,7 @@ async fn end_account(conn: &mut Conn, app: &App, member: &Member, locale: &str, 
     erase_mails(conn, now, member).await?;
     forget(conn, member_id).await?;
     attribute::erase(conn, member_id).await?;
+    overrule::erase(conn, member_id).await?;
     // After the others were dropped: this one still goes to the former address, and is erased when it went.
     let locale = member.locale.as_deref().unwrap_or(locale);
     let to = mail::To { email: &member.email, member_id: Some(member_id), locale };

@@ -21,6 +21,7 @@ use crate::{
         step_up::{self, Proof},
     },
     message::topic,
+    rich_menu::overrule::{self, Overrule},
     web::{
         form::Form,
         page::{Page, html},
@@ -102,6 +103,7 @@ async fn collect(conn: &mut Conn, db: &Db, member_id: &str) -> Result<Value> {
         "known_browsers": browsers(conn, member_id).await?,
         "line_links": links(conn, member_id).await?,
         "line_friends": friends(conn, member_id).await?,
+        "line_menus": menus(conn, member_id).await?,
         "account_links": account_links(conn, member_id).await?,
         "link_tickets": tickets(conn, member_id).await?,
         "consents": consents(conn, member_id).await?,
@@ -204,6 +206,21 @@ async fn friends(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
     .await?;
     let row = |(link, channel, friend, changed)| json!({ "link": link, "official_account": channel, "friend": friend, "changed_at": time(changed) });
     Ok(rows.into_iter().map(row).collect())
+}
+
+/// The menus that LINE was told to show them, and those that the company chose for them.
+async fn menus(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
+    let rows: Vec<(String, Option<String>, Millis)> = sqlx::query_as(
+        "SELECT s.channel, s.menu, s.applied_at FROM user_menus s JOIN links l ON l.line_user_id = s.line_user_id
+         WHERE l.member_id = $1 AND l.ended_at IS NULL ORDER BY s.channel",
+    )
+    .bind(member_id)
+    .fetch_all(&mut *conn)
+    .await?;
+    let given = |(channel, menu, at)| json!({ "official_account": channel, "menu": menu, "given_at": time(at) });
+    let chosen = |chosen: Overrule| json!({ "official_account": chosen.channel, "menu": chosen.menu, "chosen_until": when(chosen.until) });
+    let chosen = overrule::list(conn, member_id).await?.into_iter().map(chosen);
+    Ok(rows.into_iter().map(given).chain(chosen).collect())
 }
 
 /// Links begun in a chat, from the yes on.

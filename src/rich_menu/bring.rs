@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::{
     Menu, Remote, Stop,
     at_line::AtLine,
+    choice::Choices,
     plan::{self, Known, Plan, Step},
     retire,
-    rule::{self, STRANGER},
-    set, store,
+    set::{self, Set},
+    store, sweep,
 };
 use crate::{
     app::App,
@@ -18,15 +19,13 @@ use crate::{
     error::Result,
     kill,
     line::Error,
-    queue::{self, Job, Outcome},
+    queue::{self, Outcome},
 };
 
 /// Longer than any one step.
 const LEASE: Duration = Duration::from_secs(60);
 /// In which LINE allows some 25 menus more.
 const SOME_CALLS: Duration = Duration::from_secs(900);
-/// People moved in one transaction.
-const AT_ONCE: i64 = 500;
 
 /// The right to change a channel's menus, which one process has at a time.
 pub(super) struct Turn<'a> {
@@ -40,8 +39,8 @@ pub(super) struct Turn<'a> {
 pub(super) struct Brought {
     /// The version of the set that is new.
     pub version: Option<i64>,
-    /// People who are to be moved off the former menus.
-    pub moving: usize,
+    /// Whether everybody has the menu that the set says.
+    pub is_moved: bool,
     /// Former menus that somebody still has.
     pub kept: Vec<String>,
 }
@@ -96,12 +95,9 @@ pub(super) async fn look(remote: &Remote<'_>, menus: &[Menu]) -> Result<(Plan, K
 
 /// The place of the menu that somebody sees of whom nothing is known.
 fn strangers(app: &App, menus: &[Menu]) -> Result<Option<usize>, Stop> {
-    let applied: Vec<_> = menus.iter().map(|menu| menu.applied("")).collect();
-    let chosen = rule::choose(&applied, STRANGER, app.now(), &app.zone);
-    let chosen = chosen.map_err(|why| Stop(Outcome::Park { why }))?;
-    let set = set::Set { version: 0, menus: applied.clone() };
-    let variant = chosen.and_then(|name| set.variant(name, std::slice::from_ref(&app.config.default_locale)));
-    Ok(variant.and_then(|variant| applied.iter().position(|menu| menu == variant)))
+    let set = Set { version: 0, menus: menus.iter().map(|menu| menu.applied("")).collect() };
+    let choices = Choices::new(app, set, app.now()).map_err(|why| Stop(Outcome::Park { why }))?;
+    Ok(choices.default_place())
 }
 
 /// Carries out what [`look`] found, in its order.
@@ -124,9 +120,11 @@ pub(super) async fn bring(
     }
     turn.keep().await?;
     let version = store_set(remote, menus, &ids, known).await?;
-    let moving = move_people(remote).await?;
-    let kept = retire::run(turn, remote, &plan.steps, watch).await?;
-    Ok(Brought { version, moving, kept })
+    // Moving the people is the reconciler's, which sees that the set is another one.
+    let is_moved = sweep::is_over(&mut *turn.app.db.conn().await?, turn.app.now(), turn.channel).await?;
+    turn.app.wake();
+    let kept = retire::run(turn, remote, &plan.steps, is_moved, watch).await?;
+    Ok(Brought { version, is_moved, kept })
 }
 
 /// Asks LINE what it thinks of all new menus, before anything is made.
@@ -265,25 +263,4 @@ async fn store_set(
     kill::point("menu.stored");
     tracing::info!(channel, version, menus = applied.len(), "rich menus are applied");
     Ok(Some(version))
-}
-
-/// Has everybody moved who was given a menu that the set no longer has; gives their number.
-async fn move_people(remote: &Remote<'_>) -> Result<usize, Stop> {
-    let (app, channel) = (remote.app, remote.channel);
-    let mut moving = 0;
-    loop {
-        let mut tx = app.db.begin().await?;
-        let people = store::list_left(&mut tx, channel, AT_ONCE).await?;
-        let now = app.now();
-        let job = |line_user_id: String| (now, Job::UserMenu { line_user_id, channel: channel.to_owned() });
-        let jobs: Vec<_> = people.into_iter().map(job).collect();
-        queue::enqueue_many(&mut tx, &app.db, now, &jobs).await?;
-        tx.commit().await?;
-        if jobs.is_empty() {
-            break;
-        }
-        moving += jobs.len();
-        app.wake();
-    }
-    Ok(moving)
 }

@@ -11,7 +11,9 @@ use super::{
     bring::{Brought, Turn, bring, known, look},
     ensure, file,
     plan::{Known, Plan, differences},
-    set, store,
+    reconcile, set, store,
+    sweep::{self, Progress},
+    tell,
 };
 use crate::{app::App, channel::hourly, error, line::rich_menu::DefaultMenu, queue::Outcome};
 
@@ -120,16 +122,23 @@ pub async fn apply(app: &App, options: &Options, say: &mut (dyn FnMut(&str) + Se
     let channel = options.channel(app)?;
     let menus = file::load(&app.config)?;
     let turn = wait_for_turn(app, &channel, say).await?;
-    let brought = show_and_bring(&turn, app, &channel, &menus, say).await;
+    let brought = async {
+        let brought = show_and_bring(&turn, app, &channel, &menus, say).await?;
+        match brought.version {
+            Some(version) => say(&format!("applied as version {version}")),
+            None => say("everything is as the files say"),
+        }
+        if brought.is_moved || !move_people(&turn, app, &channel, say).await? {
+            return Ok(brought);
+        }
+        // What the former menus were kept for is done.
+        let remote = Remote::new(app, &channel).await?;
+        let found = look(&remote, &menus).await?;
+        Ok(bring(&turn, &remote, &menus, &found, &mut |_, _, _| {}).await?)
+    };
+    let brought: Result<Brought, Refusal> = brought.await;
     turn.end().await?;
-    let Brought { version, moving, kept } = brought?;
-    match version {
-        Some(version) => say(&format!("applied as version {version}")),
-        None => say("everything is as the files say"),
-    }
-    if moving > 0 {
-        say(&format!("people who are moved to the new menus by the running `musubi serve`: {moving}"));
-    }
+    let Brought { kept, .. } = brought?;
     if !kept.is_empty() {
         say(&format!("deleted at LINE once nobody has them any more: {}", kept.join(", ")));
     }
@@ -157,6 +166,58 @@ async fn show_and_bring(
     .await;
     bar.finish_and_clear();
     Ok(brought?)
+}
+
+/// Brings the people to the menus, beside a server that may do the same; false where they wait for LINE for long.
+async fn move_people(
+    turn: &Turn<'_>,
+    app: &App,
+    channel: &str,
+    say: &mut (dyn FnMut(&str) + Send),
+) -> Result<bool, Refusal> {
+    let (holder, bar, mut moved_at) = (app.new_id(), bar(0), Instant::now());
+    sweep::end_rest(&mut *app.db.conn().await?, channel).await?;
+    let is_moved = loop {
+        turn.keep().await?;
+        let done = reconcile::run(app, channel, &holder).await?;
+        let (progress, is_over) = watch_people(app, channel, &bar).await?;
+        if is_over {
+            let moved = progress.map_or(0, |progress| progress.moved);
+            (moved > 0).then(|| say(&format!("people who were moved to another menu: {moved}")));
+            break true;
+        }
+        if done > 0 {
+            moved_at = Instant::now();
+            continue;
+        }
+        let rest = progress.filter(|progress| progress.note.is_some());
+        let is_long = rest.as_ref().is_some_and(|rest| rest.rests_till > app.now().plus(PATIENCE));
+        if is_long || moved_at.elapsed() >= PATIENCE {
+            let why = rest.and_then(|rest| rest.note).unwrap_or_else(|| "another process is at it".to_owned());
+            say(&format!(
+                "people are not all moved yet ({why}); a running `musubi serve` goes on, and so does the next apply"
+            ));
+            break false;
+        }
+        sleep(LOOKS).await;
+    };
+    bar.finish_and_clear();
+    tell::release(app, channel, &holder).await?;
+    Ok(is_moved)
+}
+
+/// How far the people are, also drawn; and whether all have their menus.
+async fn watch_people(app: &App, channel: &str, bar: &ProgressBar) -> Result<(Option<Progress>, bool), Refusal> {
+    let provider = app.config.channel.get(channel).map_or("", |channel| channel.provider.as_str());
+    let mut conn = app.db.conn().await?;
+    let progress = sweep::progress(&mut conn, channel, provider).await?;
+    if let Some(progress) = &progress {
+        bar.set_length(u64::try_from(progress.people).unwrap_or(0));
+        bar.set_position(u64::try_from(progress.seen).unwrap_or(0));
+        bar.set_message(format!("people looked at, {} moved", progress.moved));
+    }
+    let is_over = sweep::is_over(&mut conn, app.now(), channel).await?;
+    Ok((progress, is_over))
 }
 
 /// Another process may be at it; a dead one holds its turn for a minute.

@@ -82,11 +82,10 @@ async fn is_as_applied(app: &App, channel: &str) -> Result<bool, Stop> {
         return Ok(true);
     }
     let menus = store::list_set(&mut conn, channel).await?;
-    let is_somebody_left = !store::list_left(&mut conn, channel, 1).await?.is_empty();
     drop(conn);
     let remote = Remote::new(app, channel).await?;
     let (plan, _) = look(&remote, &menus).await?;
-    Ok(plan.is_applied() && !is_somebody_left)
+    Ok(plan.is_applied())
 }
 
 async fn ask(app: &App, channel: &str) -> Result<()> {

@@ -8,22 +8,24 @@ use super::{
 };
 use crate::{channel::hourly, kill};
 
-/// Carries out the steps of the end, once nobody was given a menu that they delete; else gives the names of these menus.
+/// Carries out the steps of the end, once everybody was moved and nobody was given a menu that they delete; else gives the
+/// names of these menus.
 pub(super) async fn run(
     turn: &Turn<'_>,
     remote: &Remote<'_>,
     steps: &[Step],
+    is_moved: bool,
     watch: Watch<'_>,
 ) -> Result<Vec<String>, Stop> {
     let mut kept = Vec::new();
     for step in steps {
         if let Step::Delete { rich_menu_id, name, .. } = step
-            && !is_deserted(remote, rich_menu_id).await?
+            && !(is_moved && is_deserted(remote, rich_menu_id).await?)
         {
             kept.push(name.clone());
         }
     }
-    if !kept.is_empty() {
+    if !kept.is_empty() || !is_moved {
         return Ok(kept);
     }
     for (done, step) in steps.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Menu, rule::Facts};
+use super::Menu;
 use crate::{
     db::{Conn, Millis},
     error::Result,
@@ -15,15 +15,6 @@ pub(super) struct Made {
     pub rich_menu_id: String,
     /// With all that it takes to make it again.
     pub is_whole: bool,
-}
-
-/// Somebody at LINE, and what decides which menu is theirs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Person {
-    pub user_id: String,
-    pub facts: Facts,
-    /// In which they read, the member's first.
-    pub languages: Vec<String>,
 }
 
 pub(super) async fn list_made(conn: &mut Conn, channel: &str) -> Result<Vec<Made>> {
@@ -152,41 +143,6 @@ pub(super) async fn count_people(conn: &mut Conn, channel: &str, rich_menu_id: &
     Ok(count)
 }
 
-/// People who were given a menu that is none of the set's, and of whom nobody is going to tell LINE yet.
-pub(super) async fn list_left(conn: &mut Conn, channel: &str, limit: i64) -> Result<Vec<String>> {
-    let people = sqlx::query_scalar(
-        "SELECT u.line_user_id FROM user_menus u
-         WHERE u.channel = $1 AND u.rich_menu_id IS NOT NULL
-           AND NOT EXISTS (SELECT 1 FROM set_menus s WHERE s.channel = u.channel AND s.rich_menu_id = u.rich_menu_id)
-           AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.subject = u.line_user_id AND j.kind = 'user_menu'
-                             AND j.ended_at IS NULL AND j.parked_at IS NULL)
-         ORDER BY u.line_user_id LIMIT $2",
-    )
-    .bind(channel)
-    .bind(limit)
-    .fetch_all(conn)
-    .await?;
-    Ok(people)
-}
-
-/// A person as they are now; `None` where there is no such person.
-pub(super) async fn find_person(conn: &mut Conn, line_user_id: &str) -> Result<Option<Person>> {
-    type Row = (String, Option<String>, Option<String>, Option<String>);
-    let row: Option<Row> = sqlx::query_as(
-        "SELECT u.user_id, m.id, m.locale, u.language FROM line_users u
-         LEFT JOIN links l ON l.line_user_id = u.id AND l.ended_at IS NULL AND l.suspended_at IS NULL
-         LEFT JOIN members m ON m.id = l.member_id AND m.disabled_at IS NULL
-         WHERE u.id = $1",
-    )
-    .bind(line_user_id)
-    .fetch_optional(conn)
-    .await?;
-    Ok(row.map(|(user_id, member_id, locale, language)| Person {
-        user_id,
-        facts: Facts { linked: member_id.is_some() },
-        languages: locale.into_iter().chain(language).collect(),
-    }))
-}
 /// Records what a person was given: a menu of their own, or none.
 pub(super) async fn set_user_menu(
     conn: &mut Conn,
@@ -196,9 +152,11 @@ pub(super) async fn set_user_menu(
     given: Option<(&str, &str)>,
 ) -> Result<()> {
     sqlx::query(
-        "INSERT INTO user_menus (line_user_id, channel, menu, rich_menu_id, applied_at) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (line_user_id, channel) DO UPDATE SET
-           menu = excluded.menu, rich_menu_id = excluded.rich_menu_id, applied_at = excluded.applied_at",
+        "INSERT INTO user_menus (line_user_id, channel, menu, rich_menu_id, applied_at, checked_at)
+         VALUES ($1, $2, $3, $4, $5, $5)
+         ON CONFLICT (line_user_id, channel) DO UPDATE SET menu = excluded.menu,
+           rich_menu_id = excluded.rich_menu_id, applied_at = excluded.applied_at,
+           checked_at = excluded.checked_at, request = NULL, refused = NULL",
     )
     .bind(line_user_id)
     .bind(channel)
@@ -238,4 +196,15 @@ pub(super) async fn is_given_up(conn: &mut Conn, channel: &str, since: Millis) -
     .fetch_optional(conn)
     .await?;
     Ok(parked.is_some())
+}
+
+/// Whether a menu at LINE was made by us.
+pub(super) async fn is_ours(conn: &mut Conn, channel: &str, rich_menu_id: &str) -> Result<bool> {
+    let found: Option<String> =
+        sqlx::query_scalar("SELECT rich_menu_id FROM rich_menus WHERE channel = $1 AND rich_menu_id = $2 LIMIT 1")
+            .bind(channel)
+            .bind(rich_menu_id)
+            .fetch_optional(conn)
+            .await?;
+    Ok(found.is_some())
 }

@@ -16,7 +16,7 @@ const RANKS: [&[&str]; 11] = [
     &["config", "line", "flex", "log", "kill"],
     &["db", "seal", "smtp", "error", "metrics", "egress"],
     &["app", "web"],
-    &["audit", "queue", "channel", "line_user", "mail", "hook_event", "member", "import"],
+    &["audit", "queue", "channel", "line_user", "mail", "hook_event", "menu_change", "member", "import"],
     &["message", "chat", "rich_menu"],
     &["link"],
     &["webhook", "hook"],

@@ -28,6 +28,7 @@ mod linking;
 mod login;
 mod mail;
 mod member;
+mod menu;
 mod message;
 mod message_check;
 mod messaging;

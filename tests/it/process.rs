@@ -92,6 +92,33 @@ async fn the_demos_command_sends_as_it_is_printed() {
     demo.stop();
 }
 
+/// The other command that is printed changes the phone's menu, whose tabs lead to the other menu of the same tier.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demos_other_command_makes_a_gold_member() {
+    let folder = tempfile::tempdir().unwrap();
+    let (demo, mut browser, line) = start_demo(folder.path());
+    let printed = demo.told.iter().find(|told| told.contains("curl -X PUT")).unwrap().trim().to_owned();
+    let member = [("email", "hanako@example.com"), ("password", musubi::demo::PASSWORD)];
+    assert_eq!(browser.post("/sign-in", &member).await.status, 303);
+    let user = line.person().await;
+    let attempt = browser.reach_confirm(&line, &user).await;
+    browser.confirm(&attempt).await;
+    let chat = format!("/_sim/users/{user}/chat");
+    let shows = async |menu: &str| {
+        let name = format!("musubi:{menu}:");
+        until(async || line.ask(&chat).await["rich_menu"]["name"].as_str().is_some_and(|is| is.starts_with(&name)))
+            .await;
+    };
+    shows("member").await;
+    let ended = Command::new("sh").args(["-c", &printed]).output().unwrap();
+    let told = String::from_utf8(ended.stdout).unwrap();
+    assert!(told.contains(r#""tier":"gold""#), "{told} {}", String::from_utf8_lossy(&ended.stderr));
+    shows("gold").await;
+    line.order(&format!("/_sim/users/{user}/tap"), json!({ "label": "特典" })).await;
+    shows("gold-benefits").await;
+    demo.stop();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_demo_leaves_the_first_alone() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Rich menus: the files, the menus at LINE, and which one a person is given.
 
-mod apply;
+pub mod apply;
 mod faults;
 mod file;
 mod process;

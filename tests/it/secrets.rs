@@ -624,6 +624,7 @@ async fn c06_a_fresh_installation_knows_nobody() {
                 "menu_sets",
                 "set_menus",
                 "menu_aliases",
+                "menu_sweeps",
                 "bots",
                 "heartbeats",
                 "quotas",

@@ -116,6 +116,7 @@ async fn many_are_linked_a_moment_later() {
     for (person, has) in [(&first, json!(menu)), (&second, json!(menu)), (&stranger, Value::Null)] {
         assert_eq!(bot.menu_of(person).await, has);
     }
+    assert_eq!(bot.line.chat(&stranger).await["rich_menu"], Value::Null, "who is no friend is passed over");
 
     let unlinked = bot.post("/v2/bot/richmenu/bulk/unlink", json!({ "userIds": [second] })).await;
     assert_eq!((unlinked.status, unlinked.json()), (StatusCode::ACCEPTED, json!({})));

@@ -391,7 +391,7 @@ pub async fn dump_of(db: &Db, but: &[&str]) -> Vec<String> {
 }
 
 /// All tables; a test compares them with the migrations.
-pub const TABLES: [&str; 56] = [
+pub const TABLES: [&str; 60] = [
     "api_keys",
     "api_requests",
     "member_attributes",
@@ -438,10 +438,14 @@ pub const TABLES: [&str; 56] = [
     "hourly_spends",
     "send_pauses",
     "rich_menus",
+    "user_menus",
     "menu_sets",
     "set_menus",
     "menu_aliases",
-    "user_menus",
+    "menu_changes",
+    "menu_checks",
+    "menu_sweeps",
+    "menu_overrides",
     "mails",
     "sign_ups",
     "tokens",

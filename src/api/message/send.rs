@@ -183,7 +183,7 @@ impl From<LeftOut> for MemberLeftOut {
 /// The order that a body makes, or every mistake that shows before anything is looked up.
 fn order(app: &App, caller: &Caller, new: NewMessage) -> Result<Order, Vec<Flaw>> {
     let mut flaws = Vec::new();
-    let channel = channel(app, caller, new.channel).map_err(|flaw| flaws.push(flaw)).unwrap_or_default();
+    let channel = caller.channel(app, new.channel).map_err(|flaw| flaws.push(flaw)).unwrap_or_default();
     let to = audience(new.to).map_err(|flaw| flaws.push(flaw)).unwrap_or(Audience::All);
     let what = match (new.template, new.messages, new.data) {
         (Some(name), None, data) => What::Template { name, data: Value::Object(data.unwrap_or_default()) },
@@ -219,20 +219,6 @@ fn order(app: &App, caller: &Caller, new: NewMessage) -> Result<Order, Vec<Flaw>
         beyond_quota,
         cause: "api",
     })
-}
-
-/// The channel that is named, or the only one; of those that the key is for.
-fn channel(app: &App, caller: &Caller, named: Option<String>) -> Result<String, Flaw> {
-    let known: Vec<&str> = caller.channels(app).collect();
-    match (named, known.as_slice()) {
-        (Some(name), _) if known.contains(&name.as_str()) => Ok(name),
-        (None, [only]) => Ok((*only).to_owned()),
-        (Some(name), _) => {
-            Err(Flaw::new("channel", format!("there is no channel {name:?}; there are: {}", known.join(", "))))
-        }
-        (None, []) => Err(Flaw::new("channel", "the key is for none")),
-        (None, _) => Err(Flaw::new("channel", format!("there are several, name one: {}", known.join(", ")))),
-    }
 }
 
 fn audience(to: To) -> Result<Audience, Flaw> {

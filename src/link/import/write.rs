@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::LazyLock,
-    time::Duration,
 };
 
 use serde_json::json;
@@ -16,11 +15,8 @@ use crate::{
     error::Result,
     line_user::storable,
     link::cleanup,
-    queue::{self, Job},
+    menu_change::{self, Change},
 };
-
-/// Between two menus of new links, so that others' jobs get their turn, and LINE its rest.
-const MENU_EVERY: Duration = Duration::from_millis(50);
 
 /// A link to be.
 pub(super) struct New<'a> {
@@ -35,8 +31,6 @@ pub(super) struct Into<'a> {
     pub provider: &'a str,
     pub channels: &'a [String],
     pub import_id: &'a str,
-    /// Menus that wait already.
-    pub queued: u32,
 }
 
 /// What may become of each pair. In a transaction the members are held.
@@ -85,7 +79,7 @@ async fn tell(
     users: &BTreeMap<String, String>,
     made: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let (now, mut rows, mut jobs) = (app.now(), Vec::new(), Vec::new());
+    let (now, mut rows, mut changes) = (app.now(), Vec::new(), Vec::new());
     for new in list {
         let (Some(link_id), Some(line_user_id)) = (made.get(new.user_id), users.get(new.user_id)) else { continue };
         let data = json!({ "by": "import", "by_id": into.import_id, "line_user": line_user_id });
@@ -96,14 +90,16 @@ async fn tell(
             provider: Some(into.provider.to_owned()),
             data: data.to_string(),
         });
-        let place = into.queued.saturating_add(u32::try_from(rows.len()).unwrap_or(u32::MAX));
-        for channel in into.channels {
-            let job = Job::UserMenu { line_user_id: line_user_id.clone(), channel: channel.clone() };
-            jobs.push((now.plus(MENU_EVERY.saturating_mul(place)), job));
-        }
+        let change = |channel: &String| Change {
+            channel: channel.clone(),
+            line_user_id: line_user_id.clone(),
+            due_at: now,
+            tries: 0,
+        };
+        changes.extend(into.channels.iter().map(change));
     }
     audit::insert_many(conn, &app.db, now, &rows).await?;
-    queue::enqueue_many(conn, &app.db, now, &jobs).await
+    menu_change::insert(conn, &app.db, now, &changes).await
 }
 
 /// Our ids of the members, by the company's.

@@ -19,6 +19,7 @@ use crate::{
         attribute::{self, Attribute},
         tag, token,
     },
+    menu_change,
 };
 
 /// A member as they are, held until the transaction ends.
@@ -192,7 +193,11 @@ impl Changes {
             audit::Row { action, member_id: member_id.clone(), subject: None, provider: None, data: data.to_string() }
         };
         let told: Vec<audit::Row> = self.told.iter().map(entry).collect();
-        audit::insert_many(conn, &app.db, app.now(), &told).await
+        audit::insert_many(conn, &app.db, app.now(), &told).await?;
+        // Who was just made is linked to nobody.
+        let is_seen = |fields: &[&str]| fields.iter().any(|field| ["language", "attributes", "tags"].contains(field));
+        let seen = self.told.iter().filter(|(_, _, fields)| is_seen(fields)).map(|(_, id, _)| id.clone());
+        menu_change::of_members(conn, app, &seen.collect::<Vec<_>>()).await
     }
 }
 

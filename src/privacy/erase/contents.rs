@@ -36,6 +36,8 @@ pub(super) async fn line_user(conn: &mut Conn, app: &App, line_user_id: &str) ->
         "UPDATE deliveries SET content = '[]' WHERE line_user_id = $1 AND link_id IS NULL",
         "DELETE FROM answers WHERE line_user_id = $1",
         "DELETE FROM user_menus WHERE line_user_id = $1",
+        "DELETE FROM menu_changes WHERE line_user_id = $1",
+        "DELETE FROM menu_checks WHERE line_user_id = $1",
         "DELETE FROM account_links WHERE line_user_id = $1",
     ] {
         sqlx::query(statement).bind(line_user_id).execute(&mut *conn).await?;

@@ -242,8 +242,8 @@ async fn another_picture_under_the_same_name_reaches_people_before_the_former_go
         );
         let said = apply(&app.app).await.unwrap();
         assert!(said.contains(&"applied as version 2".to_owned()), "{said:?}");
-        assert!(said.last().unwrap().starts_with("deleted at LINE once nobody has them any more: member"), "{said:?}");
-        assert_eq!(on_phone(&app, &user).await, "member", "the former menu works on");
+        assert_eq!(said.last().unwrap(), "people who were moved to another menu: 1", "{said:?}");
+        assert_eq!(on_phone(&app, &user).await, "member");
         assert!(before.ids.keys().all(|id| before.ids.len() == 3 && !id.is_empty()));
         settle(&app).await;
         assert_right(&app, "moved").await;
