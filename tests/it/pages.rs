@@ -238,7 +238,6 @@ async fn a_first_view_is_small() {
 /// Bytes and time to the first paint, for `docs/performance.md`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement, not a test"]
-#[expect(clippy::print_stdout, reason = "the table")]
 async fn measure() {
     let app = TestApp::start(Engine::Sqlite).await;
     let pages = collect::all(&app, Locale::ZhTw).await;
