@@ -18,7 +18,7 @@ pub fn show(app: &App, locale: Locale, at: Millis) -> Moment {
     let (separator, hour) = match locale {
         Locale::En => (", ", "%H:%M"),
         Locale::Ja | Locale::ZhTw => (" ", "%H:%M"),
-        Locale::Th => (" ", "%H:%M น."),
+        Locale::Th => (" เวลา ", "%H:%M น."),
     };
     let day = flex::day_in_words(time.datetime(), locale.tag());
     let words = format!("{day}{separator}{}", time.strftime(hour));
