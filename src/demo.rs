@@ -198,6 +198,7 @@ fn write_config(file: &Path, folder: &Path, places: &Places<'_>) -> Result<(), F
     let bot_secret = kept(["channel", "main", "channel_secret"]).map_or_else(secret, str::to_owned);
     let sealing_key = kept(["security", "sealing_keys", "demo"]).map_or_else(key, str::to_owned);
     let database = database_url(folder)?;
+    let line = line_section(simulator);
     let text = format!(
         r#"# Written by `musubi demo`; the secrets are of this machine only.
 public_url = "{app}"
@@ -220,14 +221,7 @@ from = "Musubi Demo <no-reply@example.com>"
 [tickets]
 return_urls = ["http://localhost:3000", "http://127.0.0.1:3000"]
 
-# LINE, played by the simulator. Without this section the same configuration talks to LINE itself.
-[line]
-access = "{simulator}"
-api = "{simulator}"
-api_data = "{simulator}"
-liff = "{simulator}"
-pictures = "{simulator}"
-
+{line}
 [hooks]
 allow_networks = ["127.0.0.0/8", "::1/128"]    # this machine
 
@@ -239,6 +233,7 @@ channel_id = "2000000001"
 channel_secret = "{login_secret}"
 bot_prompt = "normal"
 channel = "main"
+liff_id = "2000000001-MusubiLi"
 
 [channel.main]
 provider = "main"
@@ -249,6 +244,20 @@ basic_id = "@musubi-demo"
     );
     fs::write(file, text)?;
     Ok(())
+}
+
+fn line_section(simulator: &str) -> String {
+    format!(
+        r#"# LINE, played by the simulator. Without this section the same configuration talks to LINE itself.
+[line]
+access = "{simulator}"
+api = "{simulator}"
+api_data = "{simulator}"
+liff = "{simulator}"
+liff_sdk = "{simulator}/liff/edge/2/sdk.js"
+pictures = "{simulator}"
+"#
+    )
 }
 
 /// What the printed command fills the template `reminder` with, where there is none yet: an evening two days ahead.

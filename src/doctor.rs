@@ -156,6 +156,7 @@ fn line_hosts(app: &App) -> Result<String, String> {
         ("api", &ours.api, &theirs.api),
         ("api_data", &ours.api_data, &theirs.api_data),
         ("liff", &ours.liff, &theirs.liff),
+        ("liff_sdk", &ours.liff_sdk, &theirs.liff_sdk),
         ("pictures", &ours.pictures, &theirs.pictures),
     ]
     .into_iter()

@@ -1,4 +1,5 @@
-//! LINE Login v2.1 for the web: the authorize pages, and everything that is done with what they hand out.
+//! LINE Login v2.1: the authorize pages, for the web and for LIFF apps, and everything that is done with what they hand
+//! out.
 //!
 //! - `request`: reading an authorize request; `authorize`: its answer; `screen`: the pages a person walks through
 //! - `token`: codes and refresh tokens into access tokens; `tokens`: verify, revoke, deauthorize
@@ -14,13 +15,14 @@ mod token;
 mod tokens;
 
 use axum::{
-    Router,
+    Router, middleware,
     routing::{get, post},
 };
 
-use super::Simulator;
-pub(super) use id_token::SigningKey;
-pub(super) use token::{opaque_token, secret_text};
+use super::{Simulator, answer};
+pub(super) use id_token::{SigningKey, jws};
+pub(super) use screen::open;
+pub(super) use token::{liff_tokens, opaque_token, secret_text};
 pub(super) use tokens::is_jws;
 
 pub(super) fn access_routes() -> Router<Simulator> {
@@ -31,7 +33,7 @@ pub(super) fn access_routes() -> Router<Simulator> {
 
 /// Where the forms of the authorize pages go. LINE has no such paths, so they are not among its faces.
 pub(super) fn page_routes() -> Router<Simulator> {
-    Router::new().route("/_sim/authorize", post(screen::step))
+    Router::new().route("/_sim/authorize", post(screen::step)).route("/_sim/keys/rotate", post(id_token::rotate))
 }
 
 pub(super) fn api_routes() -> Router<Simulator> {
@@ -44,4 +46,5 @@ pub(super) fn api_routes() -> Router<Simulator> {
         .route("/v2/profile", get(profile::profile))
         .route("/friendship/v1/status", get(profile::friendship))
         .route("/user/v1/deauthorize", post(tokens::deauthorize))
+        .layer(middleware::from_fn(answer::shared))
 }
