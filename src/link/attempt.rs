@@ -70,6 +70,7 @@ pub struct Attempt {
 pub struct Pending {
     pub id: String,
     pub provider: String,
+    pub purpose: String,
     pub line_user_id: String,
     pub ticket_id: Option<String>,
     pub created_at: Millis,
@@ -216,7 +217,7 @@ pub async fn await_confirm(conn: &mut Conn, now: Millis, id: &str, line_user_id:
 /// The pending link of this very member, session and browser; anyone else's is not found.
 pub async fn find_pending(conn: &mut Conn, id: &str, session: &Session, browser: &str) -> Result<Option<Pending>> {
     let found = sqlx::query_as(
-        "SELECT id, provider, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
+        "SELECT id, provider, purpose, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
          WHERE id = $1 AND member_id = $2 AND lineage_id = $3 AND browser_hash = $4 AND confirm_by IS NOT NULL",
     )
     .bind(id)
@@ -231,7 +232,7 @@ pub async fn find_pending(conn: &mut Conn, id: &str, session: &Session, browser:
 /// The pending link by a ticket that was begun in this very browser.
 pub async fn find_pending_by_ticket(conn: &mut Conn, id: &str, browser: &str) -> Result<Option<Pending>> {
     let found = sqlx::query_as(
-        "SELECT id, provider, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
+        "SELECT id, provider, purpose, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
          WHERE id = $1 AND ticket_id IS NOT NULL AND browser_hash = $2 AND confirm_by IS NOT NULL",
     )
     .bind(id)
@@ -244,7 +245,7 @@ pub async fn find_pending_by_ticket(conn: &mut Conn, id: &str, browser: &str) ->
 /// An imported link that waits for the yes of whoever signs in with LINE in this very browser.
 pub async fn find_pending_import(conn: &mut Conn, id: &str, browser: &str) -> Result<Option<Pending>> {
     let found = sqlx::query_as(
-        "SELECT id, provider, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
+        "SELECT id, provider, purpose, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
          WHERE id = $1 AND purpose = 'sign_in' AND browser_hash = $2 AND confirm_by IS NOT NULL",
     )
     .bind(id)

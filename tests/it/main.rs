@@ -22,6 +22,7 @@ mod import;
 mod injection;
 mod keys;
 mod kill;
+mod liff;
 mod liff_token;
 mod limits;
 mod link;
