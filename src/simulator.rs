@@ -187,6 +187,7 @@ impl Simulator {
             .method_not_allowed_fallback(async || {
                 answer::message(axum::http::StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
             })
+            .layer(middleware::from_fn(answer::shared))
             .layer(middleware::from_fn_with_state(self.clone(), call::play));
         let own = if matches!(host, Host::All | Host::Access) {
             Router::new()

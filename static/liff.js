@@ -68,6 +68,9 @@
       body: JSON.stringify({ ...tokens, path: location.pathname }),
     });
 
+  // The network, or LINE on a bad day.
+  const isAway = (code, error) => !navigator.onLine || error instanceof TypeError || /^(429|5\d\d)$/.test(code);
+
   const begin = async () => {
     const late = setTimeout(() => show("unavailable"), PATIENCE);
     try {
@@ -78,7 +81,7 @@
       if (isClockWrong) show("clock");
       else if (code === "INVALID_ID_TOKEN" || code === "UNAUTHORIZED") show("storage");
       else if (new URLSearchParams(location.search).has("error")) show("outside");
-      else show(navigator.onLine === false || error instanceof TypeError ? "unavailable" : "failed");
+      else show(isAway(code, error) ? "unavailable" : "failed");
       return false;
     } finally {
       clearTimeout(late);

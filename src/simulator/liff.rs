@@ -12,7 +12,6 @@ use axum::{
     Json, Router,
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
-    middleware,
     response::{IntoResponse, Response},
     routing::{any, get, post},
 };
@@ -43,9 +42,7 @@ pub(super) fn access_routes() -> Router<Simulator> {
 }
 
 pub(super) fn api_routes() -> Router<Simulator> {
-    Router::new()
-        .route("/liff/v2/apps/{liff_id}/contextToken", get(context_token))
-        .layer(middleware::from_fn(answer::shared))
+    Router::new().route("/liff/v2/apps/{liff_id}/contextToken", get(context_token))
 }
 
 pub(super) fn control_routes() -> Router<Simulator> {
@@ -112,6 +109,8 @@ fn sign_in(app: &LiffApp, channel: &LoginChannel, person: &str, scopes: Vec<Stri
 struct Order {
     /// Those of the LIFF app, where none are named.
     scopes: Option<Vec<String>>,
+    /// How many seconds ago the person opened it.
+    seconds_ago: i64,
 }
 
 /// `POST /_sim/users/{user_id}/liff`: the tokens that LINE would hand to the page, as if the person opened the app.
@@ -123,7 +122,8 @@ async fn hand_over(State(sim): State<Simulator>, Path(id): Path<String>, Json(or
     };
     let scopes = order.scopes.unwrap_or_else(|| app.scopes.clone());
     allow(&mut state, channel, &person, &scopes);
-    let code = sign_in(app, channel, &person, scopes, sim.now());
+    let opened_at = sim.now() - order.seconds_ago * 1000;
+    let code = sign_in(app, channel, &person, scopes, opened_at);
     let tokens = login::liff_tokens(&sim, &mut state, code);
     drop(state);
     sim.changed();

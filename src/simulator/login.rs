@@ -15,11 +15,11 @@ mod token;
 mod tokens;
 
 use axum::{
-    Router, middleware,
+    Router,
     routing::{get, post},
 };
 
-use super::{Simulator, answer};
+use super::Simulator;
 pub(super) use id_token::{SigningKey, jws};
 pub(super) use screen::open;
 pub(super) use token::{liff_tokens, opaque_token, secret_text};
@@ -46,5 +46,4 @@ pub(super) fn api_routes() -> Router<Simulator> {
         .route("/v2/profile", get(profile::profile))
         .route("/friendship/v1/status", get(profile::friendship))
         .route("/user/v1/deauthorize", post(tokens::deauthorize))
-        .layer(middleware::from_fn(answer::shared))
 }

@@ -23,6 +23,7 @@ mod injection;
 mod keys;
 mod kill;
 mod liff;
+mod liff_story;
 mod liff_token;
 mod limits;
 mod link;

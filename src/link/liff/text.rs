@@ -5,20 +5,20 @@ use std::{collections::HashMap, sync::LazyLock};
 
 use axum::http::HeaderMap;
 
-/// What can be wrong, and what its button does: `reload` the page, `reopen` it in LINE, `reset` what LIFF keeps in this
-/// browser, or `sign_in` without LIFF.
+/// What can be wrong, and what its button does: `reload` the page, forget what LIFF keeps in this browser and `reopen` the
+/// page by LINE, or `sign_in` without LIFF.
 pub const PROBLEMS: [(&str, &str); 11] = [
     ("expired", "reopen"),
     ("replayed", "reopen"),
     ("clock", "reload"),
     ("scope", "sign_in"),
-    ("storage", "reset"),
+    ("storage", "reopen"),
     ("outside", "reload"),
     ("sdk", "reload"),
     ("unavailable", "reload"),
     ("busy", "reload"),
     ("account", "sign_in"),
-    ("failed", "reset"),
+    ("failed", "reopen"),
 ];
 
 /// One language.

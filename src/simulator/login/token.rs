@@ -121,7 +121,8 @@ fn verifies(challenge: Option<&str>, verifier: Option<&str>) -> bool {
 
 /// The tokens that LINE hands to a LIFF app when it opens it.
 pub(in crate::simulator) fn liff_tokens(sim: &Simulator, state: &mut Memory, code: Code) -> Value {
-    grant(sim.world(), state, code, sim.now())
+    let at = code.issued_at;
+    grant(sim.world(), state, code, at)
 }
 
 /// Makes the tokens of one sign-in.
