@@ -43,6 +43,8 @@ pub struct Inner {
     pub pace: line::pace::Pace,
     /// Channel access tokens; reached through `channel`.
     pub tokens: line::token::Cache,
+    /// LINE's public keys.
+    pub keys: line::jwks::Cache,
     pub sealer: Sealer,
     /// The message templates, shipped and the company's.
     pub templates: Catalogue,
@@ -120,6 +122,7 @@ impl App {
             egress,
             pace: line::pace::Pace::default(),
             tokens: line::token::Cache::default(),
+            keys: line::jwks::Cache::default(),
             sealer,
             templates,
             brand,

@@ -214,6 +214,8 @@ pub struct LineHosts {
     pub api: Url,
     pub api_data: Url,
     pub liff: Url,
+    /// LIFF's SDK, the one script of others on the page that LINE opens as a LIFF app.
+    pub liff_sdk: Url,
     /// Where profile pictures may come from, as LINE names them.
     pub pictures: Url,
 }
@@ -241,6 +243,8 @@ pub struct LoginChannel {
     pub bot_prompt: BotPrompt,
     /// Name of the `[channel.…]` that is linked to this login channel in LINE's console.
     pub channel: Option<String>,
+    /// The LIFF app of this login channel whose endpoint URL is our `/liff/{provider}`; without it there is no such page.
+    pub liff_id: Option<String>,
 }
 
 /// How LINE offers to add the official account as a friend while a person signs in.
@@ -367,6 +371,11 @@ impl Config {
     pub fn callback_url(&self, provider: &str) -> String {
         self.url(&format!("/line/callback/{provider}"))
     }
+
+    /// The endpoint URL to register for a provider's LIFF app there.
+    pub fn liff_endpoint(&self, provider: &str) -> String {
+        self.url(&format!("/liff/{provider}"))
+    }
 }
 
 impl Provider {
@@ -469,6 +478,7 @@ impl Default for LineHosts {
             api: constant_url("https://api.line.me"),
             api_data: constant_url("https://api-data.line.me"),
             liff: constant_url("https://liff.line.me"),
+            liff_sdk: constant_url("https://static.line-scdn.net/liff/edge/2/sdk.js"),
             pictures: constant_url("https://profile.line-scdn.net"),
         }
     }

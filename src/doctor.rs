@@ -59,6 +59,9 @@ pub async fn examine(app: &App) -> Vec<Finding> {
         findings.push(Finding::new(format!("LINE Login channel of {name}"), login(app, name).await));
         let callback = format!("register {} in LINE's console", app.config.callback_url(name));
         findings.push(Finding::new::<_, fmt::Error>(format!("callback of {name}"), Ok(callback)));
+        if let Some(liff_id) = provider.login.as_ref().and_then(|login| login.liff_id.as_deref()) {
+            findings.push(Finding::new(format!("LIFF app of {name}"), liff(app, name, liff_id).await));
+        }
         if provider.login.as_ref().is_some_and(|login| login.channel.is_none()) {
             let text =
                 format!("none named in provider.{name}.login.channel: friendship stays unknown, no friend is offered");
@@ -158,6 +161,7 @@ fn line_hosts(app: &App) -> Result<String, String> {
         ("api", &ours.api, &theirs.api),
         ("api_data", &ours.api_data, &theirs.api_data),
         ("liff", &ours.liff, &theirs.liff),
+        ("liff_sdk", &ours.liff_sdk, &theirs.liff_sdk),
         ("pictures", &ours.pictures, &theirs.pictures),
     ]
     .into_iter()
@@ -175,6 +179,16 @@ async fn login(app: &App, name: &str) -> Result<String, String> {
     let next = format!("compare {section}.channel_id and channel_secret with LINE's console");
     channel::token(app, Kind::Login(name)).await.map_err(|error| refused(&error, &next))?;
     Ok("LINE took its id and secret".into())
+}
+
+/// Whether LINE's keys can be read, by which the tokens of the LIFF app are verified.
+async fn liff(app: &App, name: &str, liff_id: &str) -> Result<String, String> {
+    let keys = app.line.keys().await.map_err(|error| format!("LINE's keys cannot be read: {error}"))?;
+    let (endpoint, keys) = (app.config.liff_endpoint(name), keys.len());
+    Ok(format!(
+        "set the endpoint URL of {liff_id} to {endpoint}, with the scopes openid and profile, in LINE's console ({keys} \
+         keys of LINE read)"
+    ))
 }
 
 /// The bot's own name and ID, which also prove its credentials.

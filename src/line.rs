@@ -1,7 +1,7 @@
 //! The LINE Platform as a client library: no database, no [`App`](crate::app::App), no feature of ours.
 //!
 //! - [`login`]: LINE Login v2.1 (authorize, token, profile, friendship, revoke, deauthorize)
-//! - [`id_token`]: the verification of an ID token
+//! - [`id_token`]: the verification of an ID token; [`jwks`]: LINE's keys for those of LIFF apps
 //! - [`token`]: channel access tokens; [`messaging`]: sending, and the account; [`message`]: message objects, checked
 //! - [`content`]: what came with a message
 //! - [`profile`]: profiles; [`link_token`]: account link; [`rich_menu`]: rich menus
@@ -12,6 +12,7 @@
 pub mod content;
 pub mod http;
 pub mod id_token;
+pub mod jwks;
 pub mod link_token;
 pub mod login;
 pub mod message;

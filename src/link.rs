@@ -7,6 +7,7 @@
 //! - [`import`] takes links over from another system; [`imported`] asks the person about one before it signs them in
 //! - [`by_company`] shows the company a link, and ends it
 //! - [`account_link`] does the same from a chat, and [`by_chat`] answers there; [`permission`] sees what LINE tells nobody
+//! - [`liff`] lets people in from LINE itself, where LINE opens our page as a LIFF app
 //! - [`ticket`] lets somebody link who was handed an address by the company, without a sign-in
 //! - [`unlink`] and [`undo`] [`end`](mod@end) a link at once, [`cleanup`] carries the end out at LINE
 //! - [`attempt`] and [`grant`] are the tables in between; [`refusal`] is the closed list of what can go wrong
@@ -26,6 +27,7 @@ pub mod grant;
 pub mod history;
 pub mod import;
 pub mod imported;
+pub mod liff;
 pub mod permission;
 mod proof;
 mod prover;

@@ -21,7 +21,7 @@ use crate::{
     api,
     app::App,
     error::Error,
-    link::{account, account_link, callback, confirm, consent, history, imported, start, ticket, undo, unlink},
+    link::{account, account_link, callback, confirm, consent, history, imported, liff, start, ticket, undo, unlink},
     member::{
         change_password, code, email,
         guard::{self, Entry, Scope, Who},
@@ -53,7 +53,7 @@ impl Route {
 #[rustfmt::skip]
 #[expect(clippy::too_many_lines, reason = "every route is on one screen, a line each")]
 pub fn all() -> Vec<Route> {
-    use Who::{Anyone, Key, Line, Member, Visitor};
+    use Who::{Anyone, Key, Liff, Line, Member, Visitor};
     vec![
         get("/", Visitor, home::show),
         get("/healthz", Anyone, home::alive),
@@ -91,6 +91,13 @@ pub fn all() -> Vec<Route> {
         get("/line/not-linked", Visitor, account::not_linked),
         get("/link/confirm", Visitor, confirm::show),
         post("/link/confirm", Visitor, confirm::submit).costly(),
+        // LINE opens it and what is below with tokens that are for its script only: nothing is asked of anybody, and
+        // nothing leads elsewhere.
+        get("/liff/{provider}", Anyone, liff::page::show),
+        get("/liff/{provider}/", Anyone, liff::page::show),
+        get("/liff/{provider}/{*below}", Anyone, liff::page::show),
+        get("/liff/{provider}/session", Anyone, liff::page::show),
+        post("/liff/{provider}/session", Liff, liff::submit).costly(),
         // By the secret in the address, that the company handed out.
         get("/t", Visitor, ticket::code::show),
         post("/t", Visitor, ticket::code::submit).costly(),
@@ -177,7 +184,7 @@ pub fn router_of(app: &App, routes: Vec<Route>) -> Router {
             Who::Anyone if route.path.starts_with("/api/") => {
                 pages = pages.route(route.path, handler.layer(middleware::from_fn(api::problem::face)));
             }
-            who @ (Who::Anyone | Who::Visitor | Who::Member) => {
+            who @ (Who::Anyone | Who::Visitor | Who::Member | Who::Liff) => {
                 let entry = Entry { who, is_costly: route.is_costly };
                 pages = pages.route(route.path, timed(handler).layer(door(entry)));
             }

@@ -8,6 +8,7 @@
 //! - `world`: the channels that exist; `state`: what LINE remembers; `answer`: the shapes of errors
 //! - `call`: what surrounds every call: request id, `limit`, `fault`, `ledger`
 //! - `login`: LINE Login, from the authorize page to deauthorize; `channel_token`: channel access tokens
+//! - `liff`: LIFF URLs, and a small SDK with LIFF's functions
 //! - `bot`, `message`, `chat`, `content`, `rich_menu`: the Messaging API; `account_link`: its link tokens and dialog
 //! - `webhook`: what the bots are told; `deed`, `group`: what people do, of which they are told
 //! - `control`: the JSON API under `/_sim`; `phone`: the pages under `/_sim` for people
@@ -26,6 +27,7 @@ mod deed;
 mod fault;
 mod group;
 mod ledger;
+mod liff;
 mod limit;
 mod login;
 mod mailbox;
@@ -49,7 +51,7 @@ use std::{
 
 use axum::{Router, middleware};
 
-pub use self::world::{Bot, LoginChannel, Provider, World};
+pub use self::world::{Bot, LiffApp, LoginChannel, Provider, World};
 use self::{login::SigningKey, state::State};
 
 /// Tells the time in epoch milliseconds.
@@ -79,7 +81,7 @@ pub enum Host {
     Api,
     /// `api-data.line.me`
     ApiData,
-    /// `liff.line.me`
+    /// `liff.line.me`, with the SDK of `static.line-scdn.net`
     Liff,
 }
 
@@ -102,7 +104,6 @@ struct Inner {
     data: Option<PathBuf>,
     clock: Clock,
     world: World,
-    signing_key: SigningKey,
     /// What webhooks are sent with.
     client: reqwest::Client,
     state: Mutex<State>,
@@ -122,14 +123,13 @@ impl Simulator {
             Some(folder) => snapshot::read(folder)?,
             None => State::default(),
         };
-        let signing_key = SigningKey::open(&mut state.signing_key)?;
+        SigningKey::ensure(&mut state.signing_key)?;
         state.reindex(&world);
         let simulator = Self {
             inner: Arc::new(Inner {
                 data,
                 clock,
                 world,
-                signing_key,
                 client: webhook::client()?,
                 state: Mutex::new(state),
                 write_due: AtomicBool::new(false),
@@ -161,11 +161,13 @@ impl Simulator {
     pub fn router(&self, host: Host) -> Router {
         let mut faces = Router::new();
         if matches!(host, Host::All | Host::Access) {
-            faces = faces.merge(login::access_routes()).merge(account_link::access_routes());
+            faces =
+                faces.merge(login::access_routes()).merge(liff::access_routes()).merge(account_link::access_routes());
         }
         if matches!(host, Host::All | Host::Api) {
             faces = faces
                 .merge(login::api_routes())
+                .merge(liff::api_routes())
                 .merge(channel_token::routes())
                 .merge(bot::routes())
                 .merge(message::routes())
@@ -177,15 +179,20 @@ impl Simulator {
         if matches!(host, Host::All | Host::ApiData) {
             faces = faces.merge(rich_menu::data_routes()).merge(content::routes());
         }
+        if matches!(host, Host::All | Host::Liff) {
+            faces = faces.merge(liff::routes());
+        }
         let faces = faces
             .fallback(async || answer::not_found())
             .method_not_allowed_fallback(async || {
                 answer::message(axum::http::StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
             })
+            .layer(middleware::from_fn(answer::shared))
             .layer(middleware::from_fn_with_state(self.clone(), call::play));
         let own = if matches!(host, Host::All | Host::Access) {
             Router::new()
                 .merge(login::page_routes())
+                .merge(liff::control_routes())
                 .merge(account_link::page_routes())
                 .merge(control::routes())
                 .merge(rich_menu::control_routes())
@@ -216,10 +223,6 @@ impl Simulator {
 
     fn client(&self) -> &reqwest::Client {
         &self.inner.client
-    }
-
-    fn signing_key(&self) -> &SigningKey {
-        &self.inner.signing_key
     }
 
     /// The state as it is by now, locked. Never held across an await.

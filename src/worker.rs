@@ -293,6 +293,7 @@ pub async fn prune(app: &App, holder: &str) -> Result<u64> {
     let mut deleted = or_none("sessions", member::session::prune(&mut conn, now).await);
     deleted += or_none("members", member::prune(&mut conn, now).await);
     deleted += or_none("attempts", link::attempt::prune(&mut conn, now).await);
+    deleted += or_none("liff_tokens", link::liff::seen::prune(&mut conn, now).await);
     deleted += or_none("tickets", link::ticket::prune(&mut conn, now).await);
     deleted += or_none("account_links", link::account_link::prune(&mut conn, now).await);
     deleted += or_none("mails", mail::prune(&mut conn, now).await);

@@ -46,6 +46,7 @@ impl Config {
             ("line.api", &hosts.api),
             ("line.api_data", &hosts.api_data),
             ("line.liff", &hosts.liff),
+            ("line.liff_sdk", &hosts.liff_sdk),
             ("line.pictures", &hosts.pictures),
         ] {
             check_https(name, url, mistakes);
@@ -134,6 +135,9 @@ impl Config {
             check_secrets(&path, &login.channel_secret, login.former_channel_secret.as_ref(), mistakes);
             if !seen.insert(&login.channel_id) {
                 mistakes.push(format!("{path}.channel_id: {} is already another provider's", login.channel_id));
+            }
+            if let Some(liff_id) = &login.liff_id {
+                check_liff_id(&path, &login.channel_id, liff_id, mistakes);
             }
             let Some(channel) = &login.channel else { continue };
             match self.channel.get(channel) {
@@ -275,6 +279,16 @@ fn check_name(path: &str, name: &str, mistakes: &mut Vec<String>) {
 fn check_channel_id(path: &str, id: &str, mistakes: &mut Vec<String>) {
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
         mistakes.push(format!("{path}.channel_id: must be the number shown in LINE's console"));
+    }
+}
+
+/// LINE's console shows it so; its first half is the channel that its tokens are for.
+fn check_liff_id(path: &str, channel_id: &str, id: &str, mistakes: &mut Vec<String>) {
+    let rest = id.strip_prefix(channel_id).and_then(|rest| rest.strip_prefix('-'));
+    if !rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+        mistakes.push(format!(
+            "{path}.liff_id: must be {channel_id}-…, the LIFF ID that LINE's console shows at this login channel"
+        ));
     }
 }
 

@@ -80,6 +80,7 @@ access = "{simulator}"
 api = "{simulator}"
 api_data = "{simulator}"
 liff = "{simulator}"
+liff_sdk = "{simulator}/liff/edge/2/sdk.js"
 pictures = "{simulator}"
 
 # Written once, then yours to change.
@@ -97,6 +98,7 @@ channel_id = "2000000001"
 channel_secret = "{login_secret}"
 bot_prompt = "normal"
 channel = "main"
+liff_id = "2000000001-MusubiLi"
 
 [channel.main]
 provider = "main"

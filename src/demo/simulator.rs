@@ -126,6 +126,11 @@ pub fn world(config: &Config) -> simulator::World {
             callback_urls: vec![config.callback_url(name)],
             linked_bot: login.channel.as_ref().and_then(|name| config.channel.get(name)).map(|c| c.channel_id.clone()),
             name: config.company.clone(),
+            liff: login.liff_id.as_ref().map(|id| simulator::LiffApp {
+                id: id.clone(),
+                endpoint_url: config.liff_endpoint(name),
+                scopes: ["openid", "profile"].map(str::to_owned).to_vec(),
+            }),
         }),
         bots: bots(name),
     });

@@ -1,10 +1,15 @@
-//! The verification of a web login's ID token: HS256 with the channel secret, and nothing else.
+//! The verification of ID tokens. A web login's is HS256 with the channel secret, and nothing else; one of a LIFF app is
+//! ES256 with a key of LINE's, and nothing else ([`liff`]). Which of the two it must be is said by the way it came.
 //!
 //! The token's header never chooses how it is verified. The library checks the signature; a list of rules
 //! of ours then decides over the claims, each with a reason of its own, because libraries have been seen
 //! to accept tokens without `aud`, with a second audience, or with `exp` in ten years.
 //!
 //! While a channel secret is being changed, what the former one signed is taken as well.
+
+pub mod liff;
+
+use std::fmt;
 
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -13,6 +18,10 @@ use openidconnect::{
     core::{CoreIdToken, CoreIdTokenVerifier, CoreJwsSigningAlgorithm},
 };
 use secrecy::{ExposeSecret, SecretString};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
 use serde_json::{Map, Value};
 
 use super::{ISSUER, is_user_id};
@@ -52,6 +61,8 @@ pub enum Rejection {
     Shape,
     Algorithm,
     Type,
+    /// Signed by a key that is none of LINE's.
+    Key,
     Signature,
     ClaimType,
     Issuer,
@@ -74,6 +85,7 @@ impl Rejection {
             Self::Shape => "id_token_shape",
             Self::Algorithm => "id_token_alg",
             Self::Type => "id_token_type",
+            Self::Key => "id_token_key",
             Self::Signature => "id_token_sig",
             Self::ClaimType => "id_token_claim_type",
             Self::Issuer => "id_token_iss",
@@ -93,7 +105,7 @@ impl Rejection {
 /// Verifies a token from LINE's token endpoint.
 pub fn verify_web(token: &str, expected: &Expected<'_>) -> Result<Identity, Rejection> {
     let Parts { header, payload, signature } = decode(token)?;
-    check_header(&header)?;
+    check_header(&header, "HS256")?;
     // The library panics at any other length.
     if signature.len() != digest::SHA256_OUTPUT_LEN {
         return Err(Rejection::Signature);
@@ -103,7 +115,11 @@ pub fn verify_web(token: &str, expected: &Expected<'_>) -> Result<Identity, Reje
     let by_former = expected.former_secret.map(|secret| check_signature(token, &payload, expected, secret));
     by_former.filter(Result::is_ok).unwrap_or(by_present)?;
     check_claims(&payload, expected)?;
-    let text = |name: &str| payload.get(name).and_then(Value::as_str).map(str::to_owned);
+    identity(&payload)
+}
+
+fn identity(claims: &Object) -> Result<Identity, Rejection> {
+    let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
     Ok(Identity { user_id: text("sub").ok_or(Rejection::Subject)?, name: text("name"), picture: text("picture") })
 }
 
@@ -111,6 +127,35 @@ struct Parts {
     header: Object,
     payload: Object,
     signature: Vec<u8>,
+}
+
+/// An object in which no name comes twice: which of the two counts is no question for whoever reads a proof.
+struct Unambiguous(Object);
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+
+        impl<'de> Visitor<'de> for Names {
+            type Value = Unambiguous;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+                let mut object = Object::new();
+                while let Some((name, value)) = access.next_entry::<String, Value>()? {
+                    if object.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a name comes twice"));
+                    }
+                }
+                Ok(Unambiguous(object))
+            }
+        }
+
+        deserializer.deserialize_map(Names)
+    }
 }
 
 /// Three parts of strict base64url, the first two JSON objects. Bounded before anything is decoded.
@@ -122,15 +167,15 @@ fn decode(token: &str) -> Result<Parts, Rejection> {
     let &[header, payload, signature] = parts.as_slice() else { return Err(Rejection::Shape) };
     let object = |part: &str| -> Result<Object, Rejection> {
         let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| Rejection::Shape)?;
-        serde_json::from_slice(&bytes).map_err(|_| Rejection::Shape)
+        serde_json::from_slice(&bytes).map(|Unambiguous(object)| object).map_err(|_| Rejection::Shape)
     };
     let (header, payload) = (object(header)?, object(payload)?);
     let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Rejection::Shape)?;
     Ok(Parts { header, payload, signature })
 }
 
-fn check_header(header: &Object) -> Result<(), Rejection> {
-    if header.get("alg").and_then(Value::as_str) != Some("HS256") {
+fn check_header(header: &Object, algorithm: &str) -> Result<(), Rejection> {
+    if header.get("alg").and_then(Value::as_str) != Some(algorithm) {
         return Err(Rejection::Algorithm);
     }
     let typed = header.get("typ").is_none_or(|typ| typ.as_str().is_some_and(|typ| typ.eq_ignore_ascii_case("jwt")));
@@ -172,27 +217,43 @@ fn check_signature(
 
 /// The rules. The order is of no matter to the outcome, only to the reason.
 fn check_claims(claims: &Object, expected: &Expected<'_>) -> Result<(), Rejection> {
+    let issued_since = Some(expected.started);
+    check_party(claims, expected.channel_id)?;
+    check_times(claims, expected.now, issued_since)?;
+    let nonce = claims.get("nonce").and_then(Value::as_str);
+    ensure(nonce.is_some_and(expected.nonce), Rejection::Nonce)?;
+    check_access_token(claims, expected.access_token)
+}
+
+/// Who says it, to whom, of whom.
+fn check_party(claims: &Object, channel_id: &str) -> Result<(), Rejection> {
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
-    let ensure = |holds: bool, rejection: Rejection| if holds { Ok(()) } else { Err(rejection) };
-    let present = |name: &str| claims.contains_key(name);
-
     ensure(text("iss") == Some(ISSUER), Rejection::Issuer)?;
-    ensure(is_audience(claims.get("aud"), expected.channel_id), Rejection::Audience)?;
-    ensure(!present("azp") || text("azp") == Some(expected.channel_id), Rejection::AuthorizedParty)?;
-    ensure(text("sub").is_some_and(is_user_id), Rejection::Subject)?;
+    ensure(is_audience(claims.get("aud"), channel_id), Rejection::Audience)?;
+    ensure(!claims.contains_key("azp") || text("azp") == Some(channel_id), Rejection::AuthorizedParty)?;
+    ensure(text("sub").is_some_and(is_user_id), Rejection::Subject)
+}
 
+/// When it holds. `issued_since`: the earliest time at which it can have been made for us.
+fn check_times(claims: &Object, now: i64, issued_since: Option<i64>) -> Result<(), Rejection> {
     // Before the expiry: with a clock far ahead every token has expired, and the clock is what is to be mended.
     let issued = seconds(claims, "iat")?.ok_or(Rejection::IssuedAt)?;
-    ensure(issued <= expected.now + SKEW && issued >= expected.started - SKEW, Rejection::IssuedAt)?;
+    ensure(issued <= now + SKEW && issued_since.is_none_or(|since| issued >= since - SKEW), Rejection::IssuedAt)?;
     let expires = seconds(claims, "exp")?.ok_or(Rejection::Expired)?;
-    ensure(expires > expected.now - SKEW, Rejection::Expired)?;
-    ensure(expires <= expected.now + LONGEST_LIFE, Rejection::ExpiryFar)?;
+    ensure(expires > now - SKEW, Rejection::Expired)?;
+    ensure(expires <= now + LONGEST_LIFE, Rejection::ExpiryFar)?;
     let not_before = seconds(claims, "nbf")?;
-    ensure(not_before.is_none_or(|time| time <= expected.now + SKEW), Rejection::NotBefore)?;
+    ensure(not_before.is_none_or(|time| time <= now + SKEW), Rejection::NotBefore)
+}
 
-    ensure(text("nonce").is_some_and(expected.nonce), Rejection::Nonce)?;
-    let at_hash_fits = text("at_hash") == Some(half_hash(expected.access_token).as_str());
-    ensure(!present("at_hash") || at_hash_fits, Rejection::AccessTokenHash)
+/// That the access token beside it is the one it was made with, where it says so.
+fn check_access_token(claims: &Object, access_token: &str) -> Result<(), Rejection> {
+    let fits = claims.get("at_hash").is_none_or(|hash| hash.as_str() == Some(half_hash(access_token).as_str()));
+    ensure(fits, Rejection::AccessTokenHash)
+}
+
+fn ensure(holds: bool, rejection: Rejection) -> Result<(), Rejection> {
+    if holds { Ok(()) } else { Err(rejection) }
 }
 
 /// One audience, ours: as a text, or as a list of just it.

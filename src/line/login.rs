@@ -76,7 +76,11 @@ pub struct Profile {
 /// What LINE says of an access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verified {
-    Alive,
+    Alive {
+        expires_in: Duration,
+    },
+    /// It was given to another channel, and proves nothing to us.
+    OtherChannel,
     Expired,
     Revoked,
 }
@@ -177,7 +181,7 @@ impl Line {
         http::send_ok(request, http::SMALL).await?.json()
     }
 
-    /// Whether an access token of this channel's lives. The URL holds the token: it is never logged.
+    /// Whether an access token lives, and is of this channel. The URL holds the token: it is never logged.
     pub async fn verify_access(&self, channel: &LoginChannel, access_token: &str) -> Result<Verified, Error> {
         #[derive(Deserialize)]
         struct Reply {
@@ -190,9 +194,10 @@ impl Line {
             Ok(answer) => {
                 let reply: Reply = answer.json()?;
                 if reply.client_id != channel.channel_id {
-                    return Err(Error::Malformed("the access token is another channel's".into()));
+                    return Ok(Verified::OtherChannel);
                 }
-                Ok(if reply.expires_in > 0 { Verified::Alive } else { Verified::Expired })
+                let expires_in = Duration::from_secs(u64::try_from(reply.expires_in).unwrap_or(0)).min(REFRESH_LIFE);
+                Ok(if expires_in.is_zero() { Verified::Expired } else { Verified::Alive { expires_in } })
             }
             Err(Error::Refused { status: 400, message, .. }) if message.contains("token revoked") => {
                 Ok(Verified::Revoked)

@@ -84,6 +84,8 @@ struct NotLinked {
     page: Page,
     label: String,
     provider: String,
+    /// This page, to which the sign-in returns: there the link is one press away.
+    here: String,
     signed_in: bool,
 }
 
@@ -142,6 +144,7 @@ pub async fn not_linked(State(app): State<App>, visit: Visit, Query(asked): Quer
     let found = app.config.provider.get(&asked.provider).ok_or(Error::NotFound)?;
     html(&NotLinked {
         label: found.label(&asked.provider).to_owned(),
+        here: format!("/line/not-linked?provider={}", asked.provider),
         provider: asked.provider,
         signed_in: visit.viewer.is_some(),
         page: Page::new(&app, &visit),

@@ -70,6 +70,7 @@ pub struct Attempt {
 pub struct Pending {
     pub id: String,
     pub provider: String,
+    pub purpose: String,
     pub line_user_id: String,
     pub ticket_id: Option<String>,
     pub created_at: Millis,
@@ -219,7 +220,7 @@ pub async fn find_pending(conn: &mut Conn, id: &str, session: &Session, browser:
         return Ok(None);
     }
     let found = sqlx::query_as(
-        "SELECT id, provider, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
+        "SELECT id, provider, purpose, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
          WHERE id = $1 AND member_id = $2 AND lineage_id = $3 AND browser_hash = $4 AND confirm_by IS NOT NULL",
     )
     .bind(id)
@@ -237,7 +238,7 @@ pub async fn find_pending_by_ticket(conn: &mut Conn, id: &str, browser: &str) ->
         return Ok(None);
     }
     let found = sqlx::query_as(
-        "SELECT id, provider, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
+        "SELECT id, provider, purpose, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
          WHERE id = $1 AND ticket_id IS NOT NULL AND browser_hash = $2 AND confirm_by IS NOT NULL",
     )
     .bind(id)
@@ -253,7 +254,7 @@ pub async fn find_pending_import(conn: &mut Conn, id: &str, browser: &str) -> Re
         return Ok(None);
     }
     let found = sqlx::query_as(
-        "SELECT id, provider, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
+        "SELECT id, provider, purpose, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
          WHERE id = $1 AND purpose = 'sign_in' AND browser_hash = $2 AND confirm_by IS NOT NULL",
     )
     .bind(id)

@@ -18,6 +18,8 @@ use crate::{
 /// none to take back; where its tokens are gone, only the person can.
 pub async fn begin(conn: &mut Conn, now: Millis, link_id: &str, has_menu: bool) -> Result<()> {
     let (permission, tokens) = match grant::count(conn, link_id).await? {
+        // LINE asked the person for it, and LINE's token of it never reached us alive.
+        (0, _) if is_by_liff(conn, link_id).await? => ("needs_user", "not_applicable"),
         (0, _) => ("not_applicable", "not_applicable"),
         (_, 0) => ("needs_user", "not_applicable"),
         _ => ("pending", "pending"),
@@ -33,6 +35,12 @@ pub async fn begin(conn: &mut Conn, now: Millis, link_id: &str, has_menu: bool) 
             .await?;
     }
     queue::enqueue(conn, now, now, &Job::Deauthorize { link_id: link_id.to_owned() }).await
+}
+
+async fn is_by_liff(conn: &mut Conn, link_id: &str) -> Result<bool> {
+    let source: Option<String> =
+        sqlx::query_scalar("SELECT source FROM links WHERE id = $1").bind(link_id).fetch_optional(conn).await?;
+    Ok(source.as_deref() == Some("liff"))
 }
 
 /// The person linked again: what was still to be done for the former link is not wanted any more, but its own
@@ -115,6 +123,8 @@ async fn note_try(conn: &mut Conn, now: Millis, link_id: &str) -> Result<()> {
 /// How taking the permission back ended.
 enum Deauthorized {
     Done,
+    /// LINE does not know this token any more, nor its refresh token: so the permission was taken back before.
+    Gone,
     /// No token lives that LINE would take: only the person can remove the permission, in LINE.
     NeedsUser,
     Not(Outcome),
@@ -141,17 +151,14 @@ pub async fn deauthorize(app: &App, link_id: &str) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let grants = grant::list_of_link(&mut tx, link_id).await?;
-    let grant = match grants.first() {
-        Some(id) => grant::find(&mut tx, app, id).await?,
-        None => None,
-    };
+    let mut kept = Vec::new();
+    for id in &grants {
+        kept.extend(grant::find(&mut tx, app, id).await?);
+    }
     // Until the try is over, it may still reach LINE up to its limit.
     note_try(&mut tx, app.now().plus(queue::LIMIT), link_id).await?;
     tx.commit().await?;
-    let state = match grant {
-        None => Deauthorized::NeedsUser,
-        Some(grant) => take_back(app, &login_channel(app, &provider)?, &provider, grant).await?,
-    };
+    let state = take_back(app, &login_channel(app, &provider)?, &provider, kept).await?;
     kill::point("deauthorize.accepted");
     record_try(app, link_id, grants, state).await
 }
@@ -182,7 +189,7 @@ async fn record_try(app: &App, link_id: &str, grants: Vec<String>, state: Deauth
             tx.commit().await?;
             return Ok(outcome);
         }
-        Deauthorized::Done => "done",
+        Deauthorized::Done | Deauthorized::Gone => "done",
         Deauthorized::NeedsUser => "needs_user",
     };
     set_step(&mut tx, now, link_id, "deauthorize", word).await?;
@@ -198,8 +205,22 @@ async fn record_try(app: &App, link_id: &str, grants: Vec<String>, state: Deauth
     Ok(Outcome::Done)
 }
 
+/// Deauthorizes by the token that lives longest, and by the next where that one is dead: the person may have taken the
+/// permission back, and given it anew.
+async fn take_back(app: &App, login: &LoginChannel, provider: &str, grants: Vec<Grant>) -> Result<Deauthorized> {
+    let mut state = Deauthorized::NeedsUser;
+    for grant in grants {
+        match take_back_by(app, login, provider, grant).await? {
+            Deauthorized::NeedsUser => {}
+            Deauthorized::Gone => state = Deauthorized::Gone,
+            ended => return Ok(ended),
+        }
+    }
+    Ok(state)
+}
+
 /// Deauthorizes with a live user token, refreshed where it is near its end or LINE does not take it.
-async fn take_back(app: &App, login: &LoginChannel, provider: &str, mut grant: Grant) -> Result<Deauthorized> {
+async fn take_back_by(app: &App, login: &LoginChannel, provider: &str, mut grant: Grant) -> Result<Deauthorized> {
     let margin = Duration::from_secs(60);
     let mut refreshed = false;
     if app.now().plus(margin) >= grant.access_expires_at {
@@ -220,11 +241,11 @@ async fn take_back(app: &App, login: &LoginChannel, provider: &str, mut grant: G
             Err(refusal) => refusal,
         };
         match &refusal {
-            _ if is_dead_token(&refusal) && refreshed => return Ok(Deauthorized::Done),
+            _ if is_dead_token(&refusal) && refreshed => return Ok(Deauthorized::Gone),
             _ if is_dead_token(&refusal) => match refresh(app, login, &mut grant).await? {
                 Refreshed::Yes => refreshed = true,
                 // Neither token lives: the person took the permission back in LINE already.
-                Refreshed::Refused => return Ok(Deauthorized::Done),
+                Refreshed::Refused => return Ok(Deauthorized::Gone),
                 Refreshed::Not(outcome) => return Ok(Deauthorized::Not(outcome)),
             },
             line::Error::Refused { status: 401, .. } => {
@@ -273,12 +294,8 @@ async fn refresh(app: &App, login: &LoginChannel, grant: &mut Grant) -> Result<R
 pub async fn revoke(app: &App, grant_id: &str) -> Result<Outcome> {
     let grant = grant::find(&mut *app.db.conn().await?, app, grant_id).await?;
     let Some(grant) = grant else { return Ok(Outcome::Done) };
-    let login = login_channel(app, &grant.provider)?;
-    match app.line.revoke(&login, &grant.tokens.access_token).await {
-        Ok(()) => {}
-        // The token is dead already, which is what was wanted; `invalid_client` is about us and not about it.
-        Err(line::Error::Refused { status: 400, ref message, .. }) if !message.contains("invalid_client") => {}
-        Err(error) => return Ok(outcome_of(&error)),
+    if let Some(outcome) = revoke_at_line(app, &grant).await? {
+        return Ok(outcome);
     }
     kill::point("revoke.accepted");
     let now = app.now();
@@ -295,6 +312,20 @@ pub async fn revoke(app: &App, grant_id: &str) -> Result<Outcome> {
     kill::point("revoke.erased");
     tx.commit().await?;
     Ok(Outcome::Done)
+}
+
+/// None where the token is dead at LINE, or is not ours to end.
+async fn revoke_at_line(app: &App, grant: &Grant) -> Result<Option<Outcome>> {
+    if grant.is_liff {
+        return Ok(None);
+    }
+    let login = login_channel(app, &grant.provider)?;
+    match app.line.revoke(&login, &grant.tokens.access_token).await {
+        Ok(()) => Ok(None),
+        // The token is dead already, which is what was wanted; `invalid_client` is about us and not about it.
+        Err(line::Error::Refused { status: 400, ref message, .. }) if !message.contains("invalid_client") => Ok(None),
+        Err(error) => Ok(Some(outcome_of(&error))),
+    }
 }
 
 /// [`Job::AbandonAttempt`]: nobody said yes; LINE's tokens are given back.

@@ -7,7 +7,7 @@ use super::{
     attempt::{self, Attempt},
     callback::Arrival,
     decide, find_active, find_owner,
-    grant::{self, Holder},
+    grant::{self, Holder, Kind},
     hold_owner, permission,
     proof::Proof,
     refusal::{Cause, Restart},
@@ -19,6 +19,7 @@ use crate::{
     audit,
     db::{Conn, Millis, Tx},
     error::Result,
+    line::id_token::Identity,
     line_user::{self, Friend, Profile},
     member::{
         self,
@@ -38,7 +39,7 @@ pub async fn follow(
     let (app, now) = (&arrival.app, arrival.app.now());
     let provider = restart.provider.as_str();
     let mut tx = app.db.begin().await?;
-    let line_user_id = keep_line_user(&mut tx, app, now, provider, proof).await?;
+    let line_user_id = keep_line_user(&mut tx, app, now, provider, &proof.identity, proof.friend).await?;
     if let Some(owner) = find_owner(&mut tx, &line_user_id).await? {
         // The member before the link, as everybody does who ends links.
         member::hold(&mut tx, &app.db, &owner.member_id).await?;
@@ -115,7 +116,7 @@ async fn turn_away(
 ) -> Result<(Tx, Result<Response>)> {
     let (app, now, provider) = (&arrival.app, arrival.app.now(), restart.provider.as_str());
     let mut tx = app.db.begin().await?;
-    let line_user_id = keep_line_user(&mut tx, app, now, provider, proof).await?;
+    let line_user_id = keep_line_user(&mut tx, app, now, provider, &proof.identity, proof.friend).await?;
     keep_tokens(&mut tx, app, provider, &line_user_id, Holder::Attempt(&attempt.id), proof).await?;
     queue::enqueue(&mut tx, now, now, &Job::RevokeGrant { grant_id: proof.grant_id.clone() }).await?;
     let refusal = arrival.record(&mut tx, Some(&attempt.id), Cause::Busy, restart).await?;
@@ -127,7 +128,7 @@ async fn turn_away(
 pub async fn revoke_unless_kept(app: &App, attempt_id: &str, provider: &str, proof: &Proof) -> Result<()> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
-    let line_user_id = keep_line_user(&mut tx, app, now, provider, proof).await?;
+    let line_user_id = keep_line_user(&mut tx, app, now, provider, &proof.identity, proof.friend).await?;
     if keep_tokens(&mut tx, app, provider, &line_user_id, Holder::Attempt(attempt_id), proof).await? {
         queue::enqueue(&mut tx, now, now, &Job::RevokeGrant { grant_id: proof.grant_id.clone() }).await?;
         tx.commit().await?;
@@ -149,23 +150,31 @@ async fn keep_tokens(
         provider,
         line_user_id,
         holder,
+        kind: Kind::Web,
         tokens: &proof.tokens,
         expires_in: proof.expires_in,
     };
     grant::insert(conn, app, &new).await
 }
 
-async fn keep_line_user(conn: &mut Conn, app: &App, now: Millis, provider: &str, proof: &Proof) -> Result<String> {
+pub(super) async fn keep_line_user(
+    conn: &mut Conn,
+    app: &App,
+    now: Millis,
+    provider: &str,
+    identity: &Identity,
+    friend: Friend,
+) -> Result<String> {
     let profile = Profile {
-        user_id: proof.identity.user_id.clone(),
-        display_name: proof.identity.name.clone().unwrap_or_default(),
-        picture_url: proof.identity.picture.clone(),
+        user_id: identity.user_id.clone(),
+        display_name: identity.name.clone().unwrap_or_default(),
+        picture_url: identity.picture.clone(),
         language: None,
     };
     let id = line_user::upsert(conn, now, provider, &profile).await?;
     let login = app.config.provider.get(provider).and_then(|found| found.login.as_ref());
-    if let (Some(channel), false) = (login.and_then(|login| login.channel.as_ref()), proof.friend == Friend::Unknown) {
-        line_user::set_friend(conn, now, &id, channel, proof.friend).await?;
+    if let (Some(channel), false) = (login.and_then(|login| login.channel.as_ref()), friend == Friend::Unknown) {
+        line_user::set_friend(conn, now, &id, channel, friend).await?;
     }
     Ok(id)
 }

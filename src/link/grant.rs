@@ -16,12 +16,31 @@ pub enum Holder<'a> {
     Link(&'a str),
 }
 
+/// Whose tokens they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Ours, of LINE Login.
+    Web,
+    /// A LIFF app's: the page uses it too, for hours. It is forgotten in the end, and not revoked.
+    Liff,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Web => "web",
+            Self::Liff => "liff",
+        }
+    }
+}
+
 /// A grant with its tokens opened.
 #[derive(Debug)]
 pub struct Grant {
     pub id: String,
     pub provider: String,
     pub link_id: Option<String>,
+    pub is_liff: bool,
     pub tokens: UserTokens,
     pub access_expires_at: Millis,
     pub refresh_expires_at: Millis,
@@ -32,6 +51,7 @@ struct Row {
     id: String,
     provider: String,
     link_id: Option<String>,
+    kind: String,
     sealed: String,
     access_expires_at: Millis,
     refresh_expires_at: Millis,
@@ -43,6 +63,7 @@ pub struct New<'a> {
     pub provider: &'a str,
     pub line_user_id: &'a str,
     pub holder: Holder<'a>,
+    pub kind: Kind,
     pub tokens: &'a UserTokens,
     pub expires_in: Duration,
 }
@@ -54,10 +75,11 @@ pub async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<bool> {
         Holder::Attempt(id) => (Some(id), None),
         Holder::Link(id) => (None, Some(id)),
     };
+    let life = if new.kind == Kind::Web { REFRESH_LIFE } else { new.expires_in };
     let inserted = sqlx::query(
         "INSERT INTO grants (id, provider, line_user_id, link_id, attempt_id, sealed, access_expires_at,
-           refresh_expires_at, created_at, checked_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) ON CONFLICT (id) DO NOTHING",
+           refresh_expires_at, created_at, checked_at, kind)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10) ON CONFLICT (id) DO NOTHING",
     )
     .bind(new.id)
     .bind(new.provider)
@@ -66,8 +88,9 @@ pub async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<bool> {
     .bind(attempt_id)
     .bind(seal(app, new.id, new.tokens)?)
     .bind(now.plus(new.expires_in))
-    .bind(now.plus(REFRESH_LIFE))
+    .bind(now.plus(life))
     .bind(now)
+    .bind(new.kind.word())
     .execute(conn)
     .await?;
     Ok(inserted.rows_affected() == 1)
@@ -83,12 +106,28 @@ pub async fn give_to_link(conn: &mut Conn, attempt_id: &str, link_id: &str) -> R
     Ok(())
 }
 
-/// The live grants of a link, newest first: the newest carries out the unlink.
+/// The live grants of a link, first the one that lives longest: it carries out the unlink.
 pub async fn list_of_link(conn: &mut Conn, link_id: &str) -> Result<Vec<String>> {
-    let ids = sqlx::query_scalar("SELECT id FROM grants WHERE link_id = $1 AND ended_at IS NULL ORDER BY id DESC")
-        .bind(link_id)
-        .fetch_all(conn)
-        .await?;
+    let ids = sqlx::query_scalar(
+        "SELECT id FROM grants WHERE link_id = $1 AND ended_at IS NULL
+         ORDER BY refresh_expires_at DESC, id DESC",
+    )
+    .bind(link_id)
+    .fetch_all(conn)
+    .await?;
+    Ok(ids)
+}
+
+/// The live grants of a link whose place a new one of this kind takes. A LIFF app's lives for hours, so that it takes only
+/// that of its like.
+pub async fn list_superseded(conn: &mut Conn, link_id: &str, kind: Kind) -> Result<Vec<String>> {
+    let ids = sqlx::query_scalar(
+        "SELECT id FROM grants WHERE link_id = $1 AND ended_at IS NULL AND ($2 = 'web' OR kind = $2)",
+    )
+    .bind(link_id)
+    .bind(kind.word())
+    .fetch_all(conn)
+    .await?;
     Ok(ids)
 }
 
@@ -115,7 +154,7 @@ pub async fn list_of_attempt(conn: &mut Conn, attempt_id: &str) -> Result<Vec<St
 /// A live grant; none once it is erased.
 pub async fn find(conn: &mut Conn, app: &App, id: &str) -> Result<Option<Grant>> {
     let row: Option<Row> = sqlx::query_as(
-        "SELECT id, provider, link_id, sealed, access_expires_at, refresh_expires_at FROM grants
+        "SELECT id, provider, link_id, kind, sealed, access_expires_at, refresh_expires_at FROM grants
          WHERE id = $1 AND ended_at IS NULL AND sealed IS NOT NULL",
     )
     .bind(id)
@@ -127,6 +166,7 @@ pub async fn find(conn: &mut Conn, app: &App, id: &str) -> Result<Option<Grant>>
         id: row.id,
         provider: row.provider,
         link_id: row.link_id,
+        is_liff: row.kind == Kind::Liff.word(),
         tokens,
         access_expires_at: row.access_expires_at,
         refresh_expires_at: row.refresh_expires_at,

@@ -90,7 +90,8 @@ async fn find_out(app: &App, login: &LoginChannel, grant: &Grant) -> Result<Find
         return refresh(app, login, grant, false).await;
     }
     match app.line.verify_access(login, &grant.tokens.access_token).await {
-        Ok(Verified::Alive) => Ok(Finding::Given),
+        Ok(Verified::Alive { .. }) => Ok(Finding::Given),
+        Ok(Verified::OtherChannel) => Ok(Finding::Open("the access token is another channel's".into())),
         Ok(said @ (Verified::Revoked | Verified::Expired)) => {
             refresh(app, login, grant, said == Verified::Revoked).await
         }
@@ -124,8 +125,15 @@ async fn record(app: &App, grant: &Grant, link_id: &str, word: &str) -> Result<(
     let Some(member_id) = find_member(&mut tx, link_id).await? else { return Ok(()) };
     // Whoever signs in with LINE gives it anew, and holds the member first.
     member::hold(&mut tx, &app.db, &member_id).await?;
-    let is_newest = grant::list_of_link(&mut tx, link_id).await?.first() == Some(&grant.id);
-    if !is_newest || !set(&mut tx, link_id, word).await? {
+    let kept = grant::list_of_link(&mut tx, link_id).await?;
+    if word == "withdrawn" && kept.iter().any(|id| *id > grant.id) {
+        // Given anew since: it is this token alone that is dead.
+        queue::enqueue_once(&mut tx, now, now, &Job::RevokeGrant { grant_id: grant.id.clone() }).await?;
+        tx.commit().await?;
+        app.wake();
+        return Ok(());
+    }
+    if kept.first() != Some(&grant.id) || !set(&mut tx, link_id, word).await? {
         return Ok(());
     }
     if word == "withdrawn" {
@@ -162,13 +170,15 @@ async fn find_member(conn: &mut Conn, link_id: &str) -> Result<Option<String>> {
     Ok(member_id)
 }
 
-/// The newest grants of active links, the longest unasked first.
+/// Of each active link the grant that lives longest, the longest unasked first.
 async fn list_unchecked(conn: &mut Conn, before: Millis) -> Result<Vec<String>> {
     let ids = sqlx::query_scalar(
         "SELECT g.id FROM grants g JOIN links l ON l.id = g.link_id
          WHERE g.ended_at IS NULL AND g.checked_at < $1 AND l.ended_at IS NULL AND l.permission = 'given'
            AND NOT EXISTS (
-             SELECT 1 FROM grants n WHERE n.link_id = g.link_id AND n.ended_at IS NULL AND n.id > g.id)
+             SELECT 1 FROM grants n WHERE n.link_id = g.link_id AND n.ended_at IS NULL
+               AND (n.refresh_expires_at > g.refresh_expires_at
+                 OR (n.refresh_expires_at = g.refresh_expires_at AND n.id > g.id)))
          ORDER BY g.checked_at LIMIT $2",
     )
     .bind(before)

@@ -1,6 +1,6 @@
 //! Who says yes for the member: a signed-in member, or whoever holds a ticket of theirs.
 
-use super::{attempt::Pending, refusal::Cause, ticket::Ticket};
+use super::{attempt::Pending, liff, refusal::Cause, ticket::Ticket};
 use crate::{
     db::Millis,
     member::{self, session::Session},
@@ -50,8 +50,9 @@ impl Prover {
     }
 
     /// Kept with the link.
-    pub fn source(&self) -> &'static str {
+    pub fn source(&self, pending: &Pending) -> &'static str {
         match self {
+            Self::Session(_) if pending.purpose == liff::PROVEN => "liff",
             Self::Session(_) => "web",
             Self::Ticket(_) => "ticket",
         }
@@ -60,6 +61,8 @@ impl Prover {
     /// Since when the member must be as they were.
     pub fn since(&self, pending: &Pending) -> Millis {
         match self {
+            // LINE's proof came first, and who the member is only afterwards.
+            Self::Session(session) if pending.purpose == liff::PROVEN => session.authenticated_at,
             Self::Session(_) => pending.created_at,
             Self::Ticket(ticket) => ticket.created_at,
         }

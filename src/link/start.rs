@@ -12,6 +12,7 @@ use url::Url;
 use super::{
     Purpose,
     attempt::{self, LIFE},
+    liff::proven::{self, Claim},
     ticket::{self, Ticket},
 };
 use crate::{
@@ -58,9 +59,15 @@ pub async fn submit(
         Purpose::Ticket => Some(ticket::page::of_form(&app, &visit, &fields.provider, &fields.return_to).await?),
         Purpose::SignIn | Purpose::Link => None,
     };
-    let kept = cookie::get(&app.config, &headers, cookie::ATTEMPT).filter(|value| value.len() == 43);
-    // Made of the form cookie, so that two tabs which start at one moment are given the same.
-    let browser = kept.unwrap_or_else(|| app.sealer.sign(&format!("attempt {}", visit.form_key)));
+    let browser = browser_of(&app, &visit, &headers);
+    // Who proved their LINE account by LIFF just now is not sent through LINE, which is not open inside of LIFF.
+    if purpose != Purpose::SignIn && fields.fresh.is_none() {
+        let (session, ticket) = (session.as_ref(), ticket.as_ref());
+        let claim = Claim { provider: &fields.provider, visit: &visit, browser: &browser, session, ticket };
+        if let Some(answer) = proven::claim(&app, &claim).await? {
+            return Ok(answer);
+        }
+    }
     let new = attempt::New {
         provider: &fields.provider,
         purpose,
@@ -80,6 +87,13 @@ pub async fn submit(
     // A little longer than the attempt, so that a late return is told "too late" and not "wrong browser".
     let life = i64::try_from(LIFE.as_secs() * 6).ok();
     Ok((cookie::set(&app.config, cookie::ATTEMPT, &browser, life), Redirect::to(url.as_str())).into_response())
+}
+
+/// What binds attempts to this browser. Made of the form cookie where there is none, so that two tabs which start at one
+/// moment are given the same.
+pub(super) fn browser_of(app: &App, visit: &Visit, headers: &HeaderMap) -> String {
+    let kept = cookie::get(&app.config, headers, cookie::ATTEMPT).filter(|value| value.len() == 43);
+    kept.unwrap_or_else(|| app.sealer.sign(&format!("attempt {}", visit.form_key)))
 }
 
 /// A ticket's page has the ticket in its address: that is kept by its id, and nowhere as it is.

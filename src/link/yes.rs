@@ -4,7 +4,8 @@ use super::{
     attempt::{self, Pending},
     cleanup,
     consent::{self, Consent},
-    grant,
+    grant::{self, Kind},
+    liff,
     prover::Prover,
     refusal::Cause,
     tell::{self, Linked},
@@ -62,7 +63,7 @@ pub async fn link(yes: &Yes<'_>) -> Result<Decided> {
         provider: &pending.provider,
         line_user_id: &pending.line_user_id,
         member_id: prover.member_id(),
-        source: prover.source(),
+        source: prover.source(pending),
         permission: "given",
         consent_version: yes.consent.version,
         consent_locale: yes.consent.locale,
@@ -98,7 +99,8 @@ async fn complete(conn: &mut Conn, now: Millis, yes: &Yes<'_>, tied: &Tied) -> R
     let Yes { app, visit, prover, pending, consent } = yes;
     let link_id = tied.link_id();
     consent::record(conn, now, link_id, *consent).await?;
-    for former in grant::list_of_link(conn, link_id).await? {
+    let kind = if pending.purpose == liff::PROVEN { Kind::Liff } else { Kind::Web };
+    for former in grant::list_superseded(conn, link_id, kind).await? {
         queue::enqueue_once(conn, now, now, &Job::RevokeGrant { grant_id: former }).await?;
     }
     grant::give_to_link(conn, &pending.id, link_id).await?;

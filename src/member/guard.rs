@@ -6,6 +6,7 @@ mod scope;
 use std::net::{IpAddr, SocketAddr};
 
 use axum::{
+    Json,
     body::Body,
     extract::{ConnectInfo, FromRequestParts, Request, State},
     http::{Extensions, HeaderMap, Method, header, request::Parts},
@@ -36,6 +37,9 @@ pub enum Who {
     Visitor,
     /// A signed-in member.
     Member,
+    /// The script of our page that LINE opens as a LIFF app: by origin and a header that no form can send. It is answered
+    /// in JSON, with a session where there is one.
+    Liff,
     /// A system of the company's, by an API key that has this scope: no session, no cookie, no form.
     Key(Scope),
 }
@@ -80,7 +84,7 @@ pub async fn door(State((app, entry)): State<(App, Entry)>, request: Request, ne
         Ok(request) => next.run(request).await,
         Err(error) => error.into_response(),
     };
-    finish(&app, &visit, &request_id, answer)
+    finish(&app, entry, &visit, &request_id, answer)
 }
 
 /// Lets a request in, with its visit and session, or says why not.
@@ -107,17 +111,25 @@ async fn enter(
         let return_to = if reads { visit.here.clone() } else { "/account".to_owned() };
         return Err(Error::SignIn { return_to });
     }
-    let mut request = if reads { request } else { csrf::check(app, visit, request).await? };
+    let mut request = match entry.who {
+        _ if reads => request,
+        Who::Liff => {
+            csrf::check_script(app, request.headers())?;
+            request
+        }
+        _ => csrf::check(app, visit, request).await?,
+    };
     request.extensions_mut().insert(visit.clone());
     request.extensions_mut().insert(MaybeSession(session));
     Ok(request)
 }
 
 /// Gives an error its page, and the browser its form cookie.
-fn finish(app: &App, visit: &Visit, request_id: &str, answer: Response) -> Response {
+fn finish(app: &App, entry: Entry, visit: &Visit, request_id: &str, answer: Response) -> Response {
     let error = answer.extensions().get::<Error>().cloned().or_else(|| unread(&answer));
     let allow = answer.headers().get(header::ALLOW).cloned();
     let mut answer = match &error {
+        Some(error) if entry.who == Who::Liff => of_script(error, &answer),
         Some(Error::SignIn { return_to }) => Redirect::to(&error_page::sign_in_url(return_to, false)).into_response(),
         Some(error) => error_page::render(app, visit, request_id, error, answer),
         None => answer,
@@ -130,6 +142,20 @@ fn finish(app: &App, visit: &Visit, request_id: &str, answer: Response) -> Respo
     } else {
         answer
     }
+}
+
+/// The script finds the words by itself; it is told which.
+fn of_script(error: &Error, answer: &Response) -> Response {
+    let name = match error {
+        Error::Refused(refusal) => refusal.key,
+        Error::Busy | Error::Unavailable(_) | Error::TooMany { .. } | Error::TooSlow => "unavailable",
+        _ => "failed",
+    };
+    let mut face = (answer.status(), Json(serde_json::json!({ "error": name }))).into_response();
+    if let Some(seconds) = error.retry_after() {
+        face.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    face
 }
 
 /// The framework's own refusals (a method, a path or a form that it cannot read) are no pages.

@@ -5,7 +5,9 @@
 use axum::{
     Json,
     body::Bytes,
-    http::{HeaderMap, StatusCode, header},
+    extract::Request,
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
@@ -78,6 +80,35 @@ pub(super) fn unauthenticated() -> Response {
 
 pub(super) fn not_found() -> Response {
     message(StatusCode::NOT_FOUND, "Not found")
+}
+
+/// What LIFF's SDK asks for in a page of somebody's.
+const SHARED: [&str; 6] = [
+    "/liff/v2/apps/",
+    "/oauth2/v2.1/certs",
+    "/oauth2/v2.1/token",
+    "/oauth2/v2.1/verify",
+    "/v2/profile",
+    "/friendship/v1/status",
+];
+
+/// Lets pages of other origins read what LIFF's SDK asks for, and answers what browsers ask before.
+pub(super) async fn shared(request: Request, next: Next) -> Response {
+    if !SHARED.iter().any(|path| request.uri().path().starts_with(path)) {
+        return next.run(request).await;
+    }
+    let mut response = match *request.method() {
+        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        _ => next.run(request).await,
+    };
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// Notes whose call this was, for the ledger.

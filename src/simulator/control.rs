@@ -279,6 +279,7 @@ async fn reset(State(sim): State<Simulator>) -> Response {
     let mut state = sim.state();
     let before = std::mem::take(&mut *state);
     state.signing_key = before.signing_key;
+    state.former_signing_keys = before.former_signing_keys;
     state.assertion_keys = before.assertion_keys;
     for (channel, account) in before.accounts {
         state.account(&channel).webhook = account.webhook.settings_only();

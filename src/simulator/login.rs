@@ -1,4 +1,5 @@
-//! LINE Login v2.1 for the web: the authorize pages, and everything that is done with what they hand out.
+//! LINE Login v2.1: the authorize pages, for the web and for LIFF apps, and everything that is done with what they hand
+//! out.
 //!
 //! - `request`: reading an authorize request; `authorize`: its answer; `screen`: the pages a person walks through
 //! - `token`: codes and refresh tokens into access tokens; `tokens`: verify, revoke, deauthorize
@@ -19,8 +20,9 @@ use axum::{
 };
 
 use super::Simulator;
-pub(super) use id_token::SigningKey;
-pub(super) use token::{opaque_token, secret_text};
+pub(super) use id_token::{SigningKey, jws};
+pub(super) use screen::open;
+pub(super) use token::{liff_tokens, opaque_token, secret_text};
 pub(super) use tokens::is_jws;
 
 pub(super) fn access_routes() -> Router<Simulator> {
@@ -31,7 +33,7 @@ pub(super) fn access_routes() -> Router<Simulator> {
 
 /// Where the forms of the authorize pages go. LINE has no such paths, so they are not among its faces.
 pub(super) fn page_routes() -> Router<Simulator> {
-    Router::new().route("/_sim/authorize", post(screen::step))
+    Router::new().route("/_sim/authorize", post(screen::step)).route("/_sim/keys/rotate", post(id_token::rotate))
 }
 
 pub(super) fn api_routes() -> Router<Simulator> {

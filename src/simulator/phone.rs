@@ -17,6 +17,10 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
 };
+use axum_extra::extract::{
+    CookieJar,
+    cookie::{Cookie, SameSite},
+};
 use serde::Deserialize;
 use serde_json::Value;
 use url::form_urlencoded;
@@ -28,7 +32,7 @@ use self::{
 use super::{
     Simulator, content,
     control::{bots, whose},
-    deed, rich_menu,
+    deed, liff, rich_menu,
     state::{Person, State as Memory, Tie, user_id},
 };
 use crate::flex::preview;
@@ -184,6 +188,7 @@ struct PhonePage {
     text: String,
     /// What a tap has copied.
     copied: String,
+    liff_id: Option<String>,
 }
 
 /// Styles of a message stand in attributes, and its pictures and sounds are anywhere.
@@ -233,6 +238,7 @@ fn open(sim: &Simulator, user_id: &str, which: &Which) -> Option<PhonePage> {
         stickers: &STICKERS,
         text: which.text.clone(),
         copied: which.copied.clone(),
+        liff_id: provider.login.as_ref().and_then(|login| login.liff.as_ref()).map(|app| app.id.clone()),
     })
 }
 
@@ -273,8 +279,16 @@ fn no_phone() -> Response {
     (StatusCode::NOT_FOUND, Html("There is no such phone.")).into_response()
 }
 
-async fn phone(State(sim): State<Simulator>, Path(user_id): Path<String>, Query(which): Query<Which>) -> Response {
-    open(&sim, &user_id, &which).map_or_else(no_phone, |phone| guarded(page(&phone)))
+/// A phone's page. What is opened from it is opened in that person's LINE.
+async fn phone(
+    State(sim): State<Simulator>,
+    Path(user_id): Path<String>,
+    Query(which): Query<Which>,
+    jar: CookieJar,
+) -> Response {
+    let Some(phone) = open(&sim, &user_id, &which) else { return no_phone() };
+    let cookie = Cookie::build((liff::PHONE, user_id)).path("/").http_only(true).same_site(SameSite::Lax);
+    (jar.add(cookie.build()), guarded(page(&phone))).into_response()
 }
 
 async fn fragment(State(sim): State<Simulator>, Path(user_id): Path<String>, Query(which): Query<Which>) -> Response {

@@ -34,8 +34,10 @@ pub(super) type ChatId = String;
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(super) struct State {
-    /// The PKCS#8 form, in Base64, of the key whose public half is in the JWKS.
+    /// The PKCS#8 form, in Base64, of the key that signs; its public half is in the JWKS.
     pub signing_key: Option<String>,
+    /// Keys that signed before, and are in the JWKS still.
+    pub former_signing_keys: Vec<String>,
     pub people: BTreeMap<PersonId, Person>,
     pub consents: BTreeMap<ChannelId, BTreeMap<PersonId, Consent>>,
     pub codes: BTreeMap<String, Code>,
@@ -103,6 +105,9 @@ pub(super) struct Code {
     /// Only when `max_age` was asked for; epoch seconds.
     pub auth_time: Option<i64>,
     pub amr: String,
+    /// For a LIFF app: exchanged without a secret, for tokens of a LIFF app.
+    #[serde(default)]
+    pub is_liff: bool,
 }
 
 /// One sign-in's permission, of which access tokens are made.

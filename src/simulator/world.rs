@@ -32,6 +32,17 @@ pub struct LoginChannel {
     #[serde(default)]
     pub linked_bot: Option<String>,
     pub name: String,
+    #[serde(default)]
+    pub liff: Option<LiffApp>,
+}
+
+/// A LIFF app of a LINE Login channel: a page that LINE opens with the person's tokens.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct LiffApp {
+    /// The channel id, `-`, and eight letters or digits.
+    pub id: String,
+    pub endpoint_url: String,
+    pub scopes: Vec<String>,
 }
 
 /// A Messaging API channel with its official account.
@@ -51,6 +62,14 @@ impl World {
         self.providers.iter().find_map(|provider| {
             let login = provider.login.as_ref()?;
             (login.channel_id == channel_id).then_some((provider, login))
+        })
+    }
+
+    pub(super) fn liff(&self, id: &str) -> Option<(&Provider, &LoginChannel, &LiffApp)> {
+        self.providers.iter().find_map(|provider| {
+            let login = provider.login.as_ref()?;
+            let app = login.liff.as_ref().filter(|app| app.id == id)?;
+            Some((provider, login, app))
         })
     }
 

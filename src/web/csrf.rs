@@ -38,6 +38,16 @@ pub async fn check(app: &App, visit: &Visit, request: Request<Body>) -> Result<R
     Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
+/// Lets a script's request through, or refuses it: JSON with a header that makes browsers ask us first where it comes from
+/// another origin, which we never allow.
+pub fn check_script(app: &App, headers: &HeaderMap) -> Result<()> {
+    let is = |name: &str, wanted: &str| headers.get(name).is_some_and(|value| value.as_bytes() == wanted.as_bytes());
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let is_json = kind.split(';').next().is_some_and(|kind| kind.trim() == "application/json");
+    let is_ours = headers.contains_key(header::ORIGIN) && is_same_origin(app, headers);
+    if is_ours && is_json && is("x-musubi-liff", "1") { Ok(()) } else { Err(Error::Csrf) }
+}
+
 /// What is sent must fit, and one of the two must be sent: a browser that sends neither is not one we know.
 fn is_same_origin(app: &App, headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));

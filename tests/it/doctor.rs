@@ -10,7 +10,7 @@ use musubi::{
 };
 use serde_json::json;
 
-use crate::support::{ORIGIN, TestApp, both_engines};
+use crate::support::{LIFF_ID, ORIGIN, TestApp, both_engines};
 
 /// The same installation with another configuration.
 fn with(app: &TestApp, change: impl FnOnce(&mut Config)) -> App {
@@ -53,6 +53,10 @@ both_engines! {
             "✓ hooks: 0 endpoints, all well".to_owned(),
             "✓ LINE Login channel of main: LINE took its id and secret".to_owned(),
             format!("✓ callback of main: register {ORIGIN}/line/callback/main in LINE's console"),
+            format!(
+                "✓ LIFF app of main: set the endpoint URL of {LIFF_ID} to {ORIGIN}/liff/main, with the scopes openid and \
+                 profile, in LINE's console (1 keys of LINE read)"
+            ),
             "✓ Messaging channel main: Example Company (@example)".to_owned(),
             "✓ access token of main: stateless: 15 minutes, one for each process".to_owned(),
             "✓ quota of main: without limit; about 0 sent this month".to_owned(),
@@ -82,7 +86,7 @@ both_engines! {
         ] {
             assert_wrong(&wrong, what, &[words, section]).await;
         }
-        assert!(!told(&wrong).await.concat().contains("00000000"), "the secret itself is not told");
+        assert!(!told(&wrong).await.concat().contains("000000000000"), "the secret itself is not told");
     }
 
     async fn a_line_that_is_away_is_named(app) {

@@ -105,6 +105,7 @@ fn nothing_else_is_sealed() {
         "src/key.rs",
         "src/link/attempt.rs",
         "src/link/grant.rs",
+        "src/link/liff/proven.rs",
     ];
     assert_eq!(callers, expected);
 }

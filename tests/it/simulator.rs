@@ -42,6 +42,7 @@ fn world() -> World {
             Provider {
                 name: "First".to_owned(),
                 login: Some(LoginChannel {
+                    liff: None,
                     channel_id: LOGIN.to_owned(),
                     secret: LOGIN_SECRET.to_owned(),
                     callback_urls: vec![CALLBACK.to_owned()],

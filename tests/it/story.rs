@@ -1,36 +1,42 @@
 //! The story in real browsers, on the demo as a newcomer starts it: sign up, link, welcome and menu on the
 //! phone, sign out, sign in with LINE, unlink, menu gone, LINE sign-in refused.
 
-use musubi::demo::{self, Demo};
+use musubi::{
+    app::Clock,
+    demo::{self, Demo},
+};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::browser::{Browser, Screen};
 
-struct Stage {
-    app: String,
-    simulator: String,
+pub struct Stage {
+    pub app: String,
+    pub simulator: String,
+    /// The application's; the simulator has its own.
+    pub clock: Clock,
     stop: CancellationToken,
     playing: tokio::task::JoinHandle<()>,
     _folder: TempDir,
 }
 
 impl Stage {
-    async fn set() -> Self {
+    pub async fn set() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = demo::Options { data: folder.path().to_owned(), port: 0, simulator_port: 0 };
         let stop = CancellationToken::new();
         let demo: Demo = demo::start(&options, stop.clone()).await.unwrap();
         let (app, simulator) = (demo.app_url.clone(), demo.simulator_url.clone());
+        let clock = demo.app.clock.clone();
         let playing = tokio::spawn({
             let stop = stop.clone();
             async move { demo.play(stop).await.unwrap() }
         });
-        Self { app, simulator, stop, playing, _folder: folder }
+        Self { app, simulator, clock, stop, playing, _folder: folder }
     }
 
     /// The phone of the person of this name.
-    async fn phone(&self, browser: &Browser, name: &str) -> String {
+    pub async fn phone(&self, browser: &Browser, name: &str) -> String {
         browser.goto(&format!("{}/_sim/users", self.simulator)).await;
         let users: serde_json::Value = serde_json::from_str(&browser.text().await).unwrap();
         let user = users["users"].as_array().unwrap().iter().find(|user| user["display_name"] == name).unwrap();
@@ -50,18 +56,18 @@ impl Stage {
         browser.client.clone().enter_parent_frame().await.unwrap();
     }
 
-    async fn strike(self) {
+    pub async fn strike(self) {
         self.stop.cancel();
         self.playing.await.unwrap();
     }
 }
 
-async fn press(browser: &Browser, selector: &str) {
+pub async fn press(browser: &Browser, selector: &str) {
     browser.client.find(fantoccini::Locator::Css(selector)).await.unwrap().click().await.unwrap();
 }
 
 /// Signs out and waits for the first page: going on at once would be overtaken by the way there.
-async fn sign_out(browser: &Browser) {
+pub async fn sign_out(browser: &Browser) {
     browser.click_text("Sign out").await;
     browser.wait_for_text("Your account and LINE, tied together.").await;
 }

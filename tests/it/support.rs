@@ -37,6 +37,7 @@ pub const ORIGIN: &str = "https://members.example.jp";
 pub const PASSWORD: &str = "correct horse battery";
 pub const LOGIN_CHANNEL: &str = "1000000001";
 pub const LOGIN_SECRET: &str = "5f1c0b7a9d3e4f60812233445566778a";
+pub const LIFF_ID: &str = "1000000001-AbcdEfgh";
 pub const BOT_CHANNEL: &str = "1000000002";
 pub const BOT_SECRET: &str = "0a9b8c7d6e5f40312233445566778899";
 
@@ -391,7 +392,8 @@ pub async fn dump_of(db: &Db, but: &[&str]) -> Vec<String> {
 }
 
 /// All tables; a test compares them with the migrations.
-pub const TABLES: [&str; 60] = [
+pub const TABLES: [&str; 61] = [
+    "liff_tokens",
     "api_keys",
     "api_requests",
     "member_attributes",
@@ -702,6 +704,7 @@ pub fn config_text(database_url: &str, hosts: &[SocketAddr; 4], mail: &SocketAdd
         channel_id = "{LOGIN_CHANNEL}"
         channel_secret = "{LOGIN_SECRET}"
         channel = "main"
+        liff_id = "{LIFF_ID}"
 
         [channel.main]
         provider = "main"

@@ -14,11 +14,11 @@ use axum_extra::extract::{
 };
 
 use super::{
-    request::{self, Ask, BotPrompt, Prompt, Refusal},
+    request::{self, Ask, BotPrompt, Prompt, Refusal, Way},
     screen, secret_text,
 };
 use crate::simulator::{
-    Simulator, answer,
+    Simulator, answer, liff,
     state::{ChannelId, Code, Consent, Outcome, PersonId, QueuedLogin, State as Memory, Tie, user_id},
     webhook::{self, Draft, Source},
     world::Provider,
@@ -91,7 +91,7 @@ fn play(sim: &Simulator, ask: &Ask, provider: &Provider, login: &QueuedLogin) ->
         consent(&mut state, ask, &login.person, login.email, now);
     }
     let passed = Passed { add_friend: offered.map(|_| login.add_friend), by_sso: false };
-    finish(&mut state, ask, provider, &login.person, passed, now)
+    finish(sim, &mut state, ask, provider, &login.person, passed, now)
 }
 
 /// `prompt=none`: works for who is signed in and has allowed everything before.
@@ -105,7 +105,7 @@ fn silently(sim: &Simulator, ask: &Ask, provider: &Provider, known: Option<Perso
         return interaction_required(ask).into();
     }
     let passed = Passed { add_friend: None, by_sso: true };
-    finish(&mut state, ask, provider, &person, passed, now)
+    finish(sim, &mut state, ask, provider, &person, passed, now)
 }
 
 fn interaction_required(ask: &Ask) -> String {
@@ -192,6 +192,7 @@ fn add_friend(state: &mut Memory, provider: &Provider, person: &str, now: i64) -
 
 /// Ends the walk: adds the friend where wanted, makes the code, and gives the URL to return to.
 pub(super) fn finish(
+    sim: &Simulator,
     state: &mut Memory,
     ask: &Ask,
     provider: &Provider,
@@ -200,7 +201,6 @@ pub(super) fn finish(
     now: i64,
 ) -> Ended {
     let follow = passed.add_friend.filter(|add| *add).and_then(|_| add_friend(state, provider, person, now));
-    let code = secret_text();
     let record = Code {
         person: person.to_owned(),
         channel: ask.client_id.clone(),
@@ -211,18 +211,22 @@ pub(super) fn finish(
         issued_at: now,
         auth_time: ask.max_age.then_some(now / 1000),
         amr: if passed.by_sso { "linesso" } else { "pwd" }.to_owned(),
+        is_liff: ask.way != Way::Web,
     };
+    if ask.way == Way::Line {
+        let liff_id = ask.liff_id.as_deref().unwrap_or_default();
+        return Ended { url: liff::primary(sim, state, liff_id, &ask.state, record), follow };
+    }
+    let code = secret_text();
     // Long past their life: nobody can tell them from codes that never were.
     state.codes.retain(|_, code| now - code.issued_at < FORGET_CODES_AFTER);
     state.codes.insert(code.clone(), record);
-    let url = match passed.add_friend {
-        None => ask.back(&[("code", &code)]),
-        Some(added) => {
-            let changed = if added { "true" } else { "false" };
-            ask.back(&[("code", &code), ("friendship_status_changed", changed)])
-        }
-    };
-    Ended { url, follow }
+    let mut answer = vec![("code", code.as_str())];
+    answer.extend(passed.add_friend.map(|added| ("friendship_status_changed", if added { "true" } else { "false" })));
+    if ask.way == Way::Sdk {
+        answer.extend([("liffClientId", ask.client_id.as_str()), ("liffRedirectUri", ask.redirect_uri.as_str())]);
+    }
+    Ended { url: ask.back(&answer), follow }
 }
 
 fn signed_in(sim: &Simulator, jar: &CookieJar) -> Option<PersonId> {

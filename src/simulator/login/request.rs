@@ -4,7 +4,7 @@
 //! redirect, with LINE's upper-case codes. The redirect URI must be a registered callback URL, or that plus added query
 //! parameters: not a prefix, not another host, no fragment.
 
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 use crate::simulator::world::{LoginChannel, Provider, World};
 
@@ -24,6 +24,20 @@ pub(super) struct Ask {
     pub prompt: Option<Prompt>,
     pub bot_prompt: Option<BotPrompt>,
     pub max_age: bool,
+    pub way: Way,
+    /// Of the LIFF app that asks.
+    pub liff_id: Option<String>,
+}
+
+/// Which way the person comes, and goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// LINE Login of a web app: back with a code.
+    Web,
+    /// `liff.login()` in a browser: back to the LIFF app's page with a code, which the SDK exchanges.
+    Sdk,
+    /// The LIFF app's URL opened in LINE: on to its page with tokens in the fragment.
+    Line,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +106,14 @@ fn is_callback(registered: &str, asked: &str) -> bool {
     rest.is_empty() || (rest.starts_with(joint) && clean)
 }
 
+/// Whether a URL is a LIFF app's endpoint URL or below it; query and fragment do not count.
+fn is_below(endpoint: &str, asked: &str) -> bool {
+    let (Ok(endpoint), Ok(asked)) = (Url::parse(endpoint), Url::parse(asked)) else { return false };
+    let base = endpoint.path().trim_end_matches('/');
+    let rest = asked.path().strip_prefix(base);
+    endpoint.origin() == asked.origin() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 struct Params(Vec<(String, String)>);
 
 impl Params {
@@ -116,9 +138,14 @@ pub(super) fn read<'w>(world: &'w World, query: &str) -> Result<(Ask, &'w Provid
     let params = Params(form_urlencoded::parse(query.as_bytes()).into_owned().collect());
     let (provider, channel) =
         params.get("client_id").and_then(|id| world.login(id)).ok_or(Refusal::Page("Invalid client_id value."))?;
+    let app = params.get("app_id").map(|id| channel.liff.as_ref().filter(|app| app.id == id));
+    let is_known = |uri: &&str| match app {
+        None => channel.callback_urls.iter().any(|known| is_callback(known, uri)),
+        Some(app) => app.is_some_and(|app| is_below(&app.endpoint_url, uri)),
+    };
     let redirect_uri = params
         .get("redirect_uri")
-        .filter(|uri| channel.callback_urls.iter().any(|known| is_callback(known, uri)))
+        .filter(is_known)
         .ok_or(Refusal::Page("Invalid redirect_uri value. Check if it is registered in a LINE developers site."))?;
     let ask = check(&params, query, redirect_uri).map_err(|(code, description)| {
         let mut answer = vec![("error", code), ("error_description", description)];
@@ -171,6 +198,8 @@ fn check(params: &Params, query: &str, redirect_uri: &str) -> Result<Ask, Mistak
         prompt: prompt(params.get("prompt"))?,
         bot_prompt: bot_prompt(params.get("bot_prompt"))?,
         max_age: max_age.is_some(),
+        way: way(params),
+        liff_id: params.get("app_id").map(str::to_owned),
     })
 }
 
@@ -190,6 +219,15 @@ fn scopes(scope: Option<&str>) -> Result<Vec<String>, Mistake> {
         return Err(("INVALID_SCOPE", "The scope needs profile or openid, and openid for email."));
     }
     Ok(scopes)
+}
+
+/// A LIFF app's request names it; ours for its URL in LINE is marked, since LINE has no such page.
+fn way(params: &Params) -> Way {
+    match (params.get("app_id"), params.get("type")) {
+        (None, _) => Way::Web,
+        (Some(_), Some("C")) => Way::Line,
+        (Some(_), _) => Way::Sdk,
+    }
 }
 
 /// S256 only: `plain` is not supported, and it is what an absent method would mean.
@@ -224,7 +262,25 @@ fn bot_prompt(prompt: Option<&str>) -> Result<Option<BotPrompt>, Mistake> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_callback;
+    use super::{is_below, is_callback};
+
+    #[test]
+    fn liff_rule() {
+        let table = [
+            ("https://example.com/liff", "https://example.com/liff", true),
+            ("https://example.com/liff", "https://example.com/liff/a?b=c#d", true),
+            ("https://example.com/liff/", "https://example.com/liff/a", true),
+            ("https://example.com", "https://example.com/a", true),
+            ("https://example.com/liff", "https://example.com/liffy", false),
+            ("https://example.com/liff", "https://example.com/", false),
+            ("https://example.com/liff", "https://example.com.evil.test/liff", false),
+            ("https://example.com/liff", "http://example.com/liff", false),
+            ("https://example.com/liff", "/liff", false),
+        ];
+        for (endpoint, asked, expected) in table {
+            assert_eq!(is_below(endpoint, asked), expected, "{endpoint} {asked}");
+        }
+    }
 
     #[test]
     fn redirect_rule() {

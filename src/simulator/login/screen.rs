@@ -104,6 +104,16 @@ pub(super) fn who(
     phone::page(&WhoPage { channel: &channel.name, ask: &ask.query, known, people, elsewhere })
 }
 
+/// What a person in LINE sees who opens a LIFF app: the consent screen at first, and then the app.
+pub(in crate::simulator) async fn open(sim: &Simulator, query: &str, person: PersonId) -> Response {
+    match request::read(sim.world(), query) {
+        Ok((ask, provider, channel)) => {
+            Walk { sim, ask, provider, channel, person, elsewhere: false, by_sso: true }.chosen().await
+        }
+        Err(refusal) => authorize::refused(refusal),
+    }
+}
+
 /// `POST /_sim/authorize`: one step on the way.
 pub(super) async fn step(State(sim): State<Simulator>, jar: CookieJar, body: Bytes) -> Response {
     let form = Form::read(&body);
@@ -222,7 +232,8 @@ impl Walk<'_> {
     async fn finish(&self, add_friend: Option<bool>) -> Response {
         let passed = Passed { add_friend, by_sso: self.by_sso };
         let now = self.sim.now();
-        let ended = authorize::finish(&mut self.sim.state(), &self.ask, self.provider, &self.person, passed, now);
+        let (sim, ask) = (self.sim, &self.ask);
+        let ended = authorize::finish(sim, &mut sim.state(), ask, self.provider, &self.person, passed, now);
         self.sim.changed();
         self.go(&ended.told(self.sim).await)
     }

@@ -19,6 +19,8 @@ use crate::simulator::{
 
 const CODE_LIFE: i64 = 10 * 60 * 1000;
 const ACCESS_LIFE_SECONDS: i64 = 2_592_000;
+/// Of a LIFF app's access token.
+const LIFF_LIFE_SECONDS: i64 = 12 * 3600;
 const REFRESH_LIFE: i64 = 90 * 24 * 3600 * 1000;
 
 /// The parameters of a form body; of repeated ones the first.
@@ -78,8 +80,11 @@ fn exchange(sim: &Simulator, form: &Form) -> Response {
     let now = sim.now();
     let mut state = sim.state();
     let code = form.get("code").and_then(|code| state.codes.remove(code));
+    // LIFF's SDK has no secret: it proves by PKCE that it is the one that asked.
+    let is_public = code.as_ref().is_some_and(|code| code.is_liff && code.challenge.is_some());
     let client = match client(sim.world(), form) {
         Ok(client) => client,
+        Err(_) if is_public => form.get("client_id").unwrap_or_default(),
         Err(answer) => return answer,
     };
     let (Some(_), Some(redirect_uri)) = (form.get("code"), form.get("redirect_uri")) else {
@@ -95,7 +100,7 @@ fn exchange(sim: &Simulator, form: &Form) -> Response {
         return answer::oauth("invalid_grant", "invalid code_verifier");
     }
     let subject = sim.world().login(client).map(|(p, _)| user_id(&code.person, &p.name));
-    let answer = grant(sim, &mut state, code, now);
+    let answer = grant(sim.world(), &mut state, code, now);
     answer::about(answer::ok(answer), &subject.unwrap_or_default())
 }
 
@@ -114,10 +119,17 @@ fn verifies(challenge: Option<&str>, verifier: Option<&str>) -> bool {
     }
 }
 
+/// The tokens that LINE hands to a LIFF app when it opens it.
+pub(in crate::simulator) fn liff_tokens(sim: &Simulator, state: &mut Memory, code: Code) -> Value {
+    let at = code.issued_at;
+    grant(sim.world(), state, code, at)
+}
+
 /// Makes the tokens of one sign-in.
-fn grant(sim: &Simulator, state: &mut Memory, code: Code, now: i64) -> Value {
+fn grant(world: &World, state: &mut Memory, code: Code, now: i64) -> Value {
     let refresh_token = secret_text();
-    let id_token = id_token::issue(sim.world(), state, &code, now);
+    let id_token = id_token::issue(world, state, &code, now);
+    let life = if code.is_liff { LIFF_LIFE_SECONDS } else { ACCESS_LIFE_SECONDS };
     let grant = Grant {
         person: code.person,
         channel: code.channel,
@@ -125,7 +137,7 @@ fn grant(sim: &Simulator, state: &mut Memory, code: Code, now: i64) -> Value {
         expires_at: now + REFRESH_LIFE,
         revoked: false,
     };
-    let mut answer = access(state, &refresh_token, &grant, now);
+    let mut answer = access(state, &refresh_token, &grant, life, now);
     state.grants.insert(refresh_token, grant);
     if let (Some(id_token), Some(map)) = (id_token, answer.as_object_mut()) {
         map.insert("id_token".to_owned(), id_token.into());
@@ -133,17 +145,13 @@ fn grant(sim: &Simulator, state: &mut Memory, code: Code, now: i64) -> Value {
     answer
 }
 
-fn access(state: &mut Memory, refresh_token: &str, grant: &Grant, now: i64) -> Value {
+fn access(state: &mut Memory, refresh_token: &str, grant: &Grant, life: i64, now: i64) -> Value {
     let token = opaque_token();
-    let record = AccessToken {
-        refresh_token: refresh_token.to_owned(),
-        expires_at: now + ACCESS_LIFE_SECONDS * 1000,
-        revoked: false,
-    };
+    let record = AccessToken { refresh_token: refresh_token.to_owned(), expires_at: now + life * 1000, revoked: false };
     state.access_tokens.insert(token.clone(), record);
     json!({
         "access_token": token,
-        "expires_in": ACCESS_LIFE_SECONDS,
+        "expires_in": life,
         "refresh_token": refresh_token,
         "scope": scope_text(&grant.scopes),
         "token_type": "Bearer",
@@ -169,7 +177,7 @@ fn refresh(sim: &Simulator, form: &Form) -> Response {
     let grant = state.grants.get(token).cloned();
     let live = grant.filter(|g| g.channel == client && !g.revoked && g.expires_at > now);
     match live {
-        Some(grant) => answer::ok(access(&mut state, token, &grant, now)),
+        Some(grant) => answer::ok(access(&mut state, token, &grant, ACCESS_LIFE_SECONDS, now)),
         None => answer::oauth("invalid_grant", "invalid refresh token"),
     }
 }

@@ -23,6 +23,9 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 use url::Url;
 
+/// What LINE's browser on Android says of itself.
+const LINE: &str = "Mozilla/5.0 (Linux; Android 14; Pixel 8 Build/UD1A.231105.004; wv) AppleWebKit/537.36 (KHTML, like \
+    Gecko) Version/4.0 Chrome/126.0.6478.122 Mobile Safari/537.36 Line/14.21.0/IAB LIFF";
 const PATIENCE: Duration = Duration::from_secs(10);
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -49,6 +52,8 @@ return [...document.getElementsByName(arguments[0])]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Screen {
     Phone,
+    /// A phone in LINE's own browser.
+    Line,
     Desktop,
 }
 
@@ -286,7 +291,7 @@ impl Drop for Driver {
 
 fn capabilities(screen: Screen, language: &str, folder: &TempDir) -> Capabilities {
     let (width, height) = match screen {
-        Screen::Phone => (390, 844),
+        Screen::Phone | Screen::Line => (390, 844),
         Screen::Desktop => (1280, 900),
     };
     let binary = environment("MUSUBI_TEST_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into());
@@ -316,10 +321,13 @@ fn capabilities(screen: Screen, language: &str, folder: &TempDir) -> Capabilitie
             "profile.password_manager_leak_detection": false,
         },
     });
-    if screen == Screen::Phone {
+    if screen != Screen::Desktop {
         chrome["mobileEmulation"] = json!({
             "deviceMetrics": { "width": width, "height": height, "pixelRatio": 2, "mobile": true, "touch": true },
         });
+    }
+    if screen == Screen::Line {
+        chrome["mobileEmulation"]["userAgent"] = json!(LINE);
     }
     let mut capabilities = Capabilities::new();
     capabilities.insert("browserName".to_owned(), json!("chrome"));

@@ -1,0 +1,116 @@
+//! `GET /liff/{provider}` and every path below: the page that LINE opens as a LIFF app.
+//!
+//! It is the same for everybody: it asks no database, sets no cookie and leads nowhere, since LINE puts the person's tokens
+//! behind its address, and LIFF's SDK returns to it and to what is below. What comes then is its script's part
+//! (`static/liff.js`), which knows what can go wrong by the names of [`text::PROBLEMS`].
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::{
+    extract::{Path, State},
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+
+use super::text::{self, Texts};
+use crate::{
+    app::App,
+    error::{Error, Result},
+    web::{assets, cookie, page},
+};
+
+/// Hosts that LINE's SDK asks besides those of the configuration.
+const ASKED_BY_SDK: &str = "https://liffsdk.line-scdn.net https://uts-front.line-apps.com";
+
+#[derive(Template)]
+#[template(path = "link/liff.html")]
+struct Liff {
+    texts: &'static Texts,
+    company: String,
+    css: String,
+    icon: String,
+    script: String,
+    sdk: String,
+    liff_id: String,
+    session: String,
+    /// Our clock, by which a wrong one of the device is seen.
+    now: i64,
+    problems: Vec<Problem>,
+}
+
+/// What can be wrong, with its one next step.
+struct Problem {
+    name: &'static str,
+    title: &'static str,
+    text: &'static str,
+    next: &'static str,
+    /// What the script does before it follows `href`.
+    act: &'static str,
+    href: String,
+}
+
+/// The LIFF app of a provider; where there is none there is no page either.
+pub(super) fn liff_id<'a>(app: &'a App, provider: &str) -> Result<&'a str> {
+    let login = app.config.provider.get(provider).and_then(|found| found.login.as_ref());
+    login.and_then(|login| login.liff_id.as_deref()).ok_or(Error::NotFound)
+}
+
+/// `GET /liff/{provider}…`
+pub async fn show(
+    State(app): State<App>,
+    Path(path): Path<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let provider = path.get("provider").map(String::as_str).unwrap_or_default();
+    let liff_id = liff_id(&app, provider)?;
+    let switch = cookie::get(&app.config, &headers, cookie::LOCALE);
+    let texts = text::choose(&headers, switch.as_deref(), &app.config.default_locale);
+    let endpoint = format!("/liff/{provider}");
+    let in_line = format!("{}/{liff_id}", app.config.line.liff.as_str().trim_end_matches('/'));
+    let href = |act: &str| match act {
+        "reopen" => in_line.clone(),
+        "sign_in" => "/sign-in".to_owned(),
+        _ => endpoint.clone(),
+    };
+    let problem = |(name, act): &(&'static str, &'static str)| Problem {
+        name,
+        title: texts.get(&format!("{name}_title")),
+        text: texts.get(&format!("{name}_text")),
+        next: texts.get(&format!("{name}_next")),
+        act,
+        href: href(act),
+    };
+    let page = page::html(&Liff {
+        texts,
+        company: app.config.company.clone(),
+        css: assets::url("app.css"),
+        icon: assets::url("icon.svg"),
+        script: assets::url("liff.js"),
+        sdk: app.config.line.liff_sdk.to_string(),
+        liff_id: liff_id.to_owned(),
+        session: format!("/liff/{provider}/session"),
+        now: app.now().0,
+        problems: text::PROBLEMS.iter().map(problem).collect(),
+    })?;
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, policy(&app)),
+        // Its address may hold what is meant for its script alone.
+        (header::REFERRER_POLICY, "no-referrer".to_owned()),
+        (header::VARY, "accept-language, cookie".to_owned()),
+    ];
+    Ok((headers, page).into_response())
+}
+
+/// What the page may load and ask: ours, and what LIFF's SDK needs.
+fn policy(app: &App) -> String {
+    let line = &app.config.line;
+    let origins: Vec<String> =
+        [&line.access, &line.api, &line.liff].iter().map(|url| url.origin().ascii_serialization()).collect();
+    let scripts = line.liff_sdk.join(".").map(|url| url.to_string()).unwrap_or_default();
+    format!(
+        "default-src 'none'; script-src 'self' {scripts}; style-src 'self'; img-src 'self'; \
+         connect-src 'self' {} {ASKED_BY_SDK}; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+        origins.join(" ")
+    )
+}

@@ -1,0 +1,42 @@
+//! Tokens that were shown (table `liff_tokens`), as digests: each is good in the browser that showed it first, so that a page
+//! can be loaded anew, and nowhere else, whoever got hold of it.
+
+use std::time::Duration;
+
+use super::proof::Mark;
+use crate::{
+    db::{Conn, Millis},
+    error::Result,
+    seal,
+};
+
+/// Beyond their own end, since clocks differ.
+const KEPT: Duration = Duration::from_secs(3600);
+
+/// Notes that a browser shows a token; false where another one did before.
+pub(super) async fn keep(conn: &mut Conn, now: Millis, mark: &Mark, browser_hash: &str) -> Result<bool> {
+    sqlx::query(
+        "INSERT INTO liff_tokens (digest, browser_hash, expires_at) VALUES ($1, $2, $3) ON CONFLICT (digest) DO NOTHING",
+    )
+    .bind(&mark.digest)
+    .bind(browser_hash)
+    .bind(mark.expires_at.max(now))
+    .execute(&mut *conn)
+    .await?;
+    let first: String = sqlx::query_scalar("SELECT browser_hash FROM liff_tokens WHERE digest = $1")
+        .bind(&mark.digest)
+        .fetch_one(conn)
+        .await?;
+    Ok(seal::equal(&first, browser_hash))
+}
+
+/// Deletes those long past, some at a time.
+pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
+    let deleted = sqlx::query(
+        "DELETE FROM liff_tokens WHERE digest IN (SELECT digest FROM liff_tokens WHERE expires_at < $1 LIMIT 500)",
+    )
+    .bind(now.minus(KEPT))
+    .execute(conn)
+    .await?;
+    Ok(deleted.rows_affected())
+}
