@@ -12,7 +12,6 @@ pub mod seen;
 
 mod problem;
 mod proof;
-mod text;
 
 use axum::{
     Json,

@@ -2,7 +2,7 @@
 //!
 //! It is the same for everybody: it asks no database, sets no cookie and leads nowhere, since LINE puts the person's tokens
 //! behind its address, and LIFF's SDK returns to it and to what is below. What comes then is its script's part
-//! (`static/liff.js`), which knows what can go wrong by the names of [`text::PROBLEMS`].
+//! (`static/liff.js`), which knows what can go wrong by the names of [`PROBLEMS`].
 
 use std::collections::BTreeMap;
 
@@ -13,20 +13,39 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::text::{self, Texts};
 use crate::{
     app::App,
     error::{Error, Result},
-    web::{assets, cookie, page},
+    web::{
+        assets, cookie,
+        locale::{self, Locale},
+        page,
+    },
 };
 
 /// Hosts that LINE's SDK asks besides those of the configuration.
 const ASKED_BY_SDK: &str = "https://liffsdk.line-scdn.net https://uts-front.line-apps.com";
 
+/// What can be wrong, and what its button does: `reload` the page, forget what LIFF keeps in this browser and `reopen` the
+/// page by LINE, or `sign_in` without LIFF.
+pub(super) const PROBLEMS: [(&str, &str); 11] = [
+    ("expired", "reopen"),
+    ("replayed", "reopen"),
+    ("clock", "reload"),
+    ("scope", "sign_in"),
+    ("storage", "reopen"),
+    ("outside", "reload"),
+    ("sdk", "reload"),
+    ("unavailable", "reload"),
+    ("busy", "reload"),
+    ("account", "sign_in"),
+    ("failed", "reopen"),
+];
+
 #[derive(Template)]
 #[template(path = "link/liff.html")]
 struct Liff {
-    texts: &'static Texts,
+    locale: Locale,
     company: String,
     css: String,
     icon: String,
@@ -65,7 +84,7 @@ pub async fn show(
     let provider = path.get("provider").map(String::as_str).unwrap_or_default();
     let liff_id = liff_id(&app, provider)?;
     let switch = cookie::get(&app.config, &headers, cookie::LOCALE);
-    let texts = text::choose(&headers, switch.as_deref(), &app.config.default_locale);
+    let locale = locale::choose(&headers, switch.as_deref(), None, &app.config.default_locale);
     let endpoint = format!("/liff/{provider}");
     let in_line = format!("{}/{liff_id}", app.config.line.liff.as_str().trim_end_matches('/'));
     let href = |act: &str| match act {
@@ -75,14 +94,14 @@ pub async fn show(
     };
     let problem = |(name, act): &(&'static str, &'static str)| Problem {
         name,
-        title: texts.get(&format!("{name}_title")),
-        text: texts.get(&format!("{name}_text")),
-        next: texts.get(&format!("{name}_next")),
+        title: locale.text(&format!("liff.{name}_title")),
+        text: locale.text(&format!("liff.{name}_text")),
+        next: locale.text(&format!("liff.{name}_next")),
         act,
         href: href(act),
     };
     let page = page::html(&Liff {
-        texts,
+        locale,
         company: app.config.company.clone(),
         css: assets::url("app.css"),
         icon: assets::url("icon.svg"),
@@ -91,7 +110,7 @@ pub async fn show(
         liff_id: liff_id.to_owned(),
         session: format!("/liff/{provider}/session"),
         now: app.now().0,
-        problems: text::PROBLEMS.iter().map(problem).collect(),
+        problems: PROBLEMS.iter().map(problem).collect(),
     })?;
     let headers = [
         (header::CONTENT_SECURITY_POLICY, policy(&app)),

@@ -1,5 +1,5 @@
 //! What can be wrong with what LINE's page shows us: a closed list, each with its status, its reason for the audit, and the
-//! name by which the page finds the words for it (`locales/liff.toml`).
+//! name by which the page finds the words for it (`locales/`).
 
 use axum::http::StatusCode;
 
