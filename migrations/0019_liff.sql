@@ -6,6 +6,7 @@ CREATE TABLE liff_tokens (
   expires_at   BIGINT NOT NULL                -- the token's own end
 );
 CREATE INDEX liff_tokens_by_expiry ON liff_tokens (expires_at);
+CREATE INDEX liff_tokens_by_browser ON liff_tokens (browser_hash);
 
 -- web | liff: a token of a LIFF app, which the page uses too: forgotten in the end, and not revoked.
 ALTER TABLE grants ADD COLUMN kind TEXT NOT NULL DEFAULT 'web';

@@ -12,7 +12,10 @@ use url::Url;
 use super::{
     Purpose,
     attempt::{self, LIFE},
-    liff::proven::{self, Claim},
+    liff::{
+        proven::{self, Claim},
+        seen,
+    },
     ticket::{self, Ticket},
 };
 use crate::{
@@ -21,6 +24,7 @@ use crate::{
     error::{Error, Result},
     line::login::{Authorize, LoginChannel},
     member::guard::MaybeSession,
+    seal,
     web::{cookie, return_to, visit::Visit},
 };
 
@@ -68,6 +72,9 @@ pub async fn submit(
             return Ok(answer);
         }
     }
+    if is_inside_liff(&app, &headers, &browser).await? {
+        return Ok(Redirect::to(&format!("/liff/{}", fields.provider)).into_response());
+    }
     let new = attempt::New {
         provider: &fields.provider,
         purpose,
@@ -87,6 +94,13 @@ pub async fn submit(
     // A little longer than the attempt, so that a late return is told "too late" and not "wrong browser".
     let life = i64::try_from(LIFE.as_secs() * 6).ok();
     Ok((cookie::set(&app.config, cookie::ATTEMPT, &browser, life), Redirect::to(url.as_str())).into_response())
+}
+
+/// Whether this is LINE's browser and showed us a LIFF app's tokens: LINE Login is not open there, and the LIFF app's page
+/// is the way.
+async fn is_inside_liff(app: &App, headers: &HeaderMap, browser: &str) -> Result<bool> {
+    let agent = headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Ok(agent.contains(" Line/") && seen::is_known(&mut *app.db.conn().await?, &seal::hash(browser)).await?)
 }
 
 /// What binds attempts to this browser. Made of the form cookie where there is none, so that two tabs which start at one

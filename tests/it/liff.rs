@@ -312,13 +312,34 @@ mod stories {
             assert_eq!(foreign.status, StatusCode::NOT_FOUND);
             assert_eq!(open(&mut visitor, &user).await, NOT_LINKED);
             app.clock.advance(std::time::Duration::from_secs(600));
-            app.drain().await;
-            assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM grants WHERE ended_at IS NULL").await, 0, "forgotten");
             visitor.post("/sign-in", &[("email", "hanako@example.jp"), ("password", PASSWORD)]).await;
             assert!(goes_to_line(&mut visitor).await, "ten minutes are over");
+            app.drain().await;
+            assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM grants WHERE ended_at IS NULL").await, 0, "forgotten");
             let late = visitor.confirm(&attempt).await;
             assert_eq!(late.status, StatusCode::NOT_FOUND);
             assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM links").await, 0);
+        }
+
+        /// LINE Login is not open inside of LIFF: what would go there begins again with the LIFF app's page.
+        async fn inside_of_liff_nobody_is_sent_to_line_login(app) {
+            let (mut visitor, user) = linked_by_liff(app, "hanako@example.jp").await;
+            app.member("jiro@example.jp", "Jiro").await;
+            let agent = "Mozilla/5.0 (Linux; Android 14; wv) Chrome/126.0 Mobile Safari/537.36 Line/14.21.0/IAB LIFF";
+            let starts = async |visitor: &mut Visitor<'_>, agent: &str, purpose: &str| {
+                let token = visitor.form_token().await;
+                let fields = [("purpose", purpose), ("provider", "main"), ("return_to", "/account"), ("csrf", &token)];
+                let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+                let mut request = visitor.request(Method::POST, "/line/start").header("origin", ORIGIN)
+                    .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(Body::from(body)).unwrap();
+                request.headers_mut().insert(header::USER_AGENT, agent.parse().unwrap());
+                visitor.send(request).await.location()
+            };
+            assert_eq!(starts(&mut visitor, agent, "sign_in").await, "/liff/main");
+            assert!(starts(&mut visitor, "Mozilla/5.0 Chrome/126.0", "sign_in").await.contains("/oauth2/v2.1/authorize?"));
+            let mut jiro = app.signed_in("jiro@example.jp").await;
+            assert!(starts(&mut jiro, agent, "link").await.contains("/oauth2/v2.1/authorize?"), "LINE's browser, and no LIFF");
+            assert_eq!(open(&mut app.visitor(), &user).await, "/account");
         }
 
         /// A LIFF app without `openid` gives no ID token: the access token serves, once LINE has said whose it is.

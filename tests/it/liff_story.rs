@@ -1,25 +1,18 @@
 //! LIFF in real browsers, on the demo as a newcomer starts it: from the phone in LINE to a link and out of it, and
 //! outside of LINE; and what goes wrong, each with its words and its one button.
 
-use axum::http::Method;
 use musubi::demo;
 use serde_json::{Value, json};
 
 use crate::{
     story::{Stage, press, sign_out},
-    support::browser::{Browser, Screen},
+    support::{
+        browser::{Browser, Screen},
+        process::Line,
+    },
 };
 
 const LIFF_ID: &str = "2000000001-MusubiLi";
-
-/// An order to the simulator.
-async fn sim(stage: &Stage, method: Method, path: &str, body: &Value) -> Value {
-    let client = reqwest::Client::new();
-    let request = client.request(method, format!("{}{path}", stage.simulator)).json(body);
-    let answer = request.send().await.unwrap();
-    assert!(answer.status().is_success(), "{path}: {}", answer.status());
-    answer.json().await.unwrap_or(Value::Null)
-}
 
 /// Opens the LIFF app from the person's phone.
 async fn open_from_phone(browser: &Browser, phone: &str) {
@@ -81,7 +74,7 @@ async fn from_the_phone_to_a_link_and_out_of_it() {
     browser.click_text("Unlink").await;
     browser.wait_for_text("Not linked").await;
     shot("7-unlinked").await;
-    let ledger = sim(&stage, Method::GET, "/_sim/ledger", &Value::Null).await;
+    let ledger = Line::at(&stage.simulator).ask("/_sim/ledger").await;
     let told = |path: &str| {
         let calls = ledger["calls"].as_array().unwrap().iter();
         calls.filter(|call| call["path"] == path).map(|call| call["status"].as_i64().unwrap()).collect::<Vec<_>>()
@@ -127,7 +120,7 @@ async fn outside_of_line_it_asks_for_a_login_once() {
     // What LIFF keeps has expired: one login more, which LINE knows her for, and she is in.
     let phone = stage.phone(&browser, "はなこ").await;
     let path = format!("/_sim/users/{}/liff", user_of(&phone));
-    let old = sim(&stage, Method::POST, &path, &json!({ "seconds_ago": 3700 })).await;
+    let old = Line::at(&stage.simulator).order(&path, json!({ "seconds_ago": 3700 })).await;
     browser.goto(&format!("{}/account", stage.app)).await;
     replace_id_token(&browser, "localStorage", &old["id_token"]).await;
     sign_out(&browser).await;
@@ -158,7 +151,7 @@ async fn what_goes_wrong_in_line_has_its_words() {
     let browser = Browser::start(Screen::Line).await;
     let shot = async |name: &str| browser.screenshot(&format!("liff-problem-{name}")).await;
     let phone = stage.phone(&browser, "はなこ").await;
-    let fault = async |fault: Value| sim(&stage, Method::POST, "/_sim/faults", &fault).await;
+    let fault = async |fault: Value| Line::at(&stage.simulator).order("/_sim/faults", fault).await;
 
     open_from_phone(&browser, &phone).await;
     browser.click_text("Allow").await;
@@ -177,7 +170,7 @@ async fn what_goes_wrong_in_line_has_its_words() {
 
     // Expired: LINE opens the page again.
     let path = format!("/_sim/users/{}/liff", user_of(&phone));
-    let old = sim(&stage, Method::POST, &path, &json!({ "seconds_ago": 3700 })).await;
+    let old = Line::at(&stage.simulator).order(&path, json!({ "seconds_ago": 3700 })).await;
     replace_id_token(&browser, "sessionStorage", &old["id_token"]).await;
     browser.goto(&format!("{}/liff/main", stage.app)).await;
     browser.wait_for_text("Your LINE login is too old").await;

@@ -30,6 +30,15 @@ pub(super) async fn keep(conn: &mut Conn, now: Millis, mark: &Mark, browser_hash
     Ok(seal::equal(&first, browser_hash))
 }
 
+/// Whether a browser showed any lately, as LIFF's own does.
+pub async fn is_known(conn: &mut Conn, browser_hash: &str) -> Result<bool> {
+    let found: Option<String> = sqlx::query_scalar("SELECT digest FROM liff_tokens WHERE browser_hash = $1 LIMIT 1")
+        .bind(browser_hash)
+        .fetch_optional(conn)
+        .await?;
+    Ok(found.is_some())
+}
+
 /// Deletes those long past, some at a time.
 pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
     let deleted = sqlx::query(
