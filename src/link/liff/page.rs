@@ -48,6 +48,8 @@ struct Liff {
     locale: Locale,
     company: String,
     css: String,
+    /// The company's colours.
+    style: Option<String>,
     icon: String,
     script: String,
     sdk: String,
@@ -104,6 +106,7 @@ pub async fn show(
         locale,
         company: app.config.company.clone(),
         css: assets::url("app.css"),
+        style: app.brand.style.as_ref().map(|file| file.url.clone()),
         icon: assets::url("icon.svg"),
         script: assets::url("liff.js"),
         sdk: app.config.line.liff_sdk.to_string(),
