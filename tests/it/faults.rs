@@ -23,7 +23,7 @@ const SAME_ORIGIN: Pairs = &[("sec-fetch-site", "same-origin"), ("origin", ORIGI
 const UNLINK: Pairs = &[("provider", "main"), ("password", PASSWORD)];
 const AGES: Duration = Duration::from_secs(11 * 60);
 /// More calls than any flow makes.
-const MOST: u64 = 400;
+const MOST: u64 = 600;
 
 /// How the database fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
