@@ -227,7 +227,7 @@ both_engines! {
         let callback = visitor.at_line(&url, &user, "consent").await;
         reply_with(app, json!({ "id_token": signed(FORMER_SECRET, &parameter(&url, "nonce")) })).await;
         let calls = ["/oauth2/v2.1/token", "/oauth2/v2.1/revoke"];
-        refused(&mut visitor, &callback, Refusal::new(400, "token", "id_token_sig").calls(&calls)).await;
+        refused(&mut visitor, &callback, Refusal::new(400, "line_token", "id_token_sig").calls(&calls)).await;
     }
 
     async fn rotation_asks_line_for_the_new_secret(app) {

@@ -129,7 +129,7 @@ mod stories {
                 assert!(other.headers.get(header::LOCATION).is_none() && !other.body.contains("evil"), "{path}");
             }
             assert_eq!(visitor.get("/liff/nobody").await.status, StatusCode::NOT_FOUND);
-            for (language, words) in [("th", "กรุณารอสักครู่"), ("zh-TW", "請稍候"), ("ja", "しばらくお待ちください"), ("fr", "One moment")] {
+            for (language, words) in [("th", "โปรดรอสักครู่"), ("zh-TW", "請稍候"), ("ja", "しばらくお待ちください"), ("fr", "One moment")] {
                 visitor.language = language;
                 assert!(visitor.get("/liff/main").await.body.contains(words), "{language}");
             }
