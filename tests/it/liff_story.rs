@@ -173,7 +173,7 @@ async fn what_goes_wrong_in_line_has_its_words() {
     let old = Line::at(&stage.simulator).order(&path, json!({ "seconds_ago": 3700 })).await;
     replace_id_token(&browser, "sessionStorage", &old["id_token"]).await;
     browser.goto(&format!("{}/liff/main", stage.app)).await;
-    browser.wait_for_text("Your LINE login is too old").await;
+    browser.wait_for_text("Your sign-in with LINE is too old").await;
     shot("expired").await;
     browser.click_text("Open again in LINE").await;
     browser.wait_for_text("This LINE account is not linked yet").await;
@@ -181,7 +181,7 @@ async fn what_goes_wrong_in_line_has_its_words() {
     // What LIFF was handed does not hold.
     fault(json!({ "endpoint": "GET /oauth2/v2.1/certs", "replace_body": { "keys": [] } })).await;
     open_from_phone(&browser, &phone).await;
-    browser.wait_for_text("The login is stuck in this browser").await;
+    browser.wait_for_text("Signing in is stuck in this browser").await;
     shot("storage").await;
     browser.click_text("Start afresh").await;
     browser.wait_for_text("This LINE account is not linked yet").await;

@@ -125,10 +125,13 @@ fn every_costly_route_says_so() {
 // ---- what every answer carries
 
 fn is_guarded(headers: &HeaderMap, what: &str) {
+    // What stands in the address of the page that LINE opens is its script's alone.
+    let is_liff = [("GET", 200), ("HEAD", 200)].map(|(method, status)| format!("{method} /liff/main {status}"));
+    let referrer = if is_liff.iter().any(|one| what.starts_with(one)) { "no-referrer" } else { "same-origin" };
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "DENY"),
-        ("referrer-policy", "same-origin"),
+        ("referrer-policy", referrer),
         ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-resource-policy", "same-origin"),
         ("strict-transport-security", "max-age=31536000"),
