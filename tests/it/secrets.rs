@@ -359,7 +359,7 @@ async fn by_api(base: &str, browser: &Browser, config: &str, flock: &mut Flock) 
     assert_eq!(code, Some(0), "{told}");
     let key = told.split_whitespace().find(|word| word.starts_with("msb_")).unwrap().to_owned();
     flock.add("API key", &key, nowhere);
-    flock.add("secret of an API key", key.rsplit_once('_').unwrap().1, nowhere);
+    flock.add("secret of an API key", key.splitn(3, '_').nth(2).unwrap(), nowhere);
     let host = PUBLIC.split_once("://").unwrap().1.to_owned();
     let call = async |method: Method, path: &str, key: &str, body: serde_json::Value| {
         let request = browser.client.request(method, format!("{base}{path}")).header(header::HOST, &host);
