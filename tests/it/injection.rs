@@ -287,7 +287,7 @@ both_engines! {
                             is_clean(&answer);
                         }
                         pages += 1;
-                    } else if !matches!(route.who, Who::Anyone | Who::Line | Who::Key(_)) {
+                    } else if !matches!(route.who, Who::Anyone | Who::Line | Who::Liff | Who::Key(_)) {
                         assert!(answer.status.is_redirection(), "{what} is neither page nor redirect: {}", answer.body);
                         assert_guarded(&answer.headers, &what);
                     }
