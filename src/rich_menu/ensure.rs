@@ -6,18 +6,14 @@ use std::time::Duration;
 use super::{
     Menu, Remote, Stop,
     bring::{Turn, bring, look},
-    file, set, store,
+    file,
+    person::want_menus,
+    set, store,
 };
-use crate::{
-    app::App,
-    error::Result,
-    queue::{self, Job, Outcome},
-};
+use crate::{app::App, queue::Outcome};
 
 /// Twenty tries outlast the turn of a process that died.
 const BUSY: Duration = Duration::from_secs(10);
-/// How long nothing is asked for after it was given up.
-const GIVEN_UP: Duration = Duration::from_secs(600);
 
 /// Brings the menus of its set to a channel, and makes the strangers' menu its default.
 pub async fn ensure(app: &App, channel: &str) -> Outcome {
@@ -67,7 +63,7 @@ pub async fn look_after(app: &App) {
         match is_as_applied(app, channel).await {
             Ok(true) => {}
             Ok(false) => {
-                if let Err(error) = ask(app, channel).await {
+                if let Err(error) = want_menus(app, channel, None).await {
                     tracing::error!(channel, %error, "missing rich menus could not be asked for");
                 }
             }
@@ -86,16 +82,4 @@ async fn is_as_applied(app: &App, channel: &str) -> Result<bool, Stop> {
     let remote = Remote::new(app, channel).await?;
     let (plan, _) = look(&remote, &menus).await?;
     Ok(plan.is_applied())
-}
-
-async fn ask(app: &App, channel: &str) -> Result<()> {
-    let now = app.now();
-    let mut tx = app.db.begin().await?;
-    if store::is_given_up(&mut tx, channel, now.minus(GIVEN_UP)).await? {
-        return Ok(());
-    }
-    queue::enqueue_once(&mut tx, now, now, &Job::EnsureMenus { channel: channel.to_owned() }).await?;
-    tx.commit().await?;
-    app.wake();
-    Ok(())
 }
