@@ -25,6 +25,7 @@ use crate::{
     web::{
         brand::Brand,
         limit::{Limiter, Rates},
+        texts::Texts,
     },
 };
 
@@ -50,6 +51,8 @@ pub struct Inner {
     pub templates: Catalogue,
     /// How the company's pages look.
     pub brand: Brand,
+    /// What the pages and mails say.
+    pub texts: Arc<Texts>,
     /// In which people are told times.
     pub zone: TimeZone,
     /// None where nothing is mailed.
@@ -95,6 +98,8 @@ pub enum AppError {
     Seal(#[from] seal::SealError),
     #[error(transparent)]
     Templates(#[from] Mistakes),
+    #[error("{0}")]
+    Texts(String),
     #[error("time_zone: {0}")]
     Zone(#[from] jiff::Error),
 }
@@ -113,6 +118,7 @@ impl App {
         let post = Post::new(&config)?;
         let templates = Catalogue::load(config.messages.templates.as_deref())?;
         let brand = Brand::new(&config.brand).map_err(AppError::Brand)?;
+        let texts = Arc::new(Texts::new(&config.texts).map_err(AppError::Texts)?);
         let zone = TimeZone::get(&config.time_zone)?;
         let hashing = Arc::new(Semaphore::new(config.security.password_hash.at_once));
         Ok(Self(Arc::new(Inner {
@@ -126,6 +132,7 @@ impl App {
             sealer,
             templates,
             brand,
+            texts,
             zone,
             post,
             clock,

@@ -47,6 +47,9 @@ pub struct Config {
     pub terms_url: Option<Url>,
     #[serde(default)]
     pub brand: Brand,
+    /// The company's own words in place of ours.
+    #[serde(default)]
+    pub texts: Texts,
     /// Where security researchers write to (`mailto:` or `https:`), for `/.well-known/security.txt`.
     pub security_contact: Option<Url>,
     /// Without it nothing is mailed: no sign-up, no reset, no notices.
@@ -84,6 +87,9 @@ pub struct Config {
     /// Where Prometheus reads `/metrics`, apart from what the world reaches; without it nothing listens.
     pub metrics_listen: Option<SocketAddr>,
 }
+
+/// By language, section and name, as in `locales/`: `[texts.ja.home] heading = "…"`.
+pub type Texts = BTreeMap<String, BTreeMap<String, BTreeMap<String, String>>>;
 
 /// Addresses by which members link who were handed one by the company.
 #[derive(Debug, Clone, Default, Deserialize)]

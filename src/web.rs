@@ -16,4 +16,5 @@ pub mod page;
 pub mod picture;
 pub mod return_to;
 pub mod security_txt;
+pub mod texts;
 pub mod visit;

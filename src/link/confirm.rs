@@ -48,8 +48,8 @@ struct Confirm {
     member_email: String,
     line_name: String,
     line_picture: Option<String>,
-    warning_title: &'static str,
-    warning: &'static str,
+    warning_title: String,
+    warning: String,
     consent: Shown,
 }
 
@@ -105,8 +105,8 @@ pub async fn show(
         member_email,
         line_name: line_user.display_name,
         line_picture: picture::allowed(&app, line_user.picture_url.as_deref()),
-        warning_title: page.t(&format!("{warnings}.warning_title")),
-        warning: page.t(&format!("{warnings}.warning")),
+        warning_title: page.t(&format!("{warnings}.warning_title")).to_owned(),
+        warning: page.t(&format!("{warnings}.warning")).to_owned(),
         consent: Shown::new(&app, &visit),
         page,
     })

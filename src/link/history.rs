@@ -76,7 +76,7 @@ pub async fn show(State(app): State<App>, visit: Visit, SignedIn(session): Signe
     html(&History { page, links })
 }
 
-fn how(page: &Page, reason: Option<&str>) -> &'static str {
+fn how<'a>(page: &'a Page, reason: Option<&str>) -> &'a str {
     page.t(match reason {
         Some("undone") => "history.ended_undone",
         Some("chat") => "history.ended_chat",

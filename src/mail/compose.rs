@@ -53,10 +53,10 @@ struct Shown {
     lang: &'static str,
     subject: String,
     text: String,
-    button: &'static str,
+    button: String,
     url: Option<String>,
     code: Option<String>,
-    note: &'static str,
+    note: String,
     palettes: Option<[Palette; 2]>,
     company: String,
     home: String,
@@ -147,22 +147,22 @@ async fn linked(
 
 fn write(app: &App, locale: &str, content: Content) -> Result<Letter> {
     let locale = Locale::of_tag(locale).or_else(|| Locale::of_tag(&app.config.default_locale)).unwrap_or(Locale::En);
-    let text = |part: &str| locale.text(&format!("mail.{}_{part}", content.key));
+    let text = |part: &str| app.texts.get(locale, &format!("mail.{}_{part}", content.key)).to_owned();
     let company = app.config.company.as_str();
     let detail = unlinkable(&content.detail);
     let shown = Shown {
         lang: locale.tag(),
         // Nothing but the company's name is filled in here, and it needs no isolation.
         subject: text("subject").replace("{0}", company),
-        text: page::fill(text("text"), &[company, &detail]),
-        button: if content.url.is_some() { text("button") } else { "" },
+        text: page::fill(&text("text"), &[company, &detail]),
+        button: content.url.as_ref().map(|_| text("button")).unwrap_or_default(),
         note: text("note"),
         url: content.url,
         code: content.code,
         palettes: app.brand.palettes,
         company: company.to_owned(),
         home: app.config.public_url.to_string(),
-        footer: page::fill(locale.text("mail.footer"), &[company]),
+        footer: page::fill(app.texts.get(locale, "mail.footer"), &[company]),
     };
     Ok(Letter {
         text: Text { letter: &shown }.render().map_err(Error::internal)?,

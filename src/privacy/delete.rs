@@ -81,7 +81,7 @@ pub async fn submit(
     SignedIn(session): SignedIn,
     Form(fields): Form<Fields>,
 ) -> Result<Response> {
-    if !is_word(&fields.word) {
+    if !is_word(&app, &fields.word) {
         let mut conn = app.db.conn().await?;
         let has_password = step_up::asks_password(&mut conn, &app, &session, HERE).await?;
         let page = html(&form(&app, &visit, &session, has_password, Some("delete.problem_word")))?;
@@ -222,8 +222,8 @@ async fn record_refusal(app: &App, visit: &Visit, session: &Session) -> Result<(
 }
 
 /// The word of any language: the page may have been switched meanwhile.
-fn is_word(text: &str) -> bool {
-    Locale::ALL.iter().any(|locale| locale.text("delete.word").eq_ignore_ascii_case(text.trim()))
+fn is_word(app: &App, text: &str) -> bool {
+    Locale::ALL.iter().any(|locale| app.texts.get(*locale, "delete.word").eq_ignore_ascii_case(text.trim()))
 }
 
 fn form(app: &App, visit: &Visit, session: &Session, has_password: bool, problem: Option<&str>) -> Delete {

@@ -62,17 +62,26 @@ impl Locale {
         wishes.into_iter().find_map(|(_, tag)| Self::of_tag(tag))
     }
 
-    /// The text under `section.name`.
+    /// The text under `section.name`, as we wrote it; what people are shown comes from [`Texts`](super::texts::Texts).
     pub fn text(self, key: &str) -> &'static str {
-        match TEXTS.binary_search_by(|(known, _)| (*known).cmp(key)) {
-            Ok(place) => TEXTS[place].1[self as usize],
-            Err(_) => {
+        match place(key) {
+            Some(place) => TEXTS[place].1[self as usize],
+            None => {
                 debug_assert!(false, "there is no text {key}");
                 tracing::error!(key, "a text is missing in the catalogue");
                 ""
             }
         }
     }
+}
+
+fn place(key: &str) -> Option<usize> {
+    TEXTS.binary_search_by(|(known, _)| (*known).cmp(key)).ok()
+}
+
+/// A key of the catalogue, as it stands there.
+pub(super) fn find(key: &str) -> Option<&'static str> {
+    place(key).map(|place| TEXTS[place].0)
 }
 
 #[derive(Deserialize)]

@@ -1,9 +1,11 @@
 //! The shell of every page, and how a page becomes an answer.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
 
-use super::{assets, csrf, locale::Locale, visit::Visit};
+use super::{assets, csrf, locale::Locale, texts::Texts, visit::Visit};
 use crate::{
     app::App,
     config::{Config, Link},
@@ -13,6 +15,7 @@ use crate::{
 /// What `templates/web/page.html` shows around the content.
 pub struct Page {
     locale: Locale,
+    texts: Arc<Texts>,
     pub lang: String,
     pub csrf: String,
     pub company: String,
@@ -34,6 +37,7 @@ impl Page {
     pub fn new(app: &App, visit: &Visit) -> Self {
         Self {
             locale: visit.locale,
+            texts: app.texts.clone(),
             lang: visit.locale.tag().to_owned(),
             csrf: csrf::token(app, visit),
             company: app.config.company.clone(),
@@ -50,8 +54,8 @@ impl Page {
     }
 
     /// The text under `key` in the visitor's language.
-    pub fn t(&self, key: &str) -> &'static str {
-        self.locale.text(key)
+    pub fn t(&self, key: &str) -> &str {
+        self.texts.get(self.locale, key)
     }
 
     /// The text under `key` with `{0}`, `{1}` filled. What is filled in is isolated, so that a name

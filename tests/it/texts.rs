@@ -77,6 +77,26 @@ fn the_glossary_is_kept() {
     }
 }
 
+/// In pages, mails and the page that LINE opens; escaped as ours are, and in their own language only.
+#[tokio::test]
+async fn a_company_speaks_in_its_own_words() {
+    let own = "[ja.home]\nheading = \"<b>ようこそ\"\n[en.nav]\nsign_in = \"Members\"\n\
+               [en.liff]\ntitle = \"Our club\"\n[en.mail]\nreset_subject = \"{0}: new password\"";
+    let app = TestApp::start_with(Engine::Sqlite, |config| config.texts = toml::from_str(own).unwrap()).await;
+    app.member("hanako@example.jp", "Hanako").await;
+    let mut visitor = app.visitor();
+    let home = visitor.get("/").await;
+    assert!(home.body.contains("Members") && home.body.contains(Locale::En.text("home.heading")), "{}", home.body);
+    assert!(visitor.get("/liff/main").await.body.contains("<title>Our club"));
+    visitor.post("/password/forgot", &[("email", "hanako@example.jp")]).await;
+    app.drain().await;
+    assert_eq!(app.mails("hanako@example.jp").await[0]["subject"], "Example Company: new password");
+    visitor.language = "ja";
+    let home = visitor.get("/").await;
+    assert!(home.body.contains("&#60;b&#62;ようこそ") && !home.body.contains("Members"), "{}", home.body);
+    app.end().await;
+}
+
 /// From the browser's wishes to the page, the switch, the mail and the days.
 #[tokio::test]
 async fn a_person_is_spoken_to_in_their_language() {

@@ -4,7 +4,7 @@
 //! behind its address, and LIFF's SDK returns to it and to what is below. What comes then is its script's part
 //! (`static/liff.js`), which knows what can go wrong by the names of [`PROBLEMS`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use askama::Template;
 use axum::{
@@ -20,6 +20,7 @@ use crate::{
         assets, cookie,
         locale::{self, Locale},
         page,
+        texts::Texts,
     },
 };
 
@@ -46,6 +47,7 @@ pub(super) const PROBLEMS: [(&str, &str); 11] = [
 #[template(path = "link/liff.html")]
 struct Liff {
     locale: Locale,
+    texts: Arc<Texts>,
     company: String,
     css: String,
     /// The company's colours.
@@ -63,12 +65,18 @@ struct Liff {
 /// What can be wrong, with its one next step.
 struct Problem {
     name: &'static str,
-    title: &'static str,
-    text: &'static str,
-    next: &'static str,
+    title: String,
+    text: String,
+    next: String,
     /// What the script does before it follows `href`.
     act: &'static str,
     href: String,
+}
+
+impl Liff {
+    fn t(&self, key: &str) -> &str {
+        self.texts.get(self.locale, key)
+    }
 }
 
 /// The LIFF app of a provider; where there is none there is no page either.
@@ -94,16 +102,18 @@ pub async fn show(
         "sign_in" => "/sign-in".to_owned(),
         _ => endpoint.clone(),
     };
+    let text = |name: &str, part: &str| app.texts.get(locale, &format!("liff.{name}_{part}")).to_owned();
     let problem = |(name, act): &(&'static str, &'static str)| Problem {
         name,
-        title: locale.text(&format!("liff.{name}_title")),
-        text: locale.text(&format!("liff.{name}_text")),
-        next: locale.text(&format!("liff.{name}_next")),
+        title: text(name, "title"),
+        text: text(name, "text"),
+        next: text(name, "next"),
         act,
         href: href(act),
     };
     let page = page::html(&Liff {
         locale,
+        texts: app.texts.clone(),
         company: app.config.company.clone(),
         css: assets::url("app.css"),
         style: app.brand.style.as_ref().map(|file| file.url.clone()),

@@ -25,8 +25,8 @@ use crate::{
 #[template(path = "link/ticket/watch.html")]
 struct Watch {
     page: Page,
-    title: &'static str,
-    text: &'static str,
+    title: String,
+    text: String,
     stage: &'static str,
     is_open: bool,
     path: String,
@@ -37,11 +37,12 @@ pub async fn show(State(app): State<App>, visit: Visit, Path(watch): Path<String
     let stage = find_stage(&app, &watch).await?.ok_or_else(page::gone)?;
     let page = Page::new(&app, &visit);
     let (title, text) = match stage {
-        Stage::Waiting => (page.t("ticket_watch.waiting_title"), page.t("ticket_watch.waiting_text")),
-        Stage::Opened => (page.t("ticket_watch.opened_title"), page.t("ticket_watch.opened_text")),
-        Stage::Linked => (page.t("ticket_watch.linked_title"), page.t("ticket_watch.linked_text")),
-        Stage::Revoked | Stage::Expired => (page.t("ticket_watch.over_title"), page.t("ticket_watch.over_text")),
+        Stage::Waiting => ("ticket_watch.waiting_title", "ticket_watch.waiting_text"),
+        Stage::Opened => ("ticket_watch.opened_title", "ticket_watch.opened_text"),
+        Stage::Linked => ("ticket_watch.linked_title", "ticket_watch.linked_text"),
+        Stage::Revoked | Stage::Expired => ("ticket_watch.over_title", "ticket_watch.over_text"),
     };
+    let (title, text) = (page.t(title).to_owned(), page.t(text).to_owned());
     let (stage, is_open, path) = (word(stage), stage.is_live(), format!("/t/watch/{watch}"));
     let mut answer = html(&Watch { page, title, text, stage, is_open, path })?;
     // This page's script asks us how far it is; no other page has one that asks anything.
