@@ -50,6 +50,9 @@ pub struct Config {
     /// The company's own words in place of ours.
     #[serde(default)]
     pub texts: Texts,
+    /// What messages are about, as members choose among it. A message on any other topic is sent as well.
+    #[serde(default)]
+    pub topic: BTreeMap<String, Topic>,
     /// Where security researchers write to (`mailto:` or `https:`), for `/.well-known/security.txt`.
     pub security_contact: Option<Url>,
     /// Without it nothing is mailed: no sign-up, no reset, no notices.
@@ -212,6 +215,15 @@ pub struct Consent {
     pub notice: BTreeMap<String, String>,
 }
 
+/// A topic as members see it: what it is called, and what comes of it, in each language.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topic {
+    pub label: BTreeMap<String, String>,
+    #[serde(default)]
+    pub description: BTreeMap<String, String>,
+}
+
 /// LINE's base URLs, so that the simulator can take LINE's place. The issuer is LINE's, always.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -368,6 +380,13 @@ impl Config {
         self.provider.get(provider).map(|found| found.label(provider).to_owned()).unwrap_or_default()
     }
 
+    /// The Messaging API channel that is linked to a provider's login channel, with its name: the one that LINE Login
+    /// tells whether somebody is its friend.
+    pub fn linked_channel(&self, provider: &str) -> Option<(&str, &Channel)> {
+        let name = self.provider.get(provider)?.login.as_ref()?.channel.as_deref()?;
+        Some((name, self.channel.get(name)?))
+    }
+
     /// The names of a provider's Messaging API channels.
     pub fn channels_of(&self, provider: &str) -> impl Iterator<Item = &String> {
         self.channel.iter().filter(move |(_, channel)| channel.provider == provider).map(|(name, _)| name)
@@ -382,6 +401,21 @@ impl Config {
     pub fn liff_endpoint(&self, provider: &str) -> String {
         self.url(&format!("/liff/{provider}"))
     }
+}
+
+impl Topic {
+    pub fn label(&self, locale: &str, default: &str) -> &str {
+        in_language(&self.label, locale, default)
+    }
+
+    pub fn description(&self, locale: &str, default: &str) -> &str {
+        in_language(&self.description, locale, default)
+    }
+}
+
+/// A text in `locale`, else in `default`; empty where it is in neither.
+fn in_language<'a>(texts: &'a BTreeMap<String, String>, locale: &str, default: &str) -> &'a str {
+    texts.get(locale).or_else(|| texts.get(default)).map(String::as_str).unwrap_or_default()
 }
 
 impl Provider {

@@ -11,7 +11,7 @@
 //! | 4 | [`message`] what is sent, and what became of it · [`chat`] what people wrote · [`rich_menu`] menus as files, brought to LINE, and who sees which |
 //! | 5 | [`link`] the tie itself: attempt, confirm, unlink |
 //! | 6 | [`webhook`] LINE's events: received, stored, handled once · [`hook`] events out to the company |
-//! | 7 | [`privacy`] a person's own data: a copy of it, and its end |
+//! | 7 | [`privacy`] a person's own data: a copy of it, and its end · [`preference`] what members choose for themselves |
 //! | 8 | [`api`] the company's HTTP API: its keys, and how it reads and answers |
 //! | 9 | [`worker`] what commits left to do · [`routes`] every route, with who may call it · [`doctor`] what going live needs · [`key`] sealing keys, and their change |
 //! | 10 | [`serve`] one process of the application · [`demo`] application, simulator and some people |
@@ -43,6 +43,7 @@ pub mod member;
 pub mod menu_change;
 pub mod message;
 pub mod metrics;
+pub mod preference;
 pub mod privacy;
 pub mod queue;
 pub mod rich_menu;

@@ -3,7 +3,7 @@
 //!
 //! - [`start`] → LINE → [`callback`] → `proof` → `follow` → [`confirm`] → `yes`: every way in proves both accounts and
 //!   asks the person
-//! - [`account`] shows the links, [`history`] those of the past; [`consent`] keeps what people agreed to
+//! - [`account`] shows the links, [`history`] those of the past; [`friend`] asks for the official account; [`consent`] keeps what people agreed to
 //! - [`import`] takes links over from another system; [`imported`] asks the person about one before it signs them in
 //! - [`by_company`] shows the company a link, and ends it
 //! - [`account_link`] does the same from a chat, and [`by_chat`] answers there; [`permission`] sees what LINE tells nobody
@@ -23,6 +23,7 @@ pub mod confirm;
 pub mod consent;
 pub mod end;
 mod follow;
+pub mod friend;
 pub mod grant;
 pub mod history;
 pub mod import;

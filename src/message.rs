@@ -29,7 +29,7 @@ mod claim;
 mod collapse;
 pub mod command;
 mod content;
-mod expand;
+pub mod expand;
 pub mod hold;
 mod listed;
 pub mod look;

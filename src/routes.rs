@@ -21,12 +21,15 @@ use crate::{
     api,
     app::App,
     error::Error,
-    link::{account, account_link, callback, confirm, consent, history, imported, liff, start, ticket, undo, unlink},
+    link::{
+        account, account_link, callback, confirm, consent, friend, history, imported, liff, start, ticket, undo, unlink,
+    },
     member::{
         change_password, code, email,
         guard::{self, Entry, Scope, Who},
         reset, session_list, sign_in, sign_up,
     },
+    preference,
     privacy::{delete, export},
     web::{assets, body, brand, headers, home, locale, security_txt},
     webhook::{self, intake::Intake},
@@ -118,6 +121,10 @@ pub fn all() -> Vec<Route> {
         post("/account/unlink", Member, unlink::submit).costly(),
         post("/account/consent", Member, consent::submit),
         get("/account/history", Member, history::show),
+        get("/account/friend", Member, friend::show),
+        get("/account/friend/state", Member, friend::state),
+        get("/account/preferences", Member, preference::page::show),
+        post("/account/preferences", Member, preference::page::submit),
         // By the token in a mail: whoever linked may hold the only session.
         get("/link/undo", Visitor, undo::show),
         post("/link/undo", Visitor, undo::submit).costly(),

@@ -46,6 +46,9 @@ pub struct Member {
     language: Option<String>,
     #[schema(example = "Asia/Tokyo")]
     time_zone: Option<String>,
+    /// The hours that they chose to be left in peace by messages to many, by their own clock; null: the company's hold.
+    #[schema(example = "22:00-07:00")]
+    quiet_hours: Option<String>,
     /// By name: a text, a number, or true or false.
     #[schema(value_type = Object, example = json!({ "tier": "gold" }))]
     attributes: Map<String, Value>,
@@ -62,7 +65,8 @@ pub struct Member {
     disabled_at: Option<String>,
 }
 
-/// What is said of a member. What is not said stays as it is; null takes it away.
+/// What is said of a member. What is not said stays as it is; null takes it away. Language, time zone, quiet hours and
+/// topics are also the member's own to choose, on the account page: say them only where the member told you so.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Said {
@@ -82,6 +86,9 @@ pub struct Said {
     #[serde(deserialize_with = "said")]
     #[schema(value_type = Option<String>, example = "Asia/Tokyo")]
     time_zone: Option<Option<String>>,
+    #[serde(deserialize_with = "said")]
+    #[schema(schema_with = schema::quiet_hours)]
+    quiet_hours: Option<Option<String>>,
     #[schema(schema_with = schema::attributes)]
     attributes: Map<String, Value>,
     #[schema(schema_with = schema::tags)]
@@ -302,6 +309,7 @@ impl Member {
             name: details.name,
             language: details.language,
             time_zone: details.time_zone,
+            quiet_hours: details.quiet_hours,
             attributes: details.attributes,
             tags: details.tags,
             topics_opted_out,
@@ -334,6 +342,7 @@ fn read(external_id: &str, said: Said) -> Result<(company::Wanted, Option<Vec<St
         name: said.name,
         language: said.language,
         time_zone: said.time_zone,
+        quiet_hours: said.quiet_hours,
         attributes: said.attributes,
         tags: said.tags,
     };

@@ -23,6 +23,18 @@ pub fn topics() -> Array {
     list(plain(64).min_length(Some(1))).max_items(Some(100)).description(Some("The whole list.")).build()
 }
 
+pub fn quiet_hours() -> Object {
+    text()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .pattern(Some(r"^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]$"))
+        .description(Some(
+            "Two different times of the day, by the member's own clock: messages to many wait until the second. Null \
+             gives them the company's hours.",
+        ))
+        .examples([serde_json::json!("22:00-07:00")])
+        .build()
+}
+
 pub fn attributes() -> Object {
     let kinds = SchemaType::from_iter([Type::String, Type::Number, Type::Boolean, Type::Null]);
     ObjectBuilder::new()

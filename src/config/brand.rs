@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, fs, path::PathBuf};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use url::Url;
 
-use super::check::check_https;
+use super::{check::check_https, in_language};
 
 /// WCAG 2.2 AA for text.
 const READABLE: f64 = 4.5;
@@ -91,7 +91,7 @@ impl Brand {
 impl Link {
     /// Its text in `locale`, else in `default`.
     pub fn text(&self, locale: &str, default: &str) -> &str {
-        self.text.get(locale).or_else(|| self.text.get(default)).map(String::as_str).unwrap_or_default()
+        in_language(&self.text, locale, default)
     }
 }
 

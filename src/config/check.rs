@@ -28,6 +28,7 @@ impl Config {
         self.check_providers(&mut mistakes);
         self.check_channels(&mut mistakes);
         self.check_texts(&mut mistakes);
+        self.check_topics(&mut mistakes);
         self.check_mail(&mut mistakes);
         self.check_retention(&mut mistakes);
         self.check_chat(&mut mistakes);
@@ -218,6 +219,24 @@ impl Config {
                 }
                 if text.trim().is_empty() || text.encode_utf16().count() > LONGEST_TEXT {
                     mistakes.push(format!("{path}.text.{language}: must be 1 to {LONGEST_TEXT} characters"));
+                }
+            }
+        }
+    }
+
+    fn check_topics(&self, mistakes: &mut Vec<String>) {
+        for (name, topic) in &self.topic {
+            let path = format!("topic.{name}");
+            // As what a message may name.
+            if !(1..=64).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+                mistakes.push(format!("{path}: a name is 1 to 64 letters without control characters"));
+            }
+            if topic.label.get(&self.default_locale).is_none_or(|text| text.trim().is_empty()) {
+                mistakes.push(format!("{path}.label.{}: is missing", self.default_locale));
+            }
+            for language in topic.label.keys().chain(topic.description.keys()) {
+                if !LANGUAGES.contains(&language.as_str()) {
+                    mistakes.push(format!("{path}: {language} is not known; use en, ja, th or zh-TW"));
                 }
             }
         }

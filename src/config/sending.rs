@@ -1,5 +1,7 @@
 //! When messages to many are sent, and what is kept of the month for others.
 
+use std::fmt;
+
 use jiff::{Timestamp, ToSpan, civil::Time, tz::TimeZone};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -60,6 +62,11 @@ impl QuietHours {
         (begin != end).then_some(Self { begin, end })
     }
 
+    /// Begin and end, such as `21:00` and `08:00`.
+    pub fn clocks(&self) -> [String; 2] {
+        [self.begin, self.end].map(|time| time.strftime("%H:%M").to_string())
+    }
+
     /// The first moment from `at` on that is not quiet in this zone.
     pub fn over(&self, at: Timestamp, zone: &TimeZone) -> Timestamp {
         let local = at.to_zoned(zone.clone()).datetime();
@@ -77,6 +84,12 @@ impl QuietHours {
             Ok(end) if is_quiet => end.timestamp().max(at),
             _ => at,
         }
+    }
+}
+
+impl fmt::Display for QuietHours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.clocks().join("-"))
     }
 }
 
@@ -128,6 +141,8 @@ mod tests {
     fn quiet_hours_end_in_the_morning() {
         let night = QuietHours::parse("21:00-08:00").unwrap();
         let noon = QuietHours::parse("12:00-13:30").unwrap();
+        let (late, early) = (QuietHours::parse("01:00-02:30").unwrap(), QuietHours::parse("22:00-01:30").unwrap());
+        assert_eq!(QuietHours::parse(" 9:00 - 8:05").unwrap().to_string(), "09:00-08:05");
         for (hours, zone, at, over) in [
             (night, "Asia/Tokyo", "2026-11-20T20:59:59+09:00", "2026-11-20T20:59:59+09:00"),
             (night, "Asia/Tokyo", "2026-11-20T21:00:00+09:00", "2026-11-21T08:00:00+09:00"),
@@ -137,6 +152,11 @@ mod tests {
             (night, "America/New_York", "2026-03-08T01:30:00-05:00", "2026-03-08T08:00:00-04:00"),
             (noon, "Asia/Tokyo", "2026-11-20T12:00:00+09:00", "2026-11-20T13:30:00+09:00"),
             (noon, "Asia/Tokyo", "2026-11-20T11:00:00+09:00", "2026-11-20T11:00:00+09:00"),
+            // The clock goes from 02:00 to 03:00, and to 01:00: what ends in between ends with it.
+            (late, "America/New_York", "2026-03-08T01:45:00-05:00", "2026-03-08T03:30:00-04:00"),
+            (late, "America/New_York", "2026-03-08T03:15:00-04:00", "2026-03-08T03:15:00-04:00"),
+            (early, "America/New_York", "2026-11-01T01:15:00-04:00", "2026-11-01T01:30:00-04:00"),
+            (early, "America/New_York", "2026-11-01T01:15:00-05:00", "2026-11-01T01:15:00-05:00"),
         ] {
             let zone = TimeZone::get(zone).unwrap();
             assert_eq!(hours.over(at.parse().unwrap(), &zone), over.parse().unwrap(), "{at}");

@@ -70,6 +70,14 @@ sealing_keys = {{ demo = "{sealing_key}" }}
 url = "{mail}"
 from = "Musubi Demo <no-reply@example.com>"
 
+# What members choose among on their page of preferences.
+[topic.news]
+label = {{ en = "News and tips", ja = "お知らせとヒント", th = "ข่าวสารและเคล็ดลับ", zh-TW = "最新消息與小祕訣" }}
+description = {{ en = "About once a month", ja = "月に1回程度", th = "ประมาณเดือนละครั้ง", zh-TW = "大約每月一次" }}
+
+[topic.offers]
+label = {{ en = "Offers", ja = "キャンペーン", th = "ข้อเสนอพิเศษ", zh-TW = "優惠活動" }}
+
 # Where a person may be sent who has linked by a ticket: a site of your own that you try things with.
 [tickets]
 return_urls = ["http://localhost:3000", "http://127.0.0.1:3000"]

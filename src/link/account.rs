@@ -10,14 +10,13 @@ use serde::Deserialize;
 use super::{
     Active,
     consent::{self, Shown},
-    find_active,
+    find_active, friend,
 };
 use crate::{
     app::App,
-    config::Provider,
     db::Conn,
     error::{Error, Result},
-    line_user::Friend,
+    line_user::{self, Friend},
     member::guard::SignedIn,
     web::{
         locale::Locale,
@@ -59,7 +58,7 @@ enum CardState {
         picture: Option<String>,
         friend: Friend,
         since: Moment,
-        add_friend_url: Option<String>,
+        can_add_friend: bool,
         suspended: bool,
         withdrawn: bool,
         unconfirmed: bool,
@@ -115,7 +114,7 @@ pub async fn show(
                 if consent::is_asked(&app, &active) {
                     asks.push(Ask { provider: provider.clone(), line_name: active.display_name.clone() });
                 }
-                linked(&mut conn, &app, visit.locale, found, active).await?
+                linked(&mut conn, &app, visit.locale, provider, active).await?
             }
             None => unlinked(&mut conn, &app, &page, &session.member_id, provider).await?,
         };
@@ -151,22 +150,18 @@ pub async fn not_linked(State(app): State<App>, visit: Visit, Query(asked): Quer
     })
 }
 
-async fn linked(conn: &mut Conn, app: &App, locale: Locale, provider: &Provider, active: Active) -> Result<CardState> {
-    let channel = provider.login.as_ref().and_then(|login| login.channel.as_deref());
-    let friend: Option<String> =
-        sqlx::query_scalar("SELECT friend FROM friends WHERE line_user_id = $1 AND channel = $2")
-            .bind(&active.line_user_id)
-            .bind(channel)
-            .fetch_optional(conn)
-            .await?;
-    let basic_id = channel.and_then(|name| app.config.channel.get(name)).and_then(|found| found.basic_id.as_deref());
+async fn linked(conn: &mut Conn, app: &App, locale: Locale, provider: &str, active: Active) -> Result<CardState> {
+    let friend = match app.config.linked_channel(provider) {
+        Some((channel, _)) => line_user::find_friend(conn, &active.line_user_id, channel).await?,
+        None => Friend::Unknown,
+    };
     let since = moment::day(app, locale, active.created_at);
     Ok(CardState::Linked {
         line_name: active.display_name,
         picture: picture::allowed(app, active.picture_url.as_deref()),
-        friend: Friend::of_word(friend.as_deref()),
+        friend,
         since,
-        add_friend_url: basic_id.map(|id| format!("https://line.me/R/ti/p/{}", id.replace('@', "%40"))),
+        can_add_friend: friend != Friend::Yes && friend::page_in_line(app, provider).is_some(),
         suspended: active.suspended_at.is_some(),
         unconfirmed: active.suspended_at.is_none() && active.unconfirmed_at.is_some(),
         withdrawn: active.suspended_at.is_none() && active.permission == "withdrawn",

@@ -203,6 +203,16 @@ pub async fn set_outcome(conn: &mut Conn, id: &str, outcome: &str) -> Result<()>
     Ok(())
 }
 
+/// Keeps what became of LINE's option to add the official account on the way, where it was shown.
+pub async fn set_added_friend(conn: &mut Conn, id: &str, added: bool) -> Result<()> {
+    sqlx::query("UPDATE attempts SET friend = $1 WHERE id = $2")
+        .bind(if added { "added" } else { "not_added" })
+        .bind(id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// From here on the attempt waits for the person's yes.
 pub async fn await_confirm(conn: &mut Conn, now: Millis, id: &str, line_user_id: &str) -> Result<()> {
     sqlx::query("UPDATE attempts SET line_user_id = $1, confirm_by = $2, outcome = 'confirming' WHERE id = $3")

@@ -74,6 +74,8 @@ struct Answer {
     state: Option<String>,
     error: Option<String>,
     iss: Option<String>,
+    /// Whether the person added the official account on the way; only where that was offered.
+    friendship_status_changed: Option<String>,
 }
 
 impl Arrival {
@@ -87,13 +89,14 @@ impl Arrival {
             Ok(attempt) => attempt,
             Err((cause, id)) => return self.refuse(id.as_deref(), cause, &restart).await,
         };
+        let added_friend = added_friend(&answer);
         let code = match code(answer) {
             Ok(code) => code,
             Err(cause) => return self.refuse(Some(&attempt.id), cause, &restart).await,
         };
         let channel = login_channel(&self.app, provider)?;
         let proof = match proof::obtain(&self.app, &channel, &attempt, &code).await? {
-            Ok(proof) => proof,
+            Ok(proof) => proof.after_option(added_friend),
             Err(cause) => return self.refuse(Some(&attempt.id), cause, &restart).await,
         };
         let (tx, answer) = match follow(self, &attempt, &restart, &proof).await {
@@ -228,6 +231,15 @@ async fn settle(app: App, attempt_id: String, provider: String, proof: Proof) {
     tokio::spawn(settling.in_current_span());
 }
 
+/// What became of the option to add the official account; none where LINE did not show it.
+fn added_friend(answer: &Answer) -> Option<bool> {
+    match answer.friendship_status_changed.as_deref() {
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        _ => None,
+    }
+}
+
 /// The code, or what LINE says instead of one.
 fn code(answer: Answer) -> Result<String, Cause> {
     match (answer.code, answer.error) {
@@ -252,6 +264,7 @@ fn parse(query: &str) -> Result<Answer, Cause> {
             "state" => &mut answer.state,
             "error" => &mut answer.error,
             "iss" => &mut answer.iss,
+            "friendship_status_changed" => &mut answer.friendship_status_changed,
             _ => continue,
         };
         if place.is_some() || value.len() > LONGEST || value.chars().any(char::is_control) {

@@ -14,7 +14,7 @@ use super::{
     Purpose,
     attempt::{self, Pending},
     consent::{Consent, Shown},
-    find_active, find_owner, grant,
+    find_active, find_owner, friend, grant,
     prover::Prover,
     refusal::{Cause, Restart},
     tell,
@@ -59,6 +59,8 @@ struct Confirm {
 struct Done {
     page: Page,
     way_back: Option<String>,
+    /// Where the official account is added, for somebody who is no friend of it.
+    add_friend: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -89,7 +91,8 @@ pub async fn show(
         if let Some(pending) = &pending
             && is_linked(&mut conn, &prover, pending).await?
         {
-            return done(&app, &visit, &prover);
+            drop(conn);
+            return done(&app, &visit, &prover, pending).await;
         }
         drop(conn);
         return Err(refuse(&app, &visit, &prover, pending.as_ref(), Cause::ConfirmGone).await?);
@@ -141,11 +144,11 @@ pub async fn submit(
     match decided {
         Decided::Linked(token) => {
             let renewed = token.map(|token| cookie::set(&app.config, cookie::SESSION, &token, None));
-            Ok((renewed, Redirect::to(&target(&app, &prover, &pending))).into_response())
+            Ok((renewed, Redirect::to(&target(&app, &prover, &pending).await)).into_response())
         }
         Decided::Declined => Ok(Redirect::to(&restart(&app, &prover, Some(&pending)).return_to).into_response()),
         Decided::Before if is_linked(&mut *app.db.conn().await?, &prover, &pending).await? => {
-            Ok(Redirect::to(&target(&app, &prover, &pending)).into_response())
+            Ok(Redirect::to(&target(&app, &prover, &pending).await).into_response())
         }
         Decided::Before => Err(refuse(&app, &visit, &prover, Some(&pending), Cause::ConfirmGone).await?),
         Decided::Refused(cause) => Err(refuse(&app, &visit, &prover, Some(&pending), cause).await?),
@@ -160,19 +163,23 @@ fn is_open(app: &App, pending: &Pending, prover: &Prover) -> bool {
         && prover.ticket().is_none_or(|ticket| ticket.is_live(now))
 }
 
-/// Where the person is after the link: on the account page, on the company's, or on a page that says so.
-fn target(app: &App, prover: &Prover, pending: &Pending) -> String {
+/// Where the person is after the link: on a page of their account, on the company's, or on a page that says so.
+async fn target(app: &App, prover: &Prover, pending: &Pending) -> String {
     match prover {
-        Prover::Session(_) => "/account?done=linked".to_owned(),
+        Prover::Session(_) => friend::after_link(app, &pending.provider, &pending.line_user_id).await,
         Prover::Ticket(ticket) => ticket.way_back(app).unwrap_or_else(|| here(pending)),
     }
 }
 
 /// After the link, on its own page.
-fn done(app: &App, visit: &Visit, prover: &Prover) -> Result<Response> {
+async fn done(app: &App, visit: &Visit, prover: &Prover, pending: &Pending) -> Result<Response> {
     match prover {
-        Prover::Session(_) => Ok(Redirect::to("/account?done=linked").into_response()),
-        Prover::Ticket(ticket) => html(&Done { way_back: ticket.way_back(app), page: Page::new(app, visit) }),
+        Prover::Session(_) => Ok(Redirect::to(&target(app, prover, pending).await).into_response()),
+        Prover::Ticket(ticket) => html(&Done {
+            way_back: ticket.way_back(app),
+            add_friend: friend::offer(app, &pending.provider, &pending.line_user_id).await?,
+            page: Page::new(app, visit),
+        }),
     }
 }
 

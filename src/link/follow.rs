@@ -40,6 +40,9 @@ pub async fn follow(
     let provider = restart.provider.as_str();
     let mut tx = app.db.begin().await?;
     let line_user_id = keep_line_user(&mut tx, app, now, provider, &proof.identity, proof.friend).await?;
+    if let Some(added) = proof.added_friend {
+        attempt::set_added_friend(&mut tx, &attempt.id, added).await?;
+    }
     if let Some(owner) = find_owner(&mut tx, &line_user_id).await? {
         // The member before the link, as everybody does who ends links.
         member::hold(&mut tx, &app.db, &owner.member_id).await?;

@@ -17,7 +17,7 @@ use super::{
     attempt::{self, Pending},
     consent::{self, Consent, Shown},
     end::{self, Ending},
-    find_active_by_id, find_owner, grant,
+    find_active_by_id, find_owner, friend, grant,
     refusal::{Cause, Restart},
     tell::{self, Linked},
     ticket::mask,
@@ -128,7 +128,8 @@ pub async fn submit(
     match done {
         Ok(Some(token)) => {
             let session = cookie::set(&app.config, cookie::SESSION, &token, None);
-            Ok((session, Redirect::to(LINKED)).into_response())
+            let next = friend::after_link(&app, &pending.provider, &pending.line_user_id).await;
+            Ok((session, Redirect::to(&next)).into_response())
         }
         Ok(None) => Ok(Redirect::to(&format!("/line/not-linked?provider={}", pending.provider)).into_response()),
         Err(Cause::ConfirmGone) if is_answered_yes(&app, &fields.attempt, &headers).await? => {

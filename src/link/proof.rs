@@ -25,8 +25,26 @@ pub struct Proof {
     pub grant_id: String,
     pub identity: Identity,
     pub friend: Friend,
+    /// What became of the option to add the official account on the way; none where LINE did not show it.
+    pub added_friend: Option<bool>,
     pub tokens: UserTokens,
     pub expires_in: Duration,
+}
+
+impl Proof {
+    /// With what LINE said of its option to add the official account.
+    pub fn after_option(self, added_friend: Option<bool>) -> Self {
+        Self { friend: friend_after(self.friend, added_friend), added_friend, ..self }
+    }
+}
+
+/// Whether they are a friend by now. LINE's own answer goes before; without one, who has just added the account is one.
+/// `false` says that nothing has changed, and not what it was before.
+fn friend_after(told: Friend, added_friend: Option<bool>) -> Friend {
+    match (told, added_friend) {
+        (Friend::Unknown, Some(true)) => Friend::Yes,
+        (told, _) => told,
+    }
 }
 
 /// Exchanges the code and verifies who came.
@@ -43,7 +61,7 @@ pub async fn obtain(app: &App, channel: &LoginChannel, attempt: &Attempt, code: 
     match check(app, channel, attempt, &reply).await {
         Ok((identity, friend)) => {
             let TokenReply { tokens, expires_in, .. } = reply;
-            Ok(Ok(Proof { grant_id: app.new_id(), identity, friend, tokens, expires_in }))
+            Ok(Ok(Proof { grant_id: app.new_id(), identity, friend, added_friend: None, tokens, expires_in }))
         }
         Err(cause) => {
             give_back(app, channel, &reply.tokens).await;
@@ -122,6 +140,25 @@ async fn friend(app: &App, tokens: &UserTokens) -> Friend {
         Err(error) => {
             tracing::warn!(%error, "friendship not known");
             Friend::Unknown
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_added_friend_counts_where_line_does_not_answer() {
+        for (told, added_friend, expected) in [
+            (Friend::Unknown, Some(true), Friend::Yes),
+            (Friend::Unknown, Some(false), Friend::Unknown),
+            (Friend::Unknown, None, Friend::Unknown),
+            (Friend::No, Some(true), Friend::No),
+            (Friend::Yes, Some(false), Friend::Yes),
+            (Friend::No, None, Friend::No),
+        ] {
+            assert_eq!(friend_after(told, added_friend), expected, "{told:?} {added_friend:?}");
         }
     }
 }

@@ -11,7 +11,7 @@
 pub mod code;
 pub(super) mod mask;
 pub mod page;
-mod qr;
+pub(super) mod qr;
 mod return_url;
 pub mod watch;
 

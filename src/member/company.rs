@@ -24,6 +24,7 @@ use super::{
     attribute::{self, Attribute},
     email_key, tag,
 };
+use crate::config::QuietHours;
 
 const LONGEST_ID: usize = 100;
 
@@ -34,6 +35,7 @@ pub struct Said {
     pub name: Option<Option<String>>,
     pub language: Option<Option<String>>,
     pub time_zone: Option<Option<String>>,
+    pub quiet_hours: Option<Option<String>>,
     pub attributes: Map<String, Value>,
     pub tags: Option<Vec<String>>,
 }
@@ -46,6 +48,8 @@ pub struct Wanted {
     pub name: Option<String>,
     pub language: Option<Option<String>>,
     pub time_zone: Option<Option<String>>,
+    /// Of the member's own, in place of the company's.
+    pub quiet_hours: Option<Option<String>>,
     /// None removes it.
     pub attributes: BTreeMap<String, Option<Attribute>>,
     pub tags: Option<Vec<String>>,
@@ -132,6 +136,10 @@ pub fn check(external_id: &str, said: Said) -> Result<Wanted, Vec<Mistake>> {
     if matches!(time_zone, Some(Some(None))) {
         wrong("time_zone", "must be an IANA time zone such as Asia/Tokyo");
     }
+    let quiet_hours = said.quiet_hours.map(|text| text.map(|text| QuietHours::parse(&text)));
+    if matches!(quiet_hours, Some(Some(None))) {
+        wrong("quiet_hours", "must be two times of the day such as 22:00-07:00");
+    }
     let tags = said.tags.map(|tags| check_tags(tags, &mut wrong));
     let attributes = check_attributes(said.attributes, &mut wrong);
     if !mistakes.is_empty() {
@@ -143,6 +151,7 @@ pub fn check(external_id: &str, said: Said) -> Result<Wanted, Vec<Mistake>> {
         name: name.flatten(),
         language: said.language,
         time_zone: time_zone.map(Option::flatten),
+        quiet_hours: quiet_hours.map(|hours| hours.flatten().map(|hours| hours.to_string())),
         attributes,
         tags,
     })
@@ -161,8 +170,8 @@ fn is_language(tag: &str) -> bool {
         && parts.all(|part| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-/// Its name as IANA writes it.
-fn time_zone(name: &str) -> Option<String> {
+/// A time zone's name as IANA writes it; none where there is no such zone.
+pub fn time_zone(name: &str) -> Option<String> {
     let looks_so = name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_+-".contains(&byte));
     let zone = looks_so.then(|| TimeZone::get(name).ok()).flatten()?;
     zone.iana_name().map(str::to_owned)
@@ -230,6 +239,7 @@ mod tests {
             name: some(" 太郎 "),
             language: some("zh-TW"),
             time_zone: some("asia/tokyo"),
+            quiet_hours: some("22:00 - 7:30"),
             attributes: json!({ "tier": "gold", "old": null }).as_object().unwrap().clone(),
             tags: Some(vec!["b".into(), "a".into(), "b".into()]),
         };
@@ -238,6 +248,7 @@ mod tests {
         assert_eq!((email.text.as_str(), email.key.as_str()), ("Taro@Example.JP", "taro@example.jp"));
         assert_eq!(wanted.name.as_deref(), Some("太郎"));
         assert_eq!(wanted.time_zone, some("Asia/Tokyo"));
+        assert_eq!(wanted.quiet_hours, some("22:00-07:30"));
         assert_eq!(wanted.tags.unwrap(), ["a", "b"]);
         assert!(wanted.attributes["old"].is_none() && wanted.attributes["tier"].is_some());
         let nothing = check("1001", Said { email: Some(None), ..Said::default() }).unwrap();
@@ -252,12 +263,22 @@ mod tests {
             name: some(" "),
             language: some("japanese"),
             time_zone: some("Asia/../etc/passwd"),
+            quiet_hours: some("22-7"),
             attributes: json!({ "Tier": 1, "list": [] }).as_object().unwrap().clone(),
             tags: Some(vec![String::new()]),
         };
         let fields: Vec<_> = check("..", said).unwrap_err().into_iter().map(|mistake| mistake.field).collect();
-        let expected =
-            ["external_id", "email", "name", "language", "time_zone", "tags", "attributes.Tier", "attributes.list"];
+        let expected = [
+            "external_id",
+            "email",
+            "name",
+            "language",
+            "time_zone",
+            "quiet_hours",
+            "tags",
+            "attributes.Tier",
+            "attributes.list",
+        ];
         assert_eq!(fields, expected);
     }
 }

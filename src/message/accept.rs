@@ -252,7 +252,7 @@ async fn insert_delivery(
     to: &Addressee,
 ) -> Result<()> {
     let order_at = order.send_at.map_or(now, |send_at| send_at.max(now));
-    let due_at = super::expand::due_at(app, order.lane().word(), order_at, &to.person.zone(app));
+    let due_at = super::expand::due_at(app, order.lane().word(), order_at, &to.person);
     sqlx::query(
         "INSERT INTO deliveries (message_id, seq, channel, lane, member_id, line_user_id, link_id, state, attempts,
            order_at, due_at, created_at, updated_at)

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     app::App,
+    config::QuietHours,
     db::{Conn, Db, Millis},
     error::Result,
     flex,
@@ -36,6 +37,8 @@ pub struct Person {
     /// What LINE says.
     pub language: Option<String>,
     pub time_zone: Option<String>,
+    /// Their own, in place of the company's.
+    pub quiet_hours: Option<String>,
     /// Ours, where they are a member.
     #[sqlx(default)]
     pub member_id: Option<String>,
@@ -81,6 +84,11 @@ impl Person {
     /// In which times are told to them.
     pub fn zone(&self, app: &App) -> TimeZone {
         self.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok()).unwrap_or_else(|| app.zone.clone())
+    }
+
+    /// When they are left in peace by what is in bulk: as they chose, else as the company did.
+    pub fn quiet_hours(&self, app: &App) -> Option<QuietHours> {
+        self.quiet_hours.as_deref().and_then(QuietHours::parse).or(app.config.sending.quiet_hours)
     }
 
     /// What a template is filled with: the order's data, who it is for, and what this message collapsed where it has
@@ -130,7 +138,8 @@ pub(super) async fn find_member(conn: &mut Conn, id: &str) -> Result<Option<Stri
 /// language of the page they are on, which is told where neither they nor LINE says one.
 pub(super) async fn of_line_user(conn: &mut Conn, line_user_id: &str, page: Option<&str>) -> Result<Person> {
     let found: Option<Person> = sqlx::query_as(
-        "SELECT COALESCE(m.name, '') AS name, m.external_id, m.locale, u.language, m.time_zone, m.id AS member_id
+        "SELECT COALESCE(m.name, '') AS name, m.external_id, m.locale, u.language, m.time_zone, m.quiet_hours,
+           m.id AS member_id
          FROM line_users u
          LEFT JOIN links l ON l.line_user_id = u.id AND l.ended_at IS NULL
          LEFT JOIN members m ON m.id = l.member_id WHERE u.id = $1",
@@ -154,8 +163,8 @@ pub(super) async fn find(
 ) -> Result<Option<Addressee>> {
     let provider = app.config.channel.get(channel).map_or("", |channel| channel.provider.as_str());
     let mut found: Option<Addressee> = sqlx::query_as(
-        "SELECT m.id AS member_id, m.name, m.external_id, m.locale, m.time_zone, m.disabled_at, l.id AS link_id,
-           l.line_user_id, l.suspended_at, l.permission, u.language, f.friend, o.created_at AS opted_out_at
+        "SELECT m.id AS member_id, m.name, m.external_id, m.locale, m.time_zone, m.quiet_hours, m.disabled_at,
+           l.id AS link_id, l.line_user_id, l.suspended_at, l.permission, u.language, f.friend, o.created_at AS opted_out_at
          FROM members m
          LEFT JOIN links l ON l.member_id = m.id AND l.provider = $2 AND l.ended_at IS NULL
          LEFT JOIN line_users u ON u.id = l.line_user_id

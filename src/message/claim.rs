@@ -411,7 +411,7 @@ macro_rules! waiting {
             with_lock!(
                 "SELECT d.message_id, d.seq, d.content, d.reason, d.attempts, g.cancelled_at, o.created_at AS opted_out_at,
                    d.link_id, u.user_id, u.language,
-                   COALESCE(m.name, '') AS name, m.external_id, m.locale, m.time_zone, m.id AS member_id,
+                   COALESCE(m.name, '') AS name, m.external_id, m.locale, m.time_zone, m.quiet_hours, m.id AS member_id,
                    l.id AS found_id, l.ended_at, l.suspended_at, l.permission, m.disabled_at,
                    f.friend, f.changed_at AS friend_changed_at,
                    CASE WHEN d.link_id IS NULL AND f.friend = 'no' THEN

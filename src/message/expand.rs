@@ -3,9 +3,9 @@
 //!
 //! The message's row is held meanwhile: two nodes take two messages, or turns.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 
 use super::{
     accept::count_left_out,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     app::App,
-    db::{Conn, Locking, Millis, with_lock},
+    db::{Conn, Db, Locking, Millis, Rows, with_lock},
     error::Result,
 };
 
@@ -23,6 +23,9 @@ use crate::{
 const AT_ONCE: i64 = 2_000;
 /// The same where what waits is looked for under a collapse key.
 const AT_ONCE_TO_COLLAPSE: i64 = 500;
+
+/// The lane that keeps quiet hours.
+const BULK: &str = "bulk";
 
 /// A message whose recipients are not all added.
 #[derive(Debug, sqlx::FromRow)]
@@ -105,11 +108,11 @@ async fn step(conn: &mut Conn, app: &App, open: &Open) -> Result<bool> {
 /// Adds the deliveries of a batch; gives their number.
 async fn add(conn: &mut Conn, app: &App, now: Millis, open: &Open, target: &Target, batch: &Batch) -> Result<i64> {
     let order_at = open.send_at.unwrap_or(open.created_at).max(open.created_at);
-    let due_at = due_at(app, &open.lane, order_at.max(now), &app.zone);
+    let due_at = due_at(app, &open.lane, order_at.max(now), &Person::default());
     let new = New { message_id: &open.id, seq: open.accepted, lane: &open.lane, order_at, due_at, now };
     let added = audience::insert(conn, target, batch, &new).await?;
     let seqs = (open.accepted, open.accepted + added);
-    if is_quiet_lane(app, &open.lane) {
+    if open.lane == BULK {
         keep_quiet(conn, app, &new, seqs).await?;
     }
     if let Some(key) = &open.collapse_key {
@@ -137,54 +140,101 @@ async fn set_expanded(conn: &mut Conn, id: &str, added: i64, to: &str, over_at: 
     Ok(())
 }
 
-fn is_quiet_lane(app: &App, lane: &str) -> bool {
-    lane == "bulk" && app.config.sending.quiet_hours.is_some()
-}
-
-/// When a delivery meant for `order_at` is sent to somebody in this zone: after the quiet hours, in the lane that
-/// keeps them.
-pub(super) fn due_at(app: &App, lane: &str, order_at: Millis, zone: &TimeZone) -> Millis {
-    let quiet = app.config.sending.quiet_hours.filter(|_| is_quiet_lane(app, lane));
+/// When a delivery meant for `order_at` is sent to somebody: after their quiet hours, in the lane that keeps them.
+pub(super) fn due_at(app: &App, lane: &str, order_at: Millis, person: &Person) -> Millis {
+    let quiet = person.quiet_hours(app).filter(|_| lane == BULK);
     match (quiet, Timestamp::from_millisecond(order_at.0)) {
-        (Some(quiet), Ok(at)) => order_at.plus(Duration::try_from(quiet.over(at, zone) - at).unwrap_or_default()),
+        (Some(quiet), Ok(at)) => {
+            order_at.plus(Duration::try_from(quiet.over(at, &person.zone(app)) - at).unwrap_or_default())
+        }
         _ => order_at,
     }
 }
 
 /// Until when somebody is left in peace who would be sent something in bulk now.
 pub(super) fn quiet_until(app: &App, now: Millis, person: &Person) -> Option<Millis> {
-    app.config.sending.quiet_hours?;
-    Some(due_at(app, "bulk", now, &person.zone(app))).filter(|due_at| *due_at > now)
+    Some(due_at(app, BULK, now, person)).filter(|due_at| *due_at > now)
 }
 
-/// The deliveries just added are due by the company's clock; those of members elsewhere are moved to their own.
+/// The deliveries just added are due by the company's hours and clock; those of members with their own are moved, some
+/// dozens in a statement, whatever they chose.
 async fn keep_quiet(conn: &mut Conn, app: &App, new: &New<'_>, seqs: (i64, i64)) -> Result<()> {
-    let zones: Vec<String> = sqlx::query_scalar(
-        "SELECT DISTINCT m.time_zone FROM deliveries d JOIN members m ON m.id = d.member_id
-         WHERE d.message_id = $1 AND d.seq >= $2 AND d.seq < $3 AND m.time_zone IS NOT NULL",
-    )
-    .bind(new.message_id)
-    .bind(seqs.0)
-    .bind(seqs.1)
-    .fetch_all(&mut *conn)
-    .await?;
-    for name in zones {
-        let Ok(zone) = TimeZone::get(&name) else { continue };
-        let due_at = due_at(app, new.lane, new.order_at.max(new.now), &zone);
-        if due_at == new.due_at {
-            continue;
+    if app.config.sending.quiet_hours.is_none() && !is_hour_chosen(conn).await? {
+        return Ok(());
+    }
+    let mut times = BTreeMap::new();
+    for clock in list_clocks(conn, new.message_id, seqs).await? {
+        let due_at = due_at(app, new.lane, new.order_at.max(new.now), &person(&clock));
+        if due_at != new.due_at {
+            times.insert(clock, due_at);
         }
-        sqlx::query(
-            "UPDATE deliveries SET due_at = $1 WHERE message_id = $2 AND seq >= $3 AND seq < $4
-               AND EXISTS (SELECT 1 FROM members m WHERE m.id = deliveries.member_id AND m.time_zone = $5)",
+    }
+    if times.is_empty() {
+        return Ok(());
+    }
+    let all = list_clocks_of(conn, new.message_id, seqs).await?;
+    let moved: Vec<(i64, Millis)> =
+        all.into_iter().filter_map(|(seq, clock)| times.get(&clock).map(|due_at| (seq, *due_at))).collect();
+    move_to(conn, &app.db, new.message_id, &moved).await
+}
+
+/// Somebody with the zone and the hours that a text of `clock!` names; either may be empty.
+fn person(clock: &str) -> Person {
+    let (zone, hours) = clock.split_once(' ').unwrap_or_default();
+    let own = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    Person { time_zone: own(zone), quiet_hours: own(hours), ..Person::default() }
+}
+
+/// Whether any member has quiet hours of their own.
+async fn is_hour_chosen(conn: &mut Conn) -> Result<bool> {
+    let chosen: Option<String> = sqlx::query_scalar(CHOSEN).fetch_optional(conn).await?;
+    Ok(chosen.is_some())
+}
+
+const CHOSEN: &str = "SELECT id FROM members WHERE quiet_hours IS NOT NULL LIMIT 1";
+
+/// What each member has in place of the company's clock, as one text. Asked for row by row: PostgreSQL, which plans without
+/// knowing how few they are, would go through all members for it.
+macro_rules! clock {
+    () => {
+        "(SELECT COALESCE(m.time_zone, '') || ' ' || COALESCE(m.quiet_hours, '') FROM members m
+            WHERE m.id = d.member_id) AS clock
+          FROM deliveries d WHERE d.message_id = $1 AND d.seq >= $2 AND d.seq < $3"
+    };
+}
+
+const CLOCKS: &str = concat!("SELECT DISTINCT ", clock!());
+const CLOCKS_OF: &str = concat!("SELECT d.seq, ", clock!());
+
+/// The statements over a batch, for a test that reads their plans.
+pub const STATEMENTS: [&str; 3] = [CHOSEN, CLOCKS, CLOCKS_OF];
+
+/// The clocks of a batch, each once.
+async fn list_clocks(conn: &mut Conn, message_id: &str, seqs: (i64, i64)) -> Result<Vec<String>> {
+    let clocks = sqlx::query_scalar(CLOCKS).bind(message_id).bind(seqs.0).bind(seqs.1).fetch_all(conn).await?;
+    Ok(clocks)
+}
+
+/// The clock of each delivery of a batch.
+async fn list_clocks_of(conn: &mut Conn, message_id: &str, seqs: (i64, i64)) -> Result<Vec<(i64, String)>> {
+    let clocks = sqlx::query_as(CLOCKS_OF).bind(message_id).bind(seqs.0).bind(seqs.1).fetch_all(conn).await?;
+    Ok(clocks)
+}
+
+async fn move_to(conn: &mut Conn, db: &Db, message_id: &str, moved: &[(i64, Millis)]) -> Result<()> {
+    static UPDATE: LazyLock<Rows> = LazyLock::new(|| {
+        Rows::new(
+            "UPDATE deliveries SET due_at = v.column3 FROM (VALUES",
+            3,
+            ") AS v WHERE deliveries.message_id = v.column1 AND deliveries.seq = v.column2",
         )
-        .bind(due_at)
-        .bind(new.message_id)
-        .bind(seqs.0)
-        .bind(seqs.1)
-        .bind(&name)
-        .execute(&mut *conn)
-        .await?;
+    });
+    for (text, rows) in UPDATE.pieces(db, moved) {
+        let mut update = sqlx::query(text);
+        for (seq, due_at) in rows {
+            update = update.bind(message_id).bind(seq).bind(due_at);
+        }
+        update.execute(&mut *conn).await?;
     }
     Ok(())
 }

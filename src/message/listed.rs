@@ -52,8 +52,8 @@ struct Row {
 async fn look_up(conn: &mut Conn, app: &App, order: &Order, ids: &[String]) -> Result<HashMap<String, Addressee>> {
     static FIND: LazyLock<Rows> = LazyLock::new(|| {
         Rows::new(
-            "SELECT v.column1 AS wanted, m.id AS member_id, m.name, m.external_id, m.locale, m.time_zone, m.disabled_at,
-               l.id AS link_id, l.line_user_id, l.suspended_at, l.permission, u.language, f.friend,
+            "SELECT v.column1 AS wanted, m.id AS member_id, m.name, m.external_id, m.locale, m.time_zone, m.quiet_hours,
+               m.disabled_at, l.id AS link_id, l.line_user_id, l.suspended_at, l.permission, u.language, f.friend,
                o.created_at AS opted_out_at
              FROM (VALUES",
             4,
@@ -141,7 +141,7 @@ async fn insert_deliveries(
     for (text, piece) in INSERT.pieces(&app.db, &numbered) {
         let mut insert = sqlx::query(text);
         for (seq, to) in piece {
-            let due_at = expand::due_at(app, lane, order_at, &to.person.zone(app));
+            let due_at = expand::due_at(app, lane, order_at, &to.person);
             insert = insert.bind(message_id).bind(seq).bind(&order.channel).bind(lane).bind(&to.member_id);
             insert = insert.bind(&to.line_user_id).bind(&to.link_id).bind(order_at).bind(due_at).bind(now);
         }

@@ -200,7 +200,7 @@ async fn erase_member(conn: &mut Conn, now: Millis, member_id: &str) -> Result<(
     sqlx::query(
         "UPDATE members SET deleted_at = $1, disabled_at = $1, external_id = NULL, email = '',
            email_key = 'deleted:' || id, email_verified_at = NULL, name = '', password_hash = NULL,
-           password_changed_at = $1, locale = NULL, time_zone = NULL
+           password_changed_at = $1, locale = NULL, time_zone = NULL, quiet_hours = NULL
          WHERE id = $2 AND deleted_at IS NULL",
     )
     .bind(now)

@@ -127,6 +127,7 @@ async fn account(conn: &mut Conn, db: &Db, member_id: &str) -> Result<Value> {
     Ok(json!({
         "id": member.id, "external_id": member.external_id, "name": member.name, "email": member.email,
         "email_verified_at": when(verified), "language": member.language, "time_zone": member.time_zone,
+        "quiet_hours": member.quiet_hours,
         "password_changed_at": when(password_changed), "source": member.source, "created_at": time(member.created_at),
         "attributes": member.attributes, "tags": member.tags,
         "unwanted_topics": topic::list(conn, db, &known).await?.remove(member_id).unwrap_or_default(),

@@ -23,7 +23,7 @@ static ASSETS: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
         ("app.css", Asset { kind: "text/css; charset=utf-8", text: include_str!("../../static/app.css") }),
         ("app.js", Asset { kind: "text/javascript; charset=utf-8", text: include_str!("../../static/app.js") }),
         ("liff.js", Asset { kind: "text/javascript; charset=utf-8", text: include_str!("../../static/liff.js") }),
-        ("ticket.js", Asset { kind: "text/javascript; charset=utf-8", text: include_str!("../../static/ticket.js") }),
+        ("watch.js", Asset { kind: "text/javascript; charset=utf-8", text: include_str!("../../static/watch.js") }),
         ("icon.svg", Asset { kind: "image/svg+xml", text: include_str!("../../static/icon.svg") }),
     ])
 });

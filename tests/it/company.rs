@@ -28,6 +28,7 @@ pub fn wanted(id: &str, said: &Value) -> Wanted {
         name: text("name"),
         language: text("language"),
         time_zone: text("time_zone"),
+        quiet_hours: text("quiet_hours"),
         attributes: said["attributes"].as_object().cloned().unwrap_or_default(),
         tags: said["tags"].as_array().map(|tags| tags.iter().map(|tag| tag.as_str().unwrap().to_owned()).collect()),
     };

@@ -20,7 +20,7 @@ const RANKS: [&[&str]; 11] = [
     &["message", "chat", "rich_menu"],
     &["link"],
     &["webhook", "hook"],
-    &["privacy"],
+    &["privacy", "preference"],
     &["api"],
     &["worker", "routes", "doctor", "key"],
     &["serve", "demo"],

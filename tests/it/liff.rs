@@ -16,6 +16,8 @@ use crate::{
 const SESSION: &str = "/liff/main/session";
 const CERTS: &str = "/oauth2/v2.1/certs";
 const NOT_LINKED: &str = "/line/not-linked?provider=main";
+/// In LINE nobody was asked to add the official account yet.
+const ADD_FRIEND: &str = "/account/friend?provider=main&done=linked";
 /// What a script of ours sends besides the tokens.
 const HEADERS: [(&str, &str); 4] = [
     ("content-type", "application/json"),
@@ -88,7 +90,7 @@ async fn linked_by_liff<'a>(app: &'a TestApp, email: &str) -> (Visitor<'a>, Stri
     assert_eq!(answer.location(), NOT_LINKED);
     let attempt = reach_confirm(&mut visitor).await;
     let answer = visitor.confirm(&attempt).await;
-    assert_eq!(answer.location(), "/account?done=linked", "{}", answer.body);
+    assert_eq!(answer.location(), ADD_FRIEND, "{}", answer.body);
     app.drain().await;
     (visitor, user)
 }
@@ -160,6 +162,7 @@ mod stories {
             for (path, next) in [
                 ("/liff/main", "/account"),
                 ("/liff/main/account/unlink", "/account/unlink"),
+                ("/liff/main/account/preferences", "/account/preferences"),
                 ("/liff/main//evil.example", "/account"),
                 ("/liff/main/\\evil.example", "/account"),
                 ("/liff/main/liff/main", "/account"),
@@ -524,7 +527,7 @@ mod stories {
             let page = visitor.get(&format!("/link/confirm?attempt={attempt}")).await;
             assert!(page.body.contains("はなこ") && page.body.contains("Hanako"), "{}", page.body);
             assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM links").await, 0);
-            assert_eq!(visitor.confirm(&attempt).await.location(), "/account?done=linked");
+            assert_eq!(visitor.confirm(&attempt).await.location(), ADD_FRIEND);
             assert!(!id.is_empty() && app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM links").await == 1);
         }
 

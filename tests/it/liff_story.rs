@@ -59,13 +59,19 @@ async fn from_the_phone_to_a_link_and_out_of_it() {
     browser.wait_for_text("Link these two accounts?").await;
     shot("4-confirm").await;
     browser.click_text("Link these accounts").await;
-    browser.wait_for_text("Linked since").await;
+    browser.wait_for_text("Add our official account as a friend").await;
     shot("5-linked").await;
+    browser.click_text("Not now").await;
+    browser.wait_for_text("Linked since").await;
 
     // Another day: LINE opens the page, and she is in; the path leads on to a page of ours.
     sign_out(&browser).await;
     open_from_phone(&browser, &phone).await;
     browser.wait_for_text("Linked since").await;
+    browser.click_text("Preferences").await;
+    browser.wait_for_text("Quiet hours").await;
+    browser.goto(&format!("{}/{LIFF_ID}/account/preferences", stage.simulator)).await;
+    browser.wait_for_text("Quiet hours").await;
     browser.goto(&phone).await;
     browser.goto(&format!("{}/{LIFF_ID}/account/unlink", stage.simulator)).await;
     browser.wait_for_text("What happens when you unlink").await;
@@ -111,6 +117,7 @@ async fn outside_of_line_it_asks_for_a_login_once() {
     sign_in(&browser).await;
     browser.click_text("Link LINE account").await;
     browser.click_text("Link these accounts").await;
+    browser.click_text("Not now").await;
     browser.wait_for_text("Linked since").await;
     sign_out(&browser).await;
     // LIFF remembers her here.

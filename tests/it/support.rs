@@ -687,6 +687,13 @@ pub fn config_text(database_url: &str, hosts: &[SocketAddr; 4], mail: &SocketAdd
         password_hash = {{ memory_kib = 64, passes = 1, at_once = 4 }}
         requests_per_minute = 1000000
 
+        [topic.news]
+        label = {{ en = "News and tips", ja = "お知らせとヒント" }}
+        description = {{ en = "About once a month." }}
+
+        [topic.offers]
+        label.en = "Offers"
+
         [tickets]
         return_urls = ["https://shop.example.jp"]
 

@@ -586,7 +586,7 @@ both_engines! {
         let token = path(&made.url).strip_prefix("/t/").unwrap();
         is_gone(&app.visitor().get(&format!("/t/watch/{token}")).await);
         let page = app.visitor().get(path(&made.status_url)).await;
-        assert!(page.body.contains("http-equiv=\"refresh\"") && page.body.contains("ticket.js"), "{}", page.body);
+        assert!(page.body.contains("http-equiv=\"refresh\"") && page.body.contains("watch.js"), "{}", page.body);
         let policy = |answer: &Answer| answer.headers["content-security-policy"].to_str().unwrap().to_owned();
         assert!(policy(&page).contains("connect-src 'self'") && policy(&page).contains("default-src 'none'"));
         let other = policy(&app.visitor().get("/t").await);

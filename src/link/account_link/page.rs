@@ -17,6 +17,7 @@ use crate::{
     audit,
     db::Conn,
     error::{Error, NextStep, Refusal, Result},
+    line::message::url,
     line_user,
     link::{
         Decision, Purpose,
@@ -242,7 +243,7 @@ fn refuse(open: &Open, cause: Cause) -> Error {
 fn gone(app: &App) -> Error {
     let mut named = app.config.channel.values().filter_map(|channel| channel.basic_id.as_deref());
     let next = match (named.next(), named.next()) {
-        (Some(basic_id), None) => format!("https://line.me/R/ti/p/{}", basic_id.replace('@', "%40")),
+        (Some(basic_id), None) => url::profile(basic_id),
         _ => "/account".to_owned(),
     };
     Error::Refused(Box::new(Refusal {

@@ -20,6 +20,8 @@ pub struct Details {
     pub name: String,
     pub language: Option<String>,
     pub time_zone: Option<String>,
+    /// Of their own, in place of the company's.
+    pub quiet_hours: Option<String>,
     pub source: String,
     pub created_at: Millis,
     pub disabled_at: Option<Millis>,
@@ -128,7 +130,7 @@ pub async fn list(conn: &mut Conn, db: &Db, filter: &Filter, after: &str, most: 
 pub async fn details(conn: &mut Conn, db: &Db, ids: &[String]) -> Result<Vec<Details>> {
     static SELECT: LazyLock<Rows> = LazyLock::new(|| {
         Rows::new(
-            "SELECT id, external_id, email, name, locale, time_zone, source, created_at, disabled_at FROM members
+            "SELECT id, external_id, email, name, locale, time_zone, quiet_hours, source, created_at, disabled_at FROM members
              WHERE deleted_at IS NULL AND id IN (VALUES",
             1,
             ") ORDER BY id",
@@ -152,6 +154,7 @@ pub async fn details(conn: &mut Conn, db: &Db, ids: &[String]) -> Result<Vec<Det
                 name: row.name,
                 language: row.locale,
                 time_zone: row.time_zone,
+                quiet_hours: row.quiet_hours,
                 source: row.source,
                 created_at: row.created_at,
                 disabled_at: row.disabled_at,
@@ -169,6 +172,7 @@ struct Row {
     name: String,
     locale: Option<String>,
     time_zone: Option<String>,
+    quiet_hours: Option<String>,
     source: String,
     created_at: Millis,
     disabled_at: Option<Millis>,

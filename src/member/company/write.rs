@@ -32,6 +32,7 @@ struct Known {
     name: String,
     locale: Option<String>,
     time_zone: Option<String>,
+    quiet_hours: Option<String>,
 }
 
 /// Makes or changes members, each with its audit row; gives what became of each, in their order. No two of `list` have
@@ -135,12 +136,14 @@ impl Round {
         let name = wanted.name.clone().unwrap_or_else(|| known.name.clone());
         let locale = wanted.language.clone().unwrap_or_else(|| known.locale.clone());
         let time_zone = wanted.time_zone.clone().unwrap_or_else(|| known.time_zone.clone());
+        let quiet_hours = wanted.quiet_hours.clone().unwrap_or_else(|| known.quiet_hours.clone());
         let before = fields.len();
         fields.extend((name != known.name).then_some("name"));
         fields.extend((locale != known.locale).then_some("language"));
         fields.extend((time_zone != known.time_zone).then_some("time_zone"));
+        fields.extend((quiet_hours != known.quiet_hours).then_some("quiet_hours"));
         if fields.len() > before {
-            self.changes.profiles.push(Known { name, locale, time_zone, ..known.clone() });
+            self.changes.profiles.push(Known { name, locale, time_zone, quiet_hours, ..known.clone() });
         }
     }
 
@@ -206,7 +209,7 @@ async fn list_known(conn: &mut Conn, db: &Db, ids: &[&str]) -> Result<BTreeMap<S
     static SELECT: LazyLock<Rows> = LazyLock::new(|| {
         // One after the other by their ids, so that two who hold many never wait for each other.
         Rows::locking(
-            "SELECT id, external_id, email, email_key, name, locale, time_zone FROM members
+            "SELECT id, external_id, email, email_key, name, locale, time_zone, quiet_hours FROM members
              WHERE deleted_at IS NULL AND external_id IN (VALUES",
             1,
             ") ORDER BY id",
@@ -229,9 +232,11 @@ async fn list_known(conn: &mut Conn, db: &Db, ids: &[&str]) -> Result<BTreeMap<S
 async fn insert(conn: &mut Conn, app: &App, list: &[&Wanted]) -> Result<BTreeMap<String, String>> {
     static INSERT: LazyLock<Rows> = LazyLock::new(|| {
         Rows::new(
-            "INSERT INTO members (id, external_id, email, email_key, name, locale, time_zone, created_at, source)
-             SELECT column1, column2, column3, column4, column5, column6, column7, column8, 'company' FROM (VALUES",
-            8,
+            "INSERT INTO members (id, external_id, email, email_key, name, locale, time_zone, quiet_hours, created_at,
+               source)
+             SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, 'company'
+             FROM (VALUES",
+            9,
             ") AS v WHERE 1 = 1 ON CONFLICT DO NOTHING RETURNING external_id, id",
         )
     });
@@ -245,7 +250,8 @@ async fn insert(conn: &mut Conn, app: &App, list: &[&Wanted]) -> Result<BTreeMap
             insert = insert.bind(id).bind(&wanted.external_id).bind(email.map_or("", |email| email.text.as_str()));
             insert = insert.bind(key_of(id, email)).bind(wanted.name.as_ref().unwrap_or(&wanted.external_id));
             insert = insert.bind(wanted.language.as_ref().and_then(Option::as_ref));
-            insert = insert.bind(wanted.time_zone.as_ref().and_then(Option::as_ref)).bind(now);
+            insert = insert.bind(wanted.time_zone.as_ref().and_then(Option::as_ref));
+            insert = insert.bind(wanted.quiet_hours.as_ref().and_then(Option::as_ref)).bind(now);
         }
         made.extend(insert.fetch_all(&mut *conn).await?);
     }
@@ -259,8 +265,9 @@ fn key_of(id: &str, email: Option<&Email>) -> String {
 async fn update(conn: &mut Conn, db: &Db, list: &[Known]) -> Result<()> {
     static UPDATE: LazyLock<Rows> = LazyLock::new(|| {
         Rows::new(
-            "UPDATE members SET name = v.column2, locale = v.column3, time_zone = v.column4 FROM (VALUES",
-            4,
+            "UPDATE members SET name = v.column2, locale = v.column3, time_zone = v.column4, quiet_hours = v.column5
+             FROM (VALUES",
+            5,
             ") AS v WHERE members.id = v.column1",
         )
     });
@@ -268,6 +275,7 @@ async fn update(conn: &mut Conn, db: &Db, list: &[Known]) -> Result<()> {
         let mut update = sqlx::query(text);
         for known in rows {
             update = update.bind(&known.id).bind(&known.name).bind(&known.locale).bind(&known.time_zone);
+            update = update.bind(&known.quiet_hours);
         }
         update.execute(&mut *conn).await?;
     }

@@ -109,10 +109,13 @@ async fn members(app: &TestApp, locale: Locale) -> Vec<Page> {
         ("change-email", "/account/email"),
         ("data", "/account/data"),
         ("delete", "/account/delete"),
+        ("preferences", "/account/preferences?done=saved"),
         ("reauth", "/sign-in?return_to=/account&reauth=1"),
     ] {
         album.open(visitor, name, path).await;
     }
+    let wrong = [("quiet", "own"), ("quiet_from", ""), ("quiet_to", "07:00"), ("language", "x"), ("time_zone", "x")];
+    album.send(visitor, "preferences-wrong", "/account/preferences", &wrong).await;
     let wrong = [("word", "x"), ("password", PASSWORD)];
     album.send(visitor, "delete-wrong", "/account/delete", &wrong).await;
     album.send(visitor, "data-wrong", "/account/data", &[("password", "wrong password")]).await;
@@ -173,6 +176,12 @@ async fn links(app: &TestApp, locale: Locale) -> Vec<Page> {
         app.execute(statement).await;
         album.open(visitor, name, "/account").await;
     }
+    app.execute("UPDATE links SET unconfirmed_at = NULL").await;
+    for (name, friend) in [("no", "UPDATE friends SET friend = 'no'"), ("yes", "UPDATE friends SET friend = 'yes'")] {
+        app.execute(friend).await;
+        album.open(visitor, &format!("friend-{name}"), "/account/friend?provider=main&done=linked").await;
+    }
+    app.execute("UPDATE links SET unconfirmed_at = 1").await;
     let stranger = &mut reader(app, locale);
     let answer = stranger.sign_in_by_line(&user).await;
     album.open(stranger, "imported", &answer.location()).await;
@@ -214,6 +223,8 @@ async fn tickets(app: &TestApp, locale: Locale) -> Vec<Page> {
     let yes = [("attempt", &*parameter(&confirm, "attempt")), ("decision", "yes"), ("consent", &consent)];
     let done = visitor.post("/link/confirm", &yes).await.location();
     album.open(visitor, "ticket-done", &done).await;
+    app.execute("UPDATE friends SET friend = 'no'").await;
+    album.open(visitor, "ticket-done-no-friend", &done).await;
     album.open(visitor, "watch-linked", watch).await;
     album.0
 }

@@ -1,5 +1,5 @@
-// The page that watches a ticket: asks how far it is, and shows the page anew when that has changed. Without script
-// the page does the same by itself, every few seconds.
+// A page that waits for what happens on a phone: asks how far it is, and is shown anew when that has changed. Without
+// script the page of a ticket does the same by itself, every few seconds, and the one that asks for a friend has a button.
 "use strict";
 
 const card = document.querySelector("[data-watch]");
