@@ -12,7 +12,9 @@ use musubi::{
     app::{App, Clock},
     config::Config,
     db::{Db, Millis},
-    demo, doctor, import, key, link, log,
+    demo, doctor, import, key,
+    link::{self, attempt::command as attempt},
+    log,
     member::{
         self,
         disabling::{self, Outcome},
@@ -84,6 +86,11 @@ enum Command {
         #[command(subcommand)]
         command: EventsCommand,
     },
+    /// Shows people's tries to sign in or link through LINE, and how each ended
+    Attempts {
+        #[command(subcommand)]
+        command: AttemptsCommand,
+    },
     /// Sends a message to one member, to all with a tag, or to everybody who is linked
     ///
     /// The message is stored, and the worker of a running `serve` sends it. Ended here, that goes on. Ends with 0
@@ -127,6 +134,20 @@ enum Command {
     Key {
         #[command(subcommand)]
         command: KeyCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum AttemptsCommand {
+    /// Lists the newest tries of a member: when, how, in which browsers, how far, what happened, and what to do
+    List {
+        #[command(flatten)]
+        config: ConfigPath,
+        #[command(flatten)]
+        which: attempt::Which,
+        /// How many
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
     },
 }
 
@@ -411,6 +432,9 @@ async fn run(command: Command, format: log::Format) -> Result<ExitCode, Failure>
             say(&format!("events that will be handled again: {retried}"));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Attempts { command: AttemptsCommand::List { config, which, limit } } => {
+            list_attempts(config, &which, limit).await
+        }
         Command::Template { command: TemplateCommand::Check { templates, name } } => {
             check_templates(&templates, name.as_deref())
         }
@@ -573,6 +597,16 @@ async fn list_events(path: ConfigPath, state: Option<command::State>, limit: u32
     }
     if rows.is_empty() {
         explain("no such events");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list_attempts(path: ConfigPath, which: &attempt::Which, limit: u32) -> Result<ExitCode, Failure> {
+    let told = attempt::list(&open(path).await?, which, limit).await?;
+    let lines = told.ok_or_else(|| format!("there is no member {:?}", which.member.as_deref().unwrap_or_default()))?;
+    lines.iter().for_each(|line| say(line));
+    if lines.is_empty() {
+        explain("no such attempts are kept");
     }
     Ok(ExitCode::SUCCESS)
 }
