@@ -1,6 +1,7 @@
 //! The commands that have commands of their own, a file each, and what all commands share.
 
 pub mod api_key;
+pub mod attempts;
 pub mod events;
 pub mod key;
 pub mod link;

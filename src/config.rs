@@ -140,6 +140,8 @@ pub struct Retention {
     pub message_contents_days: u32,
     /// What the company's systems were told by hooks, and whether it arrived. So long it can be told again.
     pub hook_days: u32,
+    /// Attempts to sign in or link through LINE, and what became of them: support looks at these.
+    pub attempts_days: u32,
 }
 
 /// How the company's systems are told what happens.
@@ -507,6 +509,7 @@ impl Default for Retention {
             messages_days: 365,
             message_contents_days: 90,
             hook_days: 30,
+            attempts_days: 30,
         }
     }
 }

@@ -73,6 +73,8 @@ pub struct Refusal {
 #[derive(Debug, Clone)]
 pub enum NextStep {
     Link(String),
+    /// The same, by the words that fit everywhere.
+    Onward(String),
     /// Starts LINE Login afresh in this browser.
     Line(Vec<(&'static str, String)>),
 }

@@ -178,8 +178,8 @@ const GRANTS: Sealed = Sealed {
 const ATTEMPTS: Sealed = Sealed {
     table: "attempts",
     context: attempt::context,
-    count: "SELECT CAST(COUNT(*) AS BIGINT) FROM attempts",
-    list: "SELECT id, sealed_verifier FROM attempts WHERE id > $1 ORDER BY id LIMIT $2",
+    count: "SELECT CAST(COUNT(*) AS BIGINT) FROM attempts WHERE sealed_verifier <> ''",
+    list: "SELECT id, sealed_verifier FROM attempts WHERE id > $1 AND sealed_verifier <> '' ORDER BY id LIMIT $2",
     replace: "UPDATE attempts SET sealed_verifier = $1 WHERE id = $2 AND sealed_verifier = $3",
 };
 

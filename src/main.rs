@@ -71,6 +71,11 @@ enum Command {
         #[command(subcommand)]
         command: command::events::Command,
     },
+    /// Shows people's tries to sign in or link through LINE, and how each ended
+    Attempts {
+        #[command(subcommand)]
+        command: command::attempts::Command,
+    },
     /// Sends a message to one member, to all with a tag, or to everybody who is linked
     ///
     /// The message is stored, and the worker of a running `serve` sends it. Ended here, that goes on. Ends with 0
@@ -148,6 +153,7 @@ async fn run(command: Command, format: log::Format) -> Result<ExitCode, Failure>
         Command::Outbox { command } => command::outbox::run(command).await,
         Command::Doctor { config } => doctor(config).await,
         Command::Events { command } => command::events::run(command).await,
+        Command::Attempts { command } => command::attempts::run(command).await,
         Command::Template { command } => command::template::run(command),
         Command::RichMenu { command } => command::rich_menu::run(command).await,
         Command::ApiKey { command } => command::api_key::run(command).await,

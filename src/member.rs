@@ -4,6 +4,7 @@
 //! - [`reset`], [`change_password`] and [`email`] replace what a member proves to be one with; [`code`] proves those
 //!   who have no password
 //! - [`company`]: members as the company says them, with their [`tag`]s and [`attribute`]s
+//! - [`other_app`] warns whoever came in an app's browser, which [`user_agent`] tells
 //! - [`throttle`] stands before each of these, and knows a [`device`]; [`token`] is what mails carry
 
 pub mod attribute;
@@ -15,6 +16,7 @@ pub mod disabling;
 pub mod email;
 pub mod guard;
 pub mod import;
+pub mod other_app;
 pub mod password;
 pub mod reset;
 pub mod session;
@@ -25,7 +27,7 @@ pub mod step_up;
 pub mod tag;
 pub mod throttle;
 pub mod token;
-mod user_agent;
+pub mod user_agent;
 
 use crate::{
     app::App,
@@ -71,6 +73,19 @@ pub async fn find_by_email_key(conn: &mut Conn, email_key: &str) -> Result<Optio
             .bind(email_key)
             .fetch_optional(conn)
             .await?;
+    Ok(found)
+}
+
+/// The member whom an operator names: by the company's id, ours, or the e-mail address.
+pub async fn find_named(conn: &mut Conn, name: &str) -> Result<Option<String>> {
+    let found = sqlx::query_scalar(
+        "SELECT id FROM members WHERE (external_id = $1 OR id = $1 OR email_key = $2) AND deleted_at IS NULL
+         ORDER BY CASE WHEN external_id = $1 THEN 0 WHEN id = $1 THEN 1 ELSE 2 END LIMIT 1",
+    )
+    .bind(name)
+    .bind(email_key(name))
+    .fetch_optional(conn)
+    .await?;
     Ok(found)
 }
 

@@ -292,10 +292,10 @@ pub async fn prune(app: &App, holder: &str) -> Result<u64> {
     let mut conn = app.db.conn().await?;
     let mut deleted = or_none("sessions", member::session::prune(&mut conn, now).await);
     deleted += or_none("members", member::prune(&mut conn, now).await);
-    deleted += or_none("attempts", link::attempt::prune(&mut conn, now).await);
+    deleted += or_none("attempts", link::attempt::prune::run(&mut conn, now, days(kept.attempts_days)).await);
     deleted += or_none("liff_tokens", link::liff::seen::prune(&mut conn, now).await);
     deleted += or_none("tickets", link::ticket::prune(&mut conn, now).await);
-    deleted += or_none("account_links", link::account_link::prune(&mut conn, now).await);
+    deleted += or_none("account_links", link::account_link::prune(&mut conn, now, days(kept.attempts_days)).await);
     deleted += or_none("mails", mail::prune(&mut conn, now).await);
     deleted += or_none("jobs", queue::prune(&mut conn, now).await);
     deleted += or_none("webhooks", webhook::prune::run(&mut conn, now, events, bodies).await);

@@ -17,7 +17,7 @@ use crate::{
     db::Conn,
     error::{Error, Result},
     line_user::{self, Friend},
-    member::guard::SignedIn,
+    member::{guard::SignedIn, other_app::OtherApp},
     web::{
         locale::Locale,
         moment::{self, Moment},
@@ -38,6 +38,9 @@ struct Account {
     consent: Shown,
     asks: Vec<Ask>,
     cards: Vec<Card>,
+    fresh: bool,
+    /// Where the page is open in another app, in which LINE may not come back.
+    other_app: Option<OtherApp>,
 }
 
 struct Ask {
@@ -91,6 +94,8 @@ struct NotLinked {
 #[derive(Deserialize)]
 pub struct Asked {
     done: Option<String>,
+    /// LINE's auto login came back in another browser before.
+    fresh: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -135,7 +140,9 @@ pub async fn show(
     };
     let done = done.map(|key| page.t(key).to_owned());
     let consent = Shown::new(&app, &visit);
-    html(&Account { page, name: session.name, email: session.email, done, consent, asks, cards })
+    let other_app = OtherApp::of(&page, &app, &visit);
+    let (name, email, fresh) = (session.name, session.email, asked.fresh.is_some());
+    html(&Account { page, name, email, done, consent, asks, cards, fresh, other_app })
 }
 
 /// `GET /line/not-linked`: a LINE account proved itself, and belongs to nobody here.

@@ -25,6 +25,7 @@ use crate::{
     error::Result,
     member::session::Session,
     seal,
+    web::visit::{Visit, network},
 };
 
 /// How long LINE's link token lives, and from the yes on the nonce.
@@ -76,6 +77,7 @@ impl Begun {
 struct Yes<'a> {
     nonce: &'a str,
     session: &'a Session,
+    visit: &'a Visit,
     locale: &'a str,
     consent_version: &'a str,
     consent_locale: &'a str,
@@ -120,7 +122,7 @@ async fn find_by_nonce(conn: &mut Conn, nonce: &str) -> Result<Option<Begun>> {
 async fn agree(conn: &mut Conn, now: Millis, id: &str, yes: &Yes<'_>) -> Result<bool> {
     let agreed = sqlx::query(
         "UPDATE account_links SET nonce_hash = $1, member_id = $2, lineage_id = $3, locale = $4, consent_version = $5,
-           consent_locale = $6, agreed_at = $7, expires_at = $8
+           consent_locale = $6, agreed_at = $7, expires_at = $8, user_agent = $11, address = $12
          WHERE id = $9 AND ended_at IS NULL AND created_at > $10 AND (member_id IS NULL OR member_id = $2)",
     )
     .bind(seal::hash(yes.nonce))
@@ -133,6 +135,8 @@ async fn agree(conn: &mut Conn, now: Millis, id: &str, yes: &Yes<'_>) -> Result<
     .bind(now.plus(LIFE))
     .bind(id)
     .bind(now.minus(LIFE))
+    .bind(&yes.visit.user_agent)
+    .bind(network(&yes.visit.address))
     .execute(conn)
     .await?;
     Ok(agreed.rows_affected() == 1)
@@ -204,11 +208,11 @@ async fn record_refusal(
 }
 
 /// Deletes those long past, some at a time.
-pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
+pub async fn prune(conn: &mut Conn, now: Millis, kept: Duration) -> Result<u64> {
     let deleted = sqlx::query(
         "DELETE FROM account_links WHERE id IN (SELECT id FROM account_links WHERE expires_at < $1 LIMIT 500)",
     )
-    .bind(now.minus(Duration::from_secs(30 * 24 * 3600)))
+    .bind(now.minus(kept))
     .execute(conn)
     .await?;
     Ok(deleted.rows_affected())

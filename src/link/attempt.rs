@@ -3,9 +3,25 @@
 //! State and nonce are stored as hashes, the PKCE verifier sealed. An attempt belongs to a browser (its
 //! cookie); one to link also to a member and the lineage of their session, one by a ticket to that and its member.
 //!
-//! Anybody may start one, so they are counted: per address, and those without an answer in all.
+//! Anybody may start one, so they are counted ([`limit`]). What is over stays for support ([`command`]), without its
+//! secrets, for a while ([`prune`](mod@prune)).
+
+pub mod command;
+pub mod limit;
+mod pending;
+pub mod prune;
+mod told;
 
 use std::time::Duration;
+
+use self::limit::{count_of_address, make_room};
+pub use self::{
+    limit::{PER_ADDRESS, UNUSED_AT_MOST},
+    pending::{
+        Pending, abandon, answer, await_confirm, find_pending, find_pending_by_ticket, find_pending_import,
+        is_linked_here, note_shown,
+    },
+};
 
 use super::{Purpose, refusal::Cause, ticket::Ticket};
 use crate::{
@@ -20,11 +36,6 @@ use crate::{
 /// From the start to the callback, and again from the callback to the yes.
 pub const LIFE: Duration = Duration::from_secs(10 * 60);
 
-/// Starts from one address within [`LIFE`].
-pub const PER_ADDRESS: i64 = 30;
-/// Attempts that wait for their answer, in all.
-pub const UNUSED_AT_MOST: i64 = 10_000;
-
 /// An attempt to be.
 #[derive(Debug)]
 pub struct New<'a> {
@@ -38,6 +49,7 @@ pub struct New<'a> {
     pub browser: &'a str,
     pub return_to: &'a str,
     pub address: &'a str,
+    pub user_agent: &'a str,
 }
 
 /// The secrets of a new attempt, for LINE's authorize URL.
@@ -55,7 +67,6 @@ pub struct Attempt {
     pub purpose: String,
     pub nonce_hash: String,
     pub sealed_verifier: String,
-    pub browser_hash: String,
     pub member_id: Option<String>,
     pub lineage_id: Option<String>,
     pub ticket_id: Option<String>,
@@ -63,20 +74,6 @@ pub struct Attempt {
     pub created_at: Millis,
     pub used_at: Millis,
     pub expires_at: Millis,
-}
-
-/// A link that waits for the person's yes.
-#[derive(Debug, sqlx::FromRow)]
-pub struct Pending {
-    pub id: String,
-    pub provider: String,
-    pub purpose: String,
-    pub line_user_id: String,
-    pub ticket_id: Option<String>,
-    pub created_at: Millis,
-    pub used_at: Millis,
-    pub confirm_by: Millis,
-    pub confirmed_at: Option<Millis>,
 }
 
 /// Makes an attempt, unless too many came from its address. Run in a transaction of its own.
@@ -90,8 +87,8 @@ pub async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<Secrets
     let member_id = new.session.map(|session| &session.member_id).or(new.ticket.map(|ticket| &ticket.member_id));
     sqlx::query(
         "INSERT INTO attempts (id, state_hash, provider, purpose, nonce_hash, sealed_verifier, browser_hash, address,
-           member_id, lineage_id, ticket_id, return_to, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+           member_id, lineage_id, ticket_id, return_to, created_at, expires_at, user_agent)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
     .bind(&id)
     .bind(seal::hash(&secrets.state))
@@ -107,65 +104,76 @@ pub async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<Secrets
     .bind(new.return_to)
     .bind(now)
     .bind(now.plus(LIFE))
+    .bind(new.user_agent)
     .execute(conn)
     .await?;
     Ok(secrets)
 }
 
-async fn count_of_address(conn: &mut Conn, now: Millis, address: &str) -> Result<i64> {
-    let count =
-        sqlx::query_scalar("SELECT CAST(COUNT(*) AS BIGINT) FROM attempts WHERE address = $1 AND created_at > $2")
-            .bind(address)
-            .bind(now.minus(LIFE))
-            .fetch_one(conn)
-            .await?;
-    Ok(count)
+/// The browser that a callback came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Browser<'a> {
+    /// Of the attempt cookie.
+    pub hash: &'a str,
+    pub user_agent: &'a str,
 }
 
-/// Keeps the unused attempts below their number. Expired ones go first, then the oldest of the address that
-/// holds most: a flood makes room for itself, and one person's attempt is among the last to go.
-async fn make_room(conn: &mut Conn, now: Millis) -> Result<()> {
-    let unused: i64 = sqlx::query_scalar("SELECT CAST(COUNT(*) AS BIGINT) FROM attempts WHERE used_at IS NULL")
-        .fetch_one(&mut *conn)
-        .await?;
-    if unused < UNUSED_AT_MOST {
-        return Ok(());
-    }
-    sqlx::query(
-        "DELETE FROM attempts WHERE id IN (
-           SELECT id FROM (
-             SELECT id, created_at, CASE WHEN expires_at > $1 THEN 1 ELSE 0 END AS live,
-               ROW_NUMBER() OVER (PARTITION BY address ORDER BY created_at DESC, id DESC) AS place
-             FROM attempts WHERE used_at IS NULL) AS ranked
-           ORDER BY live, place DESC, created_at, id LIMIT $2) AND used_at IS NULL",
-    )
-    .bind(now)
-    .bind(unused - UNUSED_AT_MOST + UNUSED_AT_MOST / 20)
-    .execute(conn)
-    .await?;
-    Ok(())
+/// What a callback's state is of.
+#[derive(Debug)]
+pub enum Found {
+    /// This browser's, and used from now on.
+    Taken(Attempt),
+    /// No longer to be taken, or not here.
+    Known(Cause, Known),
+    Unknown,
 }
 
-/// Takes the attempt of a state: the first caller gets it, everyone after is told that it was used.
-pub async fn take(conn: &mut Conn, now: Millis, state: &str) -> Result<Result<Attempt, Cause>> {
+/// An attempt as it is found where it is not taken.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Known {
+    pub id: String,
+    pub purpose: String,
+    pub browser_hash: String,
+    pub ticket_id: Option<String>,
+    pub return_to: String,
+    pub used_at: Option<Millis>,
+    pub expires_at: Millis,
+    pub outcome: Option<String>,
+}
+
+/// Takes the attempt of a state: the first callback in its browser gets it, every one after is told that it was used. One
+/// in another browser takes nothing: LINE's app may open the address first, and the browser that started afterwards.
+pub async fn take(conn: &mut Conn, now: Millis, state: &str, browser: Browser<'_>) -> Result<Found> {
     let taken: Option<Attempt> = sqlx::query_as(
-        "UPDATE attempts SET used_at = $1 WHERE state_hash = $2 AND used_at IS NULL
-         RETURNING id, provider, purpose, nonce_hash, sealed_verifier, browser_hash, member_id, lineage_id,
-           ticket_id, return_to, created_at, used_at, expires_at",
+        "UPDATE attempts SET used_at = $1, returned_at = $1, returned_agent = $4
+         WHERE state_hash = $2 AND browser_hash = $3 AND used_at IS NULL
+         RETURNING id, provider, purpose, nonce_hash, sealed_verifier, member_id, lineage_id, ticket_id, return_to,
+           created_at, used_at, expires_at",
     )
     .bind(now)
     .bind(seal::hash(state))
+    .bind(browser.hash)
+    .bind(browser.user_agent)
     .fetch_optional(&mut *conn)
     .await?;
     if let Some(attempt) = taken {
         forget_link_token(conn, &attempt).await?;
-        return Ok(Ok(attempt));
+        return Ok(Found::Taken(attempt));
     }
-    let known: Option<String> = sqlx::query_scalar("SELECT id FROM attempts WHERE state_hash = $1")
-        .bind(seal::hash(state))
-        .fetch_optional(conn)
-        .await?;
-    Ok(Err(if known.is_some() { Cause::StateUsed } else { Cause::StateUnknown }))
+    let known: Option<Known> = sqlx::query_as(
+        "SELECT id, purpose, browser_hash, ticket_id, return_to, used_at, expires_at, outcome
+         FROM attempts WHERE state_hash = $1",
+    )
+    .bind(seal::hash(state))
+    .fetch_optional(conn)
+    .await?;
+    let Some(known) = known else { return Ok(Found::Unknown) };
+    let cause = match &known {
+        Known { used_at: Some(_), .. } => Cause::StateUsed,
+        Known { expires_at, .. } if now >= *expires_at => Cause::StateExpired,
+        Known { .. } => Cause::StateUnbound,
+    };
+    Ok(Found::Known(cause, known))
 }
 
 /// A page to return to may have one of LINE's link tokens in its address: it is not kept with what is used.
@@ -178,22 +186,23 @@ async fn forget_link_token(conn: &mut Conn, attempt: &Attempt) -> Result<()> {
 
 /// What the last attempt of this browser was for.
 pub struct Last {
+    pub id: String,
     pub purpose: Purpose,
     pub return_to: String,
     pub ticket_id: Option<String>,
 }
 
 pub async fn find_last(conn: &mut Conn, now: Millis, browser_hash: &str) -> Result<Option<Last>> {
-    let found: Option<(String, String, Option<String>)> = sqlx::query_as(
-        "SELECT purpose, return_to, ticket_id FROM attempts WHERE browser_hash = $1 AND expires_at > $2
+    let found: Option<(String, String, String, Option<String>)> = sqlx::query_as(
+        "SELECT id, purpose, return_to, ticket_id FROM attempts WHERE browser_hash = $1 AND expires_at > $2
          ORDER BY created_at DESC LIMIT 1",
     )
     .bind(browser_hash)
     .bind(now)
     .fetch_optional(conn)
     .await?;
-    Ok(found.and_then(|(purpose, return_to, ticket_id)| {
-        Some(Last { purpose: Purpose::of_word(&purpose)?, return_to, ticket_id })
+    Ok(found.and_then(|(id, purpose, return_to, ticket_id)| {
+        Some(Last { id, purpose: Purpose::of_word(&purpose)?, return_to, ticket_id })
     }))
 }
 
@@ -213,111 +222,29 @@ pub async fn set_added_friend(conn: &mut Conn, id: &str, added: bool) -> Result<
     Ok(())
 }
 
-/// From here on the attempt waits for the person's yes.
-pub async fn await_confirm(conn: &mut Conn, now: Millis, id: &str, line_user_id: &str) -> Result<()> {
-    sqlx::query("UPDATE attempts SET line_user_id = $1, confirm_by = $2, outcome = 'confirming' WHERE id = $3")
-        .bind(line_user_id)
-        .bind(now.plus(LIFE))
-        .bind(id)
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-/// The pending link of this very member, session and browser; anyone else's is not found.
-pub async fn find_pending(conn: &mut Conn, id: &str, session: &Session, browser: &str) -> Result<Option<Pending>> {
-    if !is_id(id) {
-        return Ok(None);
-    }
-    let found = sqlx::query_as(
-        "SELECT id, provider, purpose, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
-         WHERE id = $1 AND member_id = $2 AND lineage_id = $3 AND browser_hash = $4 AND confirm_by IS NOT NULL",
+/// Records why LINE's answer was refused where that used nothing up: the attempt may still come to its end.
+pub async fn note_return(conn: &mut Conn, now: Millis, id: &str, outcome: &str, user_agent: &str) -> Result<()> {
+    sqlx::query(
+        "UPDATE attempts SET outcome = $1, returned_at = $2, returned_agent = $3 WHERE id = $4 AND used_at IS NULL",
     )
-    .bind(id)
-    .bind(&session.member_id)
-    .bind(&session.lineage_id)
-    .bind(seal::hash(browser))
-    .fetch_optional(conn)
-    .await?;
-    Ok(found)
-}
-
-/// The pending link by a ticket that was begun in this very browser.
-pub async fn find_pending_by_ticket(conn: &mut Conn, id: &str, browser: &str) -> Result<Option<Pending>> {
-    if !is_id(id) {
-        return Ok(None);
-    }
-    let found = sqlx::query_as(
-        "SELECT id, provider, purpose, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
-         WHERE id = $1 AND ticket_id IS NOT NULL AND browser_hash = $2 AND confirm_by IS NOT NULL",
-    )
-    .bind(id)
-    .bind(seal::hash(browser))
-    .fetch_optional(conn)
-    .await?;
-    Ok(found)
-}
-
-/// An imported link that waits for the yes of whoever signs in with LINE in this very browser.
-pub async fn find_pending_import(conn: &mut Conn, id: &str, browser: &str) -> Result<Option<Pending>> {
-    if !is_id(id) {
-        return Ok(None);
-    }
-    let found = sqlx::query_as(
-        "SELECT id, provider, purpose, line_user_id, ticket_id, created_at, used_at, confirm_by, confirmed_at FROM attempts
-         WHERE id = $1 AND purpose = 'sign_in' AND browser_hash = $2 AND confirm_by IS NOT NULL",
-    )
-    .bind(id)
-    .bind(seal::hash(browser))
-    .fetch_optional(conn)
-    .await?;
-    Ok(found)
-}
-
-/// An id is sent by anyone: what is none of ours is not asked for (PostgreSQL takes no NUL at all).
-fn is_id(id: &str) -> bool {
-    id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// Takes the yes or the no, once.
-pub async fn answer(conn: &mut Conn, now: Millis, id: &str, outcome: &str) -> Result<bool> {
-    let taken = sqlx::query(
-        "UPDATE attempts SET confirmed_at = $1, outcome = $2
-         WHERE id = $3 AND confirmed_at IS NULL AND confirm_by > $1 AND outcome = 'confirming'",
-    )
-    .bind(now)
     .bind(outcome)
+    .bind(now)
+    .bind(user_agent)
     .bind(id)
     .execute(conn)
     .await?;
-    Ok(taken.rows_affected() == 1)
+    Ok(())
 }
 
-/// Records that nobody answered. Waits for an answer that is being written, so that its grant is seen as the
-/// link's afterwards.
-pub async fn abandon(conn: &mut Conn, id: &str) -> Result<()> {
-    sqlx::query("UPDATE attempts SET outcome = 'abandoned' WHERE id = $1 AND confirmed_at IS NULL")
+/// Records whom LINE proved, and which member that LINE user is of.
+pub async fn set_person(conn: &mut Conn, id: &str, line_user_id: &str, member_id: Option<&str>) -> Result<()> {
+    sqlx::query("UPDATE attempts SET line_user_id = $1, member_id = COALESCE(member_id, $2) WHERE id = $3")
+        .bind(line_user_id)
+        .bind(member_id)
         .bind(id)
         .execute(conn)
         .await?;
     Ok(())
-}
-
-/// Deletes attempts long past, some at a time; and the link tokens of those that nobody came back from.
-pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
-    sqlx::query(
-        "UPDATE attempts SET return_to = '/account'
-         WHERE used_at IS NULL AND expires_at < $1 AND return_to LIKE '/account-link%'",
-    )
-    .bind(now)
-    .execute(&mut *conn)
-    .await?;
-    let deleted =
-        sqlx::query("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE expires_at < $1 LIMIT 500)")
-            .bind(now.minus(Duration::from_secs(30 * 24 * 3600)))
-            .execute(conn)
-            .await?;
-    Ok(deleted.rows_affected())
 }
 
 /// The row that a sealed verifier belongs to.

@@ -8,14 +8,14 @@ use std::time::Duration;
 use axum::{
     extract::{Path, RawQuery, State},
     http::HeaderMap,
-    response::Response,
+    response::{IntoResponse, Redirect, Response},
 };
 use tracing::Instrument;
 use url::form_urlencoded;
 
 use super::{
     Purpose,
-    attempt::{self, Attempt},
+    attempt::{self, Attempt, Browser, Found, Known},
     follow::{follow, revoke_unless_kept},
     proof::{self, Proof},
     refusal::{Cause, Restart},
@@ -78,16 +78,24 @@ struct Answer {
     friendship_status_changed: Option<String>,
 }
 
+/// What became of a callback whose attempt is not taken.
+enum Turned {
+    Refused(Cause, Option<String>),
+    /// Done before, in this browser: on to the page where that ended.
+    Onward(String),
+}
+
 impl Arrival {
     async fn handle(&self, provider: &str, query: &str) -> Result<Response> {
-        let mut restart = Restart { provider: provider.to_owned(), purpose: Purpose::SignIn, return_to: "/".into() };
+        let mut restart = Restart::new(provider, Purpose::SignIn, "/");
         let answer = match parse(query) {
             Ok(answer) => answer,
             Err(cause) => return self.refuse(None, cause, &restart).await,
         };
         let attempt = match self.take(&answer, &mut restart).await? {
             Ok(attempt) => attempt,
-            Err((cause, id)) => return self.refuse(id.as_deref(), cause, &restart).await,
+            Err(Turned::Refused(cause, id)) => return self.refuse(id.as_deref(), cause, &restart).await,
+            Err(Turned::Onward(path)) => return Ok(Redirect::to(&path).into_response()),
         };
         let added_friend = added_friend(&answer);
         let code = match code(answer) {
@@ -117,22 +125,30 @@ impl Arrival {
 
     /// The attempt of this state, if it is of this browser, provider, time and session; else why not, and its id
     /// where it is known.
-    async fn take(&self, answer: &Answer, restart: &mut Restart) -> Result<Result<Attempt, (Cause, Option<String>)>> {
+    async fn take(&self, answer: &Answer, restart: &mut Restart) -> Result<Result<Attempt, Turned>> {
         let now = self.app.now();
         let mut conn = self.app.db.conn().await?;
-        let taken = match &answer.state {
-            Some(state) => attempt::take(&mut conn, now, state).await?,
-            None => Err(Cause::StateMissing),
+        let browser = Browser { hash: &self.browser, user_agent: &self.visit.user_agent };
+        let found = match &answer.state {
+            Some(state) => attempt::take(&mut conn, now, state, browser).await?,
+            None => Found::Unknown,
         };
-        let attempt = match taken {
-            Ok(attempt) => attempt,
-            Err(cause) => {
+        let attempt = match found {
+            Found::Taken(attempt) => attempt,
+            Found::Known(cause, known) => {
+                attempt::note_return(&mut conn, now, &known.id, cause.reason(), browser.user_agent).await?;
+                return Ok(Err(self.turn(cause, known, restart)));
+            }
+            Found::Unknown => {
+                let cause = if answer.state.is_some() { Cause::StateUnknown } else { Cause::StateMissing };
                 // LINE's auto login comes back with a state of nobody's: what this browser was about is started afresh.
                 if let Some(last) = attempt::find_last(&mut conn, now, &self.browser).await? {
                     restart.purpose = last.purpose;
                     restart.return_to = self.way_back(last.return_to, last.ticket_id.as_deref());
+                    attempt::note_return(&mut conn, now, &last.id, cause.reason(), browser.user_agent).await?;
                 }
-                return Ok(Err((cause, None)));
+                self.go_on(restart);
+                return Ok(Err(Turned::Refused(cause, None)));
             }
         };
         restart.return_to = self.way_back(attempt.return_to.clone(), attempt.ticket_id.as_deref());
@@ -150,10 +166,43 @@ impl Arrival {
         {
             cause = Some(Cause::TicketGone);
         }
+        self.go_on(restart);
         Ok(match cause {
-            Some(cause) => Err((cause, Some(attempt.id))),
+            Some(cause) => Err(Turned::Refused(cause, Some(attempt.id))),
             None => Ok(attempt),
         })
+    }
+
+    /// What is said of an attempt that is not taken: it was used before, it is too old, or it is another browser's.
+    fn turn(&self, cause: Cause, known: Known, restart: &mut Restart) -> Turned {
+        restart.purpose = Purpose::of_word(&known.purpose).unwrap_or(Purpose::SignIn);
+        restart.return_to = self.way_back(known.return_to.clone(), known.ticket_id.as_deref());
+        self.go_on(restart);
+        if cause != Cause::StateUsed {
+            // Where no page of ours left a cookie either, the browser may keep none.
+            let cause = if cause == Cause::StateUnbound && self.visit.is_new { Cause::NoCookies } else { cause };
+            return Turned::Refused(cause, Some(known.id));
+        }
+        let confirm = format!("/link/confirm?attempt={}", known.id);
+        let waits = matches!(known.outcome.as_deref(), None | Some("confirming" | "linked"));
+        if seal::equal(&self.browser, &known.browser_hash) && restart.purpose != Purpose::SignIn && waits {
+            match known.outcome {
+                Some(_) => return Turned::Onward(confirm),
+                // LINE is being asked at this moment: the page is there when the person goes on.
+                None => restart.onward = Some(confirm),
+            }
+        }
+        Turned::Refused(cause, None)
+    }
+
+    /// Whoever is signed in already needs no fresh start to sign in.
+    fn go_on(&self, restart: &mut Restart) {
+        if self.session.is_some() && restart.purpose == Purpose::SignIn {
+            restart.onward = Some(match restart.return_to.as_str() {
+                "/" => "/account".to_owned(),
+                path => path.to_owned(),
+            });
+        }
     }
 
     /// Where a fresh start returns to: for a ticket its page, whose address is not kept.
@@ -167,8 +216,6 @@ impl Arrival {
         let started_by = attempt.member_id.as_deref().zip(attempt.lineage_id.as_deref());
         if attempt.provider != restart.provider {
             Some(Cause::OtherProvider)
-        } else if !seal::equal(&self.browser, &attempt.browser_hash) {
-            Some(Cause::StateUnbound)
         } else if self.app.now() >= attempt.expires_at {
             Some(Cause::StateExpired)
         } else if answer.iss.as_ref().is_some_and(|iss| iss != ISSUER) {
@@ -206,7 +253,8 @@ impl Arrival {
             ..Default::default()
         };
         audit::insert(conn, self.app.now(), entry).await?;
-        if let Some(id) = attempt_id {
+        // What came to another browser is noted already, and may still come to its own.
+        if let Some(id) = attempt_id.filter(|_| !matches!(cause, Cause::StateUnbound | Cause::NoCookies)) {
             attempt::set_outcome(conn, id, cause.reason()).await?;
         }
         Ok(refusal)

@@ -98,6 +98,7 @@ pub async fn show(
         return Err(refuse(&app, &visit, &prover, pending.as_ref(), Cause::ConfirmGone).await?);
     };
     let line_user = line_user::find(&mut conn, &open.line_user_id).await?.ok_or(Error::NotFound)?;
+    attempt::note_shown(&mut conn, app.now(), open).await;
     let (member_name, member_email) = prover.shown();
     let page = Page::new(&app, &visit);
     let warnings = if prover.ticket().is_some() { "ticket" } else { "confirm" };
@@ -124,8 +125,14 @@ pub async fn submit(
     Form(fields): Form<Fields>,
 ) -> Result<Response> {
     let mut conn = app.db.conn().await?;
-    let sign_in = || Error::SignIn { return_to: "/account".into() };
-    let (prover, pending) = find(&mut conn, &app, session, &headers, &fields.attempt).await?.ok_or_else(sign_in)?;
+    let Some((prover, pending)) = find(&mut conn, &app, session, &headers, &fields.attempt).await? else {
+        // A yes that was sent twice: the first one gave the session a new id, which this one does not know yet.
+        let browser = cookie::get(&app.config, &headers, cookie::ATTEMPT).unwrap_or_default();
+        if attempt::is_linked_here(&mut conn, &fields.attempt, &browser).await? {
+            return Ok(Redirect::to(friend::LINKED).into_response());
+        }
+        return Err(Error::SignIn { return_to: "/account".into() });
+    };
     drop(conn);
     let Some(pending) = pending else { return Err(refuse(&app, &visit, &prover, None, Cause::ConfirmGone).await?) };
     let decided = match fields.decision.as_str() {
@@ -275,7 +282,7 @@ fn here(pending: &Pending) -> String {
 fn restart(app: &App, prover: &Prover, pending: Option<&Pending>) -> Restart {
     let provider = pending.map(|pending| pending.provider.clone()).unwrap_or_default();
     match prover {
-        Prover::Session(_) => Restart { provider, purpose: Purpose::Link, return_to: "/account".into() },
-        Prover::Ticket(ticket) => Restart { provider, purpose: Purpose::Ticket, return_to: ticket.path(app) },
+        Prover::Session(_) => Restart::new(&provider, Purpose::Link, "/account"),
+        Prover::Ticket(ticket) => Restart::new(&provider, Purpose::Ticket, &ticket.path(app)),
     }
 }

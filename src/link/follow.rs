@@ -48,6 +48,8 @@ pub async fn follow(
         member::hold(&mut tx, &app.db, &owner.member_id).await?;
     }
     let owner = hold_owner(&mut tx, &app.db, &line_user_id).await?;
+    let owner_id = owner.as_ref().map(|owner| owner.member_id.clone());
+    attempt::set_person(&mut tx, &attempt.id, &line_user_id, owner_id.as_deref()).await?;
     let member_id = match restart.purpose {
         Purpose::Ticket => attempt.member_id.as_deref(),
         Purpose::SignIn | Purpose::Link => arrival.session.as_ref().map(|session| session.member_id.as_str()),
@@ -61,7 +63,7 @@ pub async fn follow(
         && !renew_permission(&mut tx, app, attempt, owner, &line_user_id).await?
     {
         tx.rollback().await?;
-        return turn_away(arrival, attempt, restart, proof).await;
+        return turn_away(arrival, attempt, restart, proof, owner).await;
     }
     let holder = match &decision {
         Decision::SignIn(owner) => Holder::Link(&owner.link_id),
@@ -116,11 +118,13 @@ async fn turn_away(
     attempt: &Attempt,
     restart: &Restart,
     proof: &Proof,
+    owner: &Owner,
 ) -> Result<(Tx, Result<Response>)> {
     let (app, now, provider) = (&arrival.app, arrival.app.now(), restart.provider.as_str());
     let mut tx = app.db.begin().await?;
     let line_user_id = keep_line_user(&mut tx, app, now, provider, &proof.identity, proof.friend).await?;
     keep_tokens(&mut tx, app, provider, &line_user_id, Holder::Attempt(&attempt.id), proof).await?;
+    attempt::set_person(&mut tx, &attempt.id, &line_user_id, Some(&owner.member_id)).await?;
     queue::enqueue(&mut tx, now, now, &Job::RevokeGrant { grant_id: proof.grant_id.clone() }).await?;
     let refusal = arrival.record(&mut tx, Some(&attempt.id), Cause::Busy, restart).await?;
     Ok((tx, Err(refusal)))

@@ -29,7 +29,8 @@ use crate::{
     },
 };
 
-const LINKED: &str = "/account?done=linked";
+/// Where somebody is who has linked.
+pub(super) const LINKED: &str = "/account?done=linked";
 
 #[derive(Template)]
 #[template(path = "link/friend.html")]

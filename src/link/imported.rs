@@ -92,6 +92,7 @@ pub async fn show(
         return Err(Cause::ConfirmGone.refuse(&restart(Some(&open))));
     };
     let line_user = line_user::find(&mut conn, &open.line_user_id).await?.ok_or(Error::NotFound)?;
+    attempt::note_shown(&mut conn, app.now(), &open).await;
     html(&Imported {
         label: app.config.label_of(&open.provider),
         attempt: open.id,
@@ -315,5 +316,5 @@ async fn refuse(app: &App, visit: &Visit, pending: Option<&Pending>, cause: Caus
 
 fn restart(pending: Option<&Pending>) -> Restart {
     let provider = pending.map(|pending| pending.provider.clone()).unwrap_or_default();
-    Restart { provider, purpose: Purpose::SignIn, return_to: "/account".into() }
+    Restart::new(&provider, Purpose::SignIn, "/account")
 }

@@ -104,9 +104,9 @@ pub async fn submit(
         provider: &provider,
         browser: seal::hash(&browser),
     };
-    let entered = match proof::of(&app, &channel, &shown).await {
-        Ok(proof) => arrival.enter(&proof).await?,
-        Err(problem) => Entered::Refused(problem),
+    let (entered, proof) = match proof::of(&app, &channel, &shown).await {
+        Ok(proof) => (arrival.enter(&proof).await?, Some(proof)),
+        Err(problem) => (Entered::Refused(problem), None),
     };
     let binding = cookie::set(&app.config, cookie::ATTEMPT, &browser, Some(BINDING));
     let next = |path: &str| Json(json!({ "next": path }));
@@ -117,7 +117,7 @@ pub async fn submit(
             Ok((binding, renewed, next(&onward(&app, &provider, &shown.path))).into_response())
         }
         Entered::Onward(path) => Ok((binding, next(&path)).into_response()),
-        Entered::Refused(problem) => Err(arrival.refuse(problem).await?),
+        Entered::Refused(problem) => Err(arrival.refuse(problem, proof.as_ref()).await?),
     }
 }
 
@@ -201,19 +201,15 @@ impl Arrival<'_> {
             ..self.entry()
         };
         audit::insert(conn, now, entry).await?;
+        proven::insert(conn, app, &self.ended("signed_in", Some(line_user_id), Some(&owner.member_id))).await?;
         Ok(Entered::SignedIn(Some(token)))
     }
 
     /// Keeps the proof for whatever the person does next; gives the attempt's id.
     async fn wait(&self, conn: &mut Conn, proof: &Proof, line_user_id: &str, purpose: &'static str) -> Result<String> {
         let (app, now) = (self.app, self.app.now());
-        let new = proven::New {
-            provider: self.provider,
-            purpose,
-            browser_hash: &self.browser,
-            line_user_id,
-            address: &self.visit.address,
-        };
+        proven::supersede(conn, &self.browser, self.provider).await?;
+        let new = proven::New { purpose, ..self.ended("proven", Some(line_user_id), None) };
         let id = proven::insert(conn, app, &new).await?;
         self.keep_tokens(conn, proof, line_user_id, Holder::Attempt(&id)).await?;
         queue::enqueue(conn, now, now.plus(LIFE), &Job::AbandonAttempt { attempt_id: id.clone() }).await?;
@@ -234,19 +230,52 @@ impl Arrival<'_> {
         grant::insert(conn, self.app, &new).await.map(|_| ())
     }
 
-    /// The refusal, with one audit row.
-    async fn refuse(&self, problem: Problem) -> Result<Error> {
+    /// An attempt of this browser that came to its end, for support.
+    fn ended<'a>(
+        &'a self,
+        outcome: &'a str,
+        line_user_id: Option<&'a str>,
+        member_id: Option<&'a str>,
+    ) -> proven::New<'a> {
+        let (provider, browser_hash, visit) = (self.provider, self.browser.as_str(), self.visit);
+        proven::New { provider, purpose: PROVEN, browser_hash, line_user_id, member_id, outcome, visit }
+    }
+
+    /// The refusal, with one audit row, and the attempt of whomever LINE proved.
+    async fn refuse(&self, problem: Problem, proof: Option<&Proof>) -> Result<Error> {
+        let mut tx = self.app.db.begin().await?;
+        let known = match proof {
+            Some(proof) => find_known(&mut tx, self.provider, &proof.identity.user_id).await?,
+            None => None,
+        };
+        let (line_user_id, member_id) = known.map_or((None, None), |(id, member_id)| (Some(id), member_id));
+        let ended = self.ended(problem.reason(), line_user_id.as_deref(), member_id.as_deref());
+        proven::insert(&mut tx, self.app, &ended).await?;
         let entry = audit::Entry {
             action: "line_refused",
             reason: Some(problem.reason()),
             member_id: self.session.map(|session| session.member_id.as_str()),
             ..self.entry()
         };
-        audit::insert(&mut *self.app.db.conn().await?, self.app.now(), entry).await?;
+        audit::insert(&mut tx, self.app.now(), entry).await?;
+        tx.commit().await?;
         Ok(problem.refuse())
     }
 
     fn entry(&self) -> audit::Entry<'_> {
         audit::Entry { provider: Some(self.provider), address: Some(&self.visit.address), ..Default::default() }
     }
+}
+
+/// A LINE user who was here before, and the member they are linked to.
+async fn find_known(conn: &mut Conn, provider: &str, user_id: &str) -> Result<Option<(String, Option<String>)>> {
+    let found = sqlx::query_as(
+        "SELECT u.id, l.member_id FROM line_users u LEFT JOIN links l ON l.line_user_id = u.id AND l.ended_at IS NULL
+         WHERE u.provider = $1 AND u.user_id = $2",
+    )
+    .bind(provider)
+    .bind(user_id)
+    .fetch_optional(conn)
+    .await?;
+    Ok(found)
 }

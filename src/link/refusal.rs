@@ -15,6 +15,8 @@ pub enum Cause {
     StateUnknown,
     /// The callback came to a browser that did not start: LINE opened another one, or somebody sent a link.
     StateUnbound,
+    /// The same, in a browser that holds no cookie of ours at all: it was never here, or it keeps none.
+    NoCookies,
     StateUsed,
     StateExpired,
     /// Started for one provider, came back for another.
@@ -50,6 +52,24 @@ pub struct Restart {
     pub provider: String,
     pub purpose: Purpose,
     pub return_to: String,
+    /// Where the person can simply go on, with nothing to be started.
+    pub onward: Option<String>,
+}
+
+impl Restart {
+    pub fn new(provider: &str, purpose: Purpose, return_to: &str) -> Self {
+        Self { provider: provider.to_owned(), purpose, return_to: return_to.to_owned(), onward: None }
+    }
+
+    fn afresh(&self) -> NextStep {
+        NextStep::Line(vec![
+            ("purpose", self.purpose.word().to_owned()),
+            ("provider", self.provider.clone()),
+            ("return_to", self.return_to.clone()),
+            // LINE's auto login may be what went wrong: it is not tried again.
+            ("fresh", "1".to_owned()),
+        ])
+    }
 }
 
 impl Cause {
@@ -57,26 +77,23 @@ impl Cause {
     pub fn refuse(self, restart: &Restart) -> Error {
         let (status, key, reason) = self.parts();
         let key = if restart.purpose == Purpose::Ticket { of_ticket(key) } else { key };
-        let next = match key {
-            // Whoever has another LINE account as well can use that.
-            "ticket_conflict_line"
-            | "line_denied"
-            | "line_state"
-            | "line_expired"
-            | "line_provider_fault"
-            | "line_token" => {
-                NextStep::Line(vec![
-                    ("purpose", restart.purpose.word().to_owned()),
-                    ("provider", restart.provider.clone()),
-                    ("return_to", restart.return_to.clone()),
-                    // LINE's auto login may be what went wrong: it is not tried again.
-                    ("fresh", "1".to_owned()),
-                ])
-            }
-            "account_unavailable" | "link_session" => NextStep::Link("/sign-in".into()),
-            "ticket_used" | "ticket_busy" | "ticket_confirm_gone" => NextStep::Link(restart.return_to.clone()),
-            "ticket_gone" => NextStep::Link("/t".into()),
-            "line_clock" | "bad_request" => NextStep::Link("/".into()),
+        let next = match (key, &restart.onward) {
+            (
+                "line_state" | "line_elsewhere" | "line_cookies" | "line_answer" | "line_expired" | "line_used"
+                | "ticket_used",
+                Some(path),
+            ) => NextStep::Onward(path.clone()),
+            (
+                "line_denied" | "line_state" | "line_elsewhere" | "line_cookies" | "line_answer" | "line_expired"
+                | "line_provider_fault" | "line_token"
+                // Whoever has another LINE account as well can use that.
+                | "ticket_conflict_line",
+                _,
+            ) => restart.afresh(),
+            ("account_unavailable" | "link_session", _) => NextStep::Link("/sign-in".into()),
+            ("ticket_used" | "ticket_busy" | "ticket_confirm_gone", _) => NextStep::Link(restart.return_to.clone()),
+            ("ticket_gone", _) => NextStep::Link("/t".into()),
+            ("line_clock" | "bad_request", _) => NextStep::Link("/".into()),
             _ => NextStep::Link("/account".into()),
         };
         Error::Refused(Box::new(Refusal { status, key, reason, next }))
@@ -92,16 +109,17 @@ impl Cause {
         match self {
             Self::StateMissing => (BAD, "line_state", "state_missing"),
             Self::StateUnknown => (BAD, "line_state", "state_unknown"),
-            Self::StateUnbound => (BAD, "line_state", "state_unbound"),
+            Self::StateUnbound => (BAD, "line_elsewhere", "state_unbound"),
+            Self::NoCookies => (BAD, "line_cookies", "state_unbound"),
             Self::StateUsed => (BAD, "line_used", "state_used"),
             Self::StateExpired => (BAD, "line_expired", "state_expired"),
-            Self::OtherProvider => (BAD, "line_state", "provider"),
-            Self::BadQuery => (BAD, "line_state", "query"),
-            Self::CodeAndError => (BAD, "line_state", "code_and_error"),
-            Self::WrongIssuer => (BAD, "line_state", "iss"),
+            Self::OtherProvider => (BAD, "line_answer", "provider"),
+            Self::BadQuery => (BAD, "line_answer", "query"),
+            Self::CodeAndError => (BAD, "line_answer", "code_and_error"),
+            Self::WrongIssuer => (BAD, "line_answer", "iss"),
             Self::Denied => (BAD, "line_denied", "denied"),
             Self::LineError => (StatusCode::BAD_GATEWAY, "line_provider_fault", "line_error"),
-            Self::Code => (BAD, "line_state", "code"),
+            Self::Code => (BAD, "line_answer", "code"),
             Self::ProviderFault => (StatusCode::BAD_GATEWAY, "line_provider_fault", "provider_fault"),
             Self::Token(Rejection::IssuedAt) => (BAD, "line_clock", Rejection::IssuedAt.reason()),
             Self::Token(rejection) => (BAD, "line_token", rejection.reason()),

@@ -38,6 +38,13 @@ pub struct Fields {
     fresh: Option<String>,
 }
 
+impl Fields {
+    /// The page from which a link is started, after the sign-in: it too starts afresh, or LINE opens the other browser again.
+    fn account(&self) -> &'static str {
+        if self.fresh.is_some() { "/account?fresh=1" } else { "/account" }
+    }
+}
+
 /// `POST /line/start`: makes an attempt and sends the browser to LINE.
 pub async fn submit(
     State(app): State<App>,
@@ -51,10 +58,10 @@ pub async fn submit(
     let session = match (purpose, session) {
         // A ticket is as good as a member's word, whoever is signed in here; for this one link.
         (Purpose::SignIn | Purpose::Ticket, _) => None,
-        (Purpose::Link, None) => return Err(Error::SignIn { return_to: "/account".into() }),
+        (Purpose::Link, None) => return Err(Error::SignIn { return_to: fields.account().into() }),
         // Only the password counts: LINE's own sign-in is silent, and would prove LINE by LINE.
         (Purpose::Link, Some(session)) if !session.is_fresh(app.now()) => {
-            return Err(Error::Reauth { return_to: "/account".into() });
+            return Err(Error::Reauth { return_to: fields.account().into() });
         }
         (Purpose::Link, Some(session)) => Some(session),
     };
@@ -83,6 +90,7 @@ pub async fn submit(
         ticket: ticket.as_ref(),
         return_to: &way_back(&app, &fields, ticket.as_ref()),
         address: &visit.address,
+        user_agent: &visit.user_agent,
     };
     let mut tx = app.db.begin().await?;
     let secrets = attempt::insert(&mut tx, &app, &new).await?;

@@ -12,6 +12,7 @@ use super::{
     Member, code, device, email_key, find, find_by_email_key,
     guard::{MaybeSession, SignedIn},
     hold_by_password,
+    other_app::OtherApp,
     password::Verdict,
     rehash,
     session::{self, Method, Session},
@@ -41,6 +42,7 @@ struct SignIn {
     problem: Option<String>,
     providers: Vec<ProviderButton>,
     reauth: bool,
+    other_app: Option<OtherApp>,
 }
 
 struct ProviderButton {
@@ -192,8 +194,10 @@ fn form(app: &App, visit: &Visit, email: String, target: &str, reauth: bool) -> 
     let providers = with_login
         .map(|(name, provider)| ProviderButton { name: name.clone(), label: provider.label(name).to_owned() })
         .collect();
+    let page = Page::new(app, visit);
     SignIn {
-        page: Page::new(app, visit),
+        other_app: OtherApp::of(&page, app, visit),
+        page,
         email,
         return_to: return_to::path(target, &app.config.public_url),
         done: None,

@@ -104,6 +104,7 @@ async fn collect(conn: &mut Conn, db: &Db, member_id: &str) -> Result<Value> {
         "line_links": links(conn, member_id).await?,
         "line_friends": friends(conn, member_id).await?,
         "line_menus": menus(conn, member_id).await?,
+        "line_attempts": attempts(conn, member_id).await?,
         "account_links": account_links(conn, member_id).await?,
         "link_tickets": tickets(conn, member_id).await?,
         "consents": consents(conn, member_id).await?,
@@ -224,19 +225,51 @@ async fn menus(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
     Ok(rows.into_iter().map(given).chain(chosen).collect())
 }
 
+/// Their tries to sign in or link through LINE.
+async fn attempts(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        provider: String,
+        purpose: String,
+        created_at: Millis,
+        returned_at: Option<Millis>,
+        shown_at: Option<Millis>,
+        confirmed_at: Option<Millis>,
+        outcome: Option<String>,
+        address: String,
+        user_agent: Option<String>,
+        returned_agent: Option<String>,
+    }
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT provider, purpose, created_at, returned_at, shown_at, confirmed_at, outcome, address, user_agent,
+           returned_agent
+         FROM attempts WHERE member_id = $1 ORDER BY created_at, id",
+    )
+    .bind(member_id)
+    .fetch_all(conn)
+    .await?;
+    let row = |row: Row| {
+        json!({ "provider": row.provider, "purpose": row.purpose, "started_at": time(row.created_at),
+            "returned_at": when(row.returned_at), "shown_at": when(row.shown_at),
+            "confirmed_at": when(row.confirmed_at), "outcome": row.outcome, "address": row.address,
+            "browser": row.user_agent, "browser_of_return": row.returned_agent })
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
 /// Links begun in a chat, from the yes on.
 async fn account_links(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
-    type Row = (String, Option<String>, Option<Millis>, Option<Millis>, Option<String>);
+    type Row = (String, Option<String>, Option<Millis>, Option<Millis>, Option<String>, Option<String>, Option<String>);
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT channel, consent_version, agreed_at, ended_at, outcome FROM account_links
+        "SELECT channel, consent_version, agreed_at, ended_at, outcome, address, user_agent FROM account_links
          WHERE member_id = $1 ORDER BY agreed_at, id",
     )
     .bind(member_id)
     .fetch_all(conn)
     .await?;
-    let row = |(channel, version, agreed, ended, outcome)| {
+    let row = |(channel, version, agreed, ended, outcome, address, browser)| {
         json!({ "official_account": channel, "consent_version": version, "agreed_at": when(agreed),
-            "ended_at": when(ended), "outcome": outcome })
+            "ended_at": when(ended), "outcome": outcome, "address": address, "browser": browser })
     };
     Ok(rows.into_iter().map(row).collect())
 }

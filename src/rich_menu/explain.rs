@@ -18,7 +18,7 @@ use crate::{
 /// What is said of a member, in lines; none where there is no such member.
 pub async fn explain(app: &App, member: &str) -> Result<Option<Vec<String>>> {
     let mut conn = app.db.conn().await?;
-    let Some(member_id) = find_member(&mut conn, member).await? else { return Ok(None) };
+    let Some(member_id) = member::find_named(&mut conn, member).await? else { return Ok(None) };
     let overrules = overrule::list(&mut conn, &member_id).await?;
     let mut lines = Vec::new();
     for (channel, known) in &app.config.channel {
@@ -120,19 +120,6 @@ async fn told(app: &App, conn: &mut Conn, channel: &str, choices: &Choices, pers
 fn time(app: &App, at: Millis) -> String {
     let time = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default().to_zoned(app.zone.clone());
     time.strftime("%Y-%m-%d %H:%M:%S").to_string()
-}
-
-/// By the company's id, ours, or the e-mail address.
-async fn find_member(conn: &mut Conn, member: &str) -> Result<Option<String>> {
-    let found = sqlx::query_scalar(
-        "SELECT id FROM members WHERE (external_id = $1 OR id = $1 OR email_key = $2) AND deleted_at IS NULL
-         ORDER BY CASE WHEN external_id = $1 THEN 0 WHEN id = $1 THEN 1 ELSE 2 END LIMIT 1",
-    )
-    .bind(member)
-    .bind(member::email_key(member))
-    .fetch_optional(conn)
-    .await?;
-    Ok(found)
 }
 
 async fn find_line_user(conn: &mut Conn, member_id: &str, provider: &str) -> Result<Option<String>> {

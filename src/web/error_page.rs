@@ -37,6 +37,8 @@ pub fn render(app: &App, visit: &Visit, request_id: &str, error: &Error, respons
         Error::Refused(refusal) => (refusal.key, refusal.next.clone()),
         Error::Busy | Error::Unavailable(_) => ("unavailable", NextStep::Link(visit.here.clone())),
         Error::NotFound => ("not_found", NextStep::Link("/".into())),
+        // Every page of ours leaves that cookie.
+        Error::Csrf if visit.is_new => ("cookies", NextStep::Link(visit.here.clone())),
         Error::Csrf => ("csrf", NextStep::Link("/".into())),
         Error::BadRequest(_) => ("bad_request", NextStep::Link("/".into())),
         Error::TooSlow => ("too_slow", NextStep::Link("/".into())),
@@ -51,6 +53,7 @@ pub fn render(app: &App, visit: &Visit, request_id: &str, error: &Error, respons
     let label = text("next");
     let next = match next {
         NextStep::Link(href) => Next::Link { label, href },
+        NextStep::Onward(href) => Next::Link { label: page.t("error.onward").to_owned(), href },
         NextStep::Line(fields) => Next::Post {
             label,
             action: "/line/start".into(),

@@ -54,7 +54,7 @@ impl Visit {
             here: here(app, request),
             viewer,
             address,
-            user_agent: agent.chars().filter(|c| !c.is_control()).take(200).collect(),
+            user_agent: agent.chars().filter(|c| !c.is_control()).take(256).collect(),
         })
     }
 }

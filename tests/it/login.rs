@@ -122,13 +122,17 @@ both_engines! {
             // Also a victim who is on the way themselves, with an attempt cookie of their own.
             victim.start_line("sign_in", "/").await;
             let session = victim.session_cookie().cloned();
-            refused(&mut victim, &back, bad("line_state", "state_unbound")).await;
+            let page = refused(&mut victim, &back, bad("line_elsewhere", "state_unbound")).await;
             assert_eq!(victim.session_cookie().cloned(), session);
-            refused(&mut attacker, &back, bad("line_used", "state_used")).await;
+            assert_eq!(page.field("fresh").is_none(), session.is_some(), "who is signed in has nothing to start");
+            // It is of no use but where it was begun.
+            assert_signed_in(&attacker.get(&back).await);
+            refused(&mut victim, &back, bad("line_used", "state_used")).await;
+            attacker = app.visitor();
         }
         let back = come_back(&mut attacker, &user).await;
         let mut without_cookies = app.visitor();
-        let page = refused(&mut without_cookies, &back, bad("line_state", "state_unbound")).await;
+        let page = refused(&mut without_cookies, &back, bad("line_cookies", "state_unbound")).await;
         for (field, value) in [("purpose", "sign_in"), ("provider", "main"), ("return_to", "/"), ("fresh", "1")] {
             assert_eq!(page.field(field).as_deref(), Some(value), "the fresh start keeps {field}");
         }
@@ -203,7 +207,7 @@ both_engines! {
         let back = come_back(&mut hanako, &user).await.replace("callback/main", "callback/other");
         let answer = get_from(&router, &hanako, &back).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST);
-        assert!(answer.body.contains(&title("line_state")));
+        assert!(answer.body.contains(&title("line_answer")));
         assert!(app.audit().await.contains(&"line_refused/provider".to_owned()));
         refused(&mut hanako, &back.replace("callback/other", "callback/main"), bad("line_used", "state_used")).await;
     }
@@ -214,7 +218,7 @@ both_engines! {
         let stolen = parameter(&come_back(&mut victim, &user).await, "code");
         let own = attacker.start_line("sign_in", "/").await;
         let injected = callback(&[("code", &stolen), ("state", &parameter(&own, "state"))]);
-        refused(&mut attacker, &injected, bad("line_state", "code").calls(&[TOKEN])).await;
+        refused(&mut attacker, &injected, bad("line_answer", "code").calls(&[TOKEN])).await;
     }
 
     /// The same where LINE does not look at the PKCE verifier: the nonce is another attempt's.
@@ -236,7 +240,7 @@ both_engines! {
         let spent = parameter(&back, "code");
         let state = parameter(&visitor.start_line("sign_in", "/").await, "state");
         let again = callback(&[("code", &spent), ("state", &state)]);
-        refused(&mut visitor, &again, bad("line_state", "code").calls(&[TOKEN])).await;
+        refused(&mut visitor, &again, bad("line_answer", "code").calls(&[TOKEN])).await;
         refused(&mut visitor, &again, bad("line_used", "state_used")).await;
     }
 
@@ -268,7 +272,7 @@ both_engines! {
         }
         for error in [long.as_str(), "x\r\nSet-Cookie: a=b"] {
             let state = parameter(&visitor.start_line("sign_in", "/").await, "state");
-            refused(&mut visitor, &callback(&[("error", error), ("state", &state)]), bad("line_state", "query")).await;
+            refused(&mut visitor, &callback(&[("error", error), ("state", &state)]), bad("line_answer", "query")).await;
         }
     }
 
@@ -276,14 +280,14 @@ both_engines! {
         let (mut visitor, user) = linked_person(app).await;
         let back = come_back(&mut visitor, &user).await;
         let both = format!("{back}&error=access_denied");
-        refused(&mut visitor, &both, bad("line_state", "code_and_error")).await;
+        refused(&mut visitor, &both, bad("line_answer", "code_and_error")).await;
         let back = come_back(&mut visitor, &user).await;
         for name in ["code", "state"] {
             let twice = format!("{back}&{name}={}", parameter(&back, name));
-            refused(&mut visitor, &twice, bad("line_state", "query")).await;
+            refused(&mut visitor, &twice, bad("line_answer", "query")).await;
         }
         let state = parameter(&visitor.start_line("sign_in", "/").await, "state");
-        refused(&mut visitor, &callback(&[("state", &state)]), bad("line_state", "query")).await;
+        refused(&mut visitor, &callback(&[("state", &state)]), bad("line_answer", "query")).await;
     }
 
     async fn l13_oversize_and_garbage(app) {
@@ -291,7 +295,7 @@ both_engines! {
         visitor.get("/").await;
         let just_too_long = "s".repeat(257);
         for state in ["s".repeat(60 * 1024).as_str(), &just_too_long, "a%00b", "a%0d%0ab", "%1b"] {
-            refused(&mut visitor, &format!("{CALLBACK}?code=x&state={state}"), bad("line_state", "query")).await;
+            refused(&mut visitor, &format!("{CALLBACK}?code=x&state={state}"), bad("line_answer", "query")).await;
         }
         for state in ["%zz", "%", "%ff%fe", "%ed%a0%80", "%F0%9F%92%A9", "'%20OR%201=1--"] {
             let path = format!("{CALLBACK}?code=x&state={state}");
@@ -361,7 +365,7 @@ both_engines! {
         let (mut visitor, user) = linked_person(app).await;
         for iss in ["https://evil", "https://access.line.me/", "HTTPS://access.line.me", "http://access.line.me"] {
             let back = come_back(&mut visitor, &user).await;
-            refused(&mut visitor, &format!("{back}&iss={iss}"), bad("line_state", "iss")).await;
+            refused(&mut visitor, &format!("{back}&iss={iss}"), bad("line_answer", "iss")).await;
         }
         let back = come_back(&mut visitor, &user).await;
         assert_signed_in(&visitor.get(&format!("{back}&iss=https://access.line.me")).await);

@@ -447,7 +447,7 @@ both_engines! {
         let back = began.at_line(&authorize, &user, "consent").await;
         let answer = opened.get(&back).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST);
-        assert!(answer.body.contains(&title("line_state")), "{}", answer.body);
+        assert!(answer.body.contains(&title("line_cookies")), "{}", answer.body);
         assert_eq!(answer.field("purpose").as_deref(), Some("ticket"));
         assert_eq!(rows!(app, "links"), 0);
         let answer = press(&mut opened, &answer).await;

@@ -190,6 +190,7 @@ async fn say_yes(app: &App, visit: &Visit, session: &Session, open: &Open, conse
     let yes = Yes {
         nonce: &nonce,
         session,
+        visit,
         locale: visit.locale.tag(),
         consent_version: consent.version,
         consent_locale: consent.locale,
@@ -235,8 +236,7 @@ async fn record_conflict(
 }
 
 fn refuse(open: &Open, cause: Cause) -> Error {
-    let provider = open.provider.clone();
-    cause.refuse(&Restart { provider, purpose: Purpose::Link, return_to: "/account".into() })
+    cause.refuse(&Restart::new(&open.provider, Purpose::Link, "/account"))
 }
 
 /// Unknown, used, too old or somebody else's: nothing tells which. A new one is had in the chat.

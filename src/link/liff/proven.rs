@@ -21,14 +21,16 @@ use crate::{
     web::visit::{Visit, network},
 };
 
-/// A proof to be kept.
+/// A proof to be kept, or what else came of a way in by LIFF.
 pub(super) struct New<'a> {
     pub provider: &'a str,
     /// `liff`, or what the attempt is to be taken for.
     pub purpose: &'static str,
     pub browser_hash: &'a str,
-    pub line_user_id: &'a str,
-    pub address: &'a str,
+    pub line_user_id: Option<&'a str>,
+    pub member_id: Option<&'a str>,
+    pub outcome: &'a str,
+    pub visit: &'a Visit,
 }
 
 /// Who wants to link by it.
@@ -46,32 +48,39 @@ struct Proven {
     line_user_id: String,
 }
 
-/// Keeps a proof; gives the attempt's id. A former one of this browser gives way.
-pub(super) async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<String> {
-    let (id, now) = (app.new_id(), app.now());
+/// A former proof of this browser gives way.
+pub(super) async fn supersede(conn: &mut Conn, browser_hash: &str, provider: &str) -> Result<()> {
     sqlx::query(
         "UPDATE attempts SET outcome = 'abandoned'
          WHERE browser_hash = $1 AND provider = $2 AND purpose = 'liff' AND outcome = 'proven'",
     )
-    .bind(new.browser_hash)
-    .bind(new.provider)
-    .execute(&mut *conn)
+    .bind(browser_hash)
+    .bind(provider)
+    .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// Keeps an attempt that went by no state; gives its id.
+pub(super) async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<String> {
+    let (id, now) = (app.new_id(), app.now());
     sqlx::query(
         "INSERT INTO attempts (id, state_hash, provider, purpose, nonce_hash, sealed_verifier, browser_hash, address,
-           return_to, created_at, used_at, expires_at, line_user_id, outcome)
-         VALUES ($1, $2, $3, $4, '', $5, $6, $7, '/account', $8, $8, $9, $10, 'proven')",
+           return_to, created_at, used_at, expires_at, line_user_id, member_id, outcome, user_agent)
+         VALUES ($1, $2, $3, $4, '', '', $5, $6, '/account', $7, $7, $8, $9, $10, $11, $12)",
     )
     .bind(&id)
     .bind(seal::hash(&app.random_token()?))
     .bind(new.provider)
     .bind(new.purpose)
-    .bind(app.sealer.seal(&attempt::context(&id), b"")?)
     .bind(new.browser_hash)
-    .bind(network(new.address))
+    .bind(network(&new.visit.address))
     .bind(now)
     .bind(now.plus(LIFE))
     .bind(new.line_user_id)
+    .bind(new.member_id)
+    .bind(new.outcome)
+    .bind(&new.visit.user_agent)
     .execute(conn)
     .await?;
     Ok(id)
@@ -132,7 +141,7 @@ pub async fn claim(app: &App, claim: &Claim<'_>) -> Result<Option<Response>> {
     attempt::set_outcome(&mut tx, &proven.id, cause.reason()).await?;
     tx.commit().await?;
     app.wake();
-    Err(cause.refuse(&Restart { provider: claim.provider.to_owned(), purpose, return_to }))
+    Err(cause.refuse(&Restart::new(claim.provider, purpose, &return_to)))
 }
 
 impl Claim<'_> {

@@ -72,6 +72,6 @@ pub async fn of_form(app: &App, visit: &Visit, provider: &str, return_to: &str) 
 
 /// Wrong, used, revoked or too old: nothing tells which.
 pub fn gone() -> Error {
-    let restart = Restart { provider: String::new(), purpose: Purpose::Ticket, return_to: "/t".into() };
+    let restart = Restart::new("", Purpose::Ticket, "/t");
     Cause::TicketGone.refuse(&restart)
 }

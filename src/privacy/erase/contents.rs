@@ -39,6 +39,8 @@ pub(super) async fn line_user(conn: &mut Conn, app: &App, line_user_id: &str) ->
         "DELETE FROM menu_changes WHERE line_user_id = $1",
         "DELETE FROM menu_checks WHERE line_user_id = $1",
         "DELETE FROM account_links WHERE line_user_id = $1",
+        "UPDATE attempts SET address = '', user_agent = NULL, returned_agent = NULL
+         WHERE line_user_id = $1 AND member_id IS NULL",
     ] {
         sqlx::query(statement).bind(line_user_id).execute(&mut *conn).await?;
     }
