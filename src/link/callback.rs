@@ -11,7 +11,6 @@ use axum::{
     response::Response,
 };
 use tracing::Instrument;
-use url::form_urlencoded;
 
 use super::{
     Purpose,
@@ -31,7 +30,7 @@ use crate::{
     line::ISSUER,
     member::{guard::MaybeSession, session::Session},
     seal,
-    web::{cookie, visit::Visit},
+    web::{authorized::Authorized, cookie, visit::Visit},
 };
 
 /// Longest parameter that is looked at; ours have 43 characters, LINE's codes are short.
@@ -67,21 +66,11 @@ pub struct Arrival {
     browser: String,
 }
 
-/// What LINE sent along.
-#[derive(Default)]
-struct Answer {
-    code: Option<String>,
-    state: Option<String>,
-    error: Option<String>,
-    iss: Option<String>,
-}
-
 impl Arrival {
     async fn handle(&self, provider: &str, query: &str) -> Result<Response> {
         let mut restart = Restart { provider: provider.to_owned(), purpose: Purpose::SignIn, return_to: "/".into() };
-        let answer = match parse(query) {
-            Ok(answer) => answer,
-            Err(cause) => return self.refuse(None, cause, &restart).await,
+        let Some(answer) = Authorized::read(query, LONGEST) else {
+            return self.refuse(None, Cause::BadQuery, &restart).await;
         };
         let attempt = match self.take(&answer, &mut restart).await? {
             Ok(attempt) => attempt,
@@ -114,7 +103,11 @@ impl Arrival {
 
     /// The attempt of this state, if it is of this browser, provider, time and session; else why not, and its id
     /// where it is known.
-    async fn take(&self, answer: &Answer, restart: &mut Restart) -> Result<Result<Attempt, (Cause, Option<String>)>> {
+    async fn take(
+        &self,
+        answer: &Authorized,
+        restart: &mut Restart,
+    ) -> Result<Result<Attempt, (Cause, Option<String>)>> {
         let now = self.app.now();
         let mut conn = self.app.db.conn().await?;
         let taken = match &answer.state {
@@ -159,7 +152,7 @@ impl Arrival {
     }
 
     /// Why this attempt is not the one of this browser, here and now.
-    fn objection(&self, attempt: &Attempt, answer: &Answer, restart: &Restart) -> Option<Cause> {
+    fn objection(&self, attempt: &Attempt, answer: &Authorized, restart: &Restart) -> Option<Cause> {
         let session = self.session.as_ref().map(|session| (session.member_id.as_str(), session.lineage_id.as_str()));
         let started_by = attempt.member_id.as_deref().zip(attempt.lineage_id.as_deref());
         if attempt.provider != restart.provider {
@@ -229,7 +222,7 @@ async fn settle(app: App, attempt_id: String, provider: String, proof: Proof) {
 }
 
 /// The code, or what LINE says instead of one.
-fn code(answer: Answer) -> Result<String, Cause> {
+fn code(answer: Authorized) -> Result<String, Cause> {
     match (answer.code, answer.error) {
         (Some(code), None) => Ok(code),
         (Some(_), Some(_)) => Err(Cause::CodeAndError),
@@ -241,23 +234,4 @@ fn code(answer: Answer) -> Result<String, Cause> {
         }
         (None, None) => Err(Cause::BadQuery),
     }
-}
-
-/// Reads the query strictly: each parameter once, and none too long to be LINE's or ours.
-fn parse(query: &str) -> Result<Answer, Cause> {
-    let mut answer = Answer::default();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let place = match name.as_ref() {
-            "code" => &mut answer.code,
-            "state" => &mut answer.state,
-            "error" => &mut answer.error,
-            "iss" => &mut answer.iss,
-            _ => continue,
-        };
-        if place.is_some() || value.len() > LONGEST || value.chars().any(char::is_control) {
-            return Err(Cause::BadQuery);
-        }
-        *place = Some(value.into_owned()).filter(|value| !value.is_empty());
-    }
-    Ok(answer)
 }
