@@ -20,6 +20,7 @@ use crate::{
     flex::{Catalogue, Mistakes},
     line::{self, Line},
     metrics::Metrics,
+    oidc::Oidc,
     seal::{self, Sealer},
     smtp::{Post, PostError},
     web::{
@@ -46,6 +47,8 @@ pub struct Inner {
     pub tokens: line::token::Cache,
     /// LINE's public keys.
     pub keys: line::jwks::Cache,
+    /// The company's own sign-in, where it has one.
+    pub oidc: Option<Oidc>,
     pub sealer: Sealer,
     /// The message templates, shipped and the company's.
     pub templates: Catalogue,
@@ -112,6 +115,8 @@ impl App {
             api: hosts.api.clone(),
             api_data: hosts.api_data.clone(),
         })?;
+        let callback = config.company_callback_url();
+        let oidc = config.member.oidc.as_ref().map(|oidc| Oidc::new(oidc.clone(), callback)).transpose()?;
         let egress = Egress::new(&config.hooks.allow_networks)?;
         let limiter = Limiter::new(config.security.requests_per_minute);
         let sealer = Sealer::new(&config.security)?;
@@ -129,6 +134,7 @@ impl App {
             pace: line::pace::Pace::default(),
             tokens: line::token::Cache::default(),
             keys: line::jwks::Cache::default(),
+            oidc,
             sealer,
             templates,
             brand,

@@ -6,6 +6,7 @@
 mod brand;
 mod check;
 mod load;
+mod oidc;
 mod sending;
 mod shape;
 mod token;
@@ -15,6 +16,7 @@ use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf
 pub use brand::{Brand, Color, Link, Palette};
 use ipnet::IpNet;
 pub use load::ConfigError;
+pub use oidc::{Member, Oidc, is_attribute};
 use secrecy::SecretString;
 pub use sending::{QuietHours, Reserve, Sending};
 use serde::Deserialize;
@@ -79,6 +81,8 @@ pub struct Config {
     pub keyword: Vec<Keyword>,
     #[serde(default)]
     pub members: Members,
+    #[serde(default)]
+    pub member: Member,
     #[serde(default)]
     pub retention: Retention,
     #[serde(default)]
@@ -369,7 +373,17 @@ impl Config {
 
     /// Whether people may make themselves an account; it takes a mail.
     pub fn has_sign_up(&self) -> bool {
-        self.mail.is_some() && self.members.source == MemberSource::SignUp
+        self.mail.is_some() && self.members.source == MemberSource::SignUp && self.has_passwords()
+    }
+
+    /// Whether passwords are taken, or the company's own sign-in alone.
+    pub fn has_passwords(&self) -> bool {
+        self.member.oidc.as_ref().is_none_or(|oidc| oidc.passwords)
+    }
+
+    /// The redirect URI to register with the company's provider.
+    pub fn company_callback_url(&self) -> String {
+        self.url("/company/callback")
     }
 
     /// The absolute URL of a path of this installation; never built from a request's `Host`.

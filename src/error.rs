@@ -77,6 +77,8 @@ pub enum NextStep {
     Onward(String),
     /// Starts LINE Login afresh in this browser.
     Line(Vec<(&'static str, String)>),
+    /// The same at the company's own sign-in.
+    Company(Vec<(&'static str, String)>),
 }
 
 impl Error {

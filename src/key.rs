@@ -1,5 +1,5 @@
 //! `musubi key`: makes sealing keys, and seals anew what older keys sealed (`grants.sealed`,
-//! `attempts.sealed_verifier`, `channel_tokens.sealed`, `api_requests.sealed`, `hook_endpoints.sealed_secret` and
+//! `attempts.sealed_verifier`, `oidc_attempts.sealed_verifier`, `channel_tokens.sealed`, `api_requests.sealed`, `hook_endpoints.sealed_secret` and
 //! `.sealed_former_secret`).
 //!
 //! Safe beside a running `serve`, and resumable: a value is replaced only where it is still the one that was opened,
@@ -18,6 +18,7 @@ use crate::{
     error::Result,
     hook, line,
     link::{attempt, grant},
+    member,
     seal::{SealError, Sealer},
 };
 
@@ -58,7 +59,7 @@ pub async fn rotate(app: &App) -> Result<Report> {
     let mut resealed = 0;
     for _ in 0..PASSES {
         found = Found::default();
-        for table in [&GRANTS, &ATTEMPTS, &CHANNEL_TOKENS, &API_REQUESTS, &HOOKS, &FORMER_HOOKS] {
+        for table in [&GRANTS, &ATTEMPTS, &OIDC_ATTEMPTS, &CHANNEL_TOKENS, &API_REQUESTS, &HOOKS, &FORMER_HOOKS] {
             table.pass(app, &mut found).await?;
         }
         resealed += found.resealed;
@@ -181,6 +182,14 @@ const ATTEMPTS: Sealed = Sealed {
     count: "SELECT CAST(COUNT(*) AS BIGINT) FROM attempts WHERE sealed_verifier <> ''",
     list: "SELECT id, sealed_verifier FROM attempts WHERE id > $1 AND sealed_verifier <> '' ORDER BY id LIMIT $2",
     replace: "UPDATE attempts SET sealed_verifier = $1 WHERE id = $2 AND sealed_verifier = $3",
+};
+
+const OIDC_ATTEMPTS: Sealed = Sealed {
+    table: "oidc_attempts",
+    context: member::oidc::context,
+    count: "SELECT CAST(COUNT(*) AS BIGINT) FROM oidc_attempts",
+    list: "SELECT id, sealed_verifier FROM oidc_attempts WHERE id > $1 ORDER BY id LIMIT $2",
+    replace: "UPDATE oidc_attempts SET sealed_verifier = $1 WHERE id = $2 AND sealed_verifier = $3",
 };
 
 const CHANNEL_TOKENS: Sealed = Sealed {

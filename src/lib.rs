@@ -5,7 +5,7 @@
 //! | rank | rooms |
 //! |---|---|
 //! | 0 | [`config`] what an installation is told · [`line`] the LINE Platform as a client library · [`flex`] message templates, and Flex as HTML · [`log`] one line an event · [`kill`] places where a test ends the process |
-//! | 1 | [`db`] database · [`seal`] secrets at rest · [`smtp`] the way to the mail server · [`error`] what can be answered · [`metrics`] what is counted · [`egress`] the way out to addresses that others name |
+//! | 1 | [`db`] database · [`seal`] secrets at rest · [`smtp`] the way to the mail server · [`error`] what can be answered · [`metrics`] what is counted · [`egress`] the way out to addresses that others name · [`oidc`] the company's OpenID provider as a client library |
 //! | 2 | [`app`] what everything is given · [`web`] what every page shares |
 //! | 3 | [`audit`] who did what · [`queue`] jobs and leases · [`mail`] letters to members · [`channel`] channel tokens · [`line_user`] LINE users · [`hook_event`] what the company's systems hear of · [`menu_change`] whose menu is to be looked at · [`member`] accounts, sessions, the door of every route · [`import`] rows of a file, taken up where they stopped |
 //! | 4 | [`message`] what is sent, and what became of it · [`chat`] what people wrote · [`rich_menu`] menus as files, brought to LINE, and who sees which |
@@ -43,6 +43,7 @@ pub mod member;
 pub mod menu_change;
 pub mod message;
 pub mod metrics;
+pub mod oidc;
 pub mod preference;
 pub mod privacy;
 pub mod queue;

@@ -1,7 +1,8 @@
 //! The LINE Platform as a client library: no database, no [`App`](crate::app::App), no feature of ours.
 //!
 //! - [`login`]: LINE Login v2.1 (authorize, token, profile, friendship, revoke, deauthorize)
-//! - [`id_token`]: the verification of an ID token; [`jwks`]: LINE's keys for those of LIFF apps
+//! - [`id_token`]: the verification of an ID token; [`jwks`]: LINE's keys for those of LIFF apps; [`held`]: what is read
+//!   once an hour
 //! - [`token`]: channel access tokens; [`messaging`]: sending, and the account; [`message`]: message objects, checked
 //! - [`content`]: what came with a message
 //! - [`profile`]: profiles; [`link_token`]: account link; [`rich_menu`]: rich menus
@@ -10,6 +11,7 @@
 //! LINE's base URLs are given ([`Hosts`]), the issuer never is: it is LINE's, always.
 
 pub mod content;
+pub mod held;
 pub mod http;
 pub mod id_token;
 pub mod jwks;

@@ -4,6 +4,7 @@
 //! - [`reset`], [`change_password`] and [`email`] replace what a member proves to be one with; [`code`] proves those
 //!   who have no password
 //! - [`company`]: members as the company says them, with their [`tag`]s and [`attribute`]s
+//! - [`oidc`]: the company's own sign-in
 //! - [`other_app`] warns whoever came in an app's browser, which [`user_agent`] tells
 //! - [`throttle`] stands before each of these, and knows a [`device`]; [`token`] is what mails carry
 
@@ -16,6 +17,7 @@ pub mod disabling;
 pub mod email;
 pub mod guard;
 pub mod import;
+pub mod oidc;
 pub mod other_app;
 pub mod password;
 pub mod reset;
@@ -57,6 +59,13 @@ pub struct New<'a> {
     pub password_hash: Option<&'a str>,
     pub locale: Option<&'a str>,
     pub source: &'a str,
+}
+
+impl Member {
+    /// The password to be asked for; none where none is taken.
+    pub fn password(&self, app: &App) -> Option<&str> {
+        self.password_hash.as_deref().filter(|_| app.config.has_passwords())
+    }
 }
 
 pub async fn find(conn: &mut Conn, id: &str) -> Result<Option<Member>> {
@@ -144,9 +153,20 @@ pub fn needs_sign_up(app: &App) -> Result<()> {
     if app.config.has_sign_up() { Ok(()) } else { Err(Error::NotFound) }
 }
 
-/// Without mail there is no reset: its routes are not there.
+/// Without mail there is no code and no other address: their routes are not there.
 pub fn needs_mail(app: &App) -> Result<()> {
     if app.config.mail.is_some() { Ok(()) } else { Err(Error::NotFound) }
+}
+
+/// Where members sign in at the company's own provider alone, no route takes a password.
+pub fn needs_passwords(app: &App) -> Result<()> {
+    if app.config.has_passwords() { Ok(()) } else { Err(Error::NotFound) }
+}
+
+/// Without mail, or without passwords, there is no reset.
+pub fn needs_reset(app: &App) -> Result<()> {
+    needs_passwords(app)?;
+    needs_mail(app)
 }
 
 /// Deletes what is past its time in the tables of sign-ups, tokens, browsers and guesses, some at a time.
@@ -155,6 +175,7 @@ pub async fn prune(conn: &mut Conn, now: Millis) -> Result<u64> {
     deleted += token::prune(conn, now).await?;
     deleted += device::prune(conn, now).await?;
     deleted += throttle::prune(conn, now).await?;
+    deleted += oidc::prune(conn, now).await?;
     Ok(deleted)
 }
 

@@ -27,7 +27,7 @@ use crate::{
     member::{
         change_password, code, email,
         guard::{self, Entry, Scope, Who},
-        reset, session_list, sign_in, sign_up,
+        oidc, reset, session_list, sign_in, sign_up,
     },
     preference,
     privacy::{delete, export},
@@ -86,6 +86,10 @@ pub fn all() -> Vec<Route> {
         post("/account/email/confirm", Visitor, email::confirm).costly(),
         post("/account/code", Member, code::send).costly(),
         post("/account/code/check", Member, code::check).costly(),
+
+        // By the word of the company's own provider.
+        post("/company/start", Visitor, oidc::start::submit).costly(),
+        get("/company/callback", Visitor, oidc::callback::arrive).costly(),
 
         // A link started without a session leads to the sign-in. The confirm page needs one, or the browser that a
         // ticket was begun in.
@@ -205,7 +209,7 @@ pub fn router_of(app: &App, routes: Vec<Route>) -> Router {
     let pages = pages
         .fallback_service(nowhere.with_state(app.clone()))
         .layer(DefaultBodyLimit::max(body::LONGEST))
-        .layer(middleware::from_fn_with_state(headers::of(app), headers::add))
+        .layer(middleware::from_fn_with_state((app.clone(), headers::of(app)), headers::add))
         .layer(middleware::from_fn_with_state(app.clone(), log))
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
         .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))

@@ -1,8 +1,10 @@
 //! What every page shares: visitor and language, the shell, cookies, forms, headers, assets, error pages.
 
 pub mod assets;
+pub mod authorized;
 pub mod body;
 pub mod brand;
+pub mod browser;
 pub mod cookie;
 pub mod csrf;
 pub mod error_page;

@@ -32,6 +32,7 @@ impl Config {
         self.check_mail(&mut mistakes);
         self.check_retention(&mut mistakes);
         self.check_chat(&mut mistakes);
+        self.member.oidc.iter().for_each(|oidc| oidc.check(&mut mistakes));
         mistakes
     }
 
@@ -329,10 +330,14 @@ fn check_secrets(path: &str, secret: &SecretString, former: Option<&SecretString
 }
 
 fn check_secret(key: &str, secret: &SecretString, mistakes: &mut Vec<String>) {
-    let text = secret.expose_secret().to_lowercase();
-    if text.is_empty() {
+    if secret.expose_secret().is_empty() {
         mistakes.push(format!("{key}: is missing"));
-    } else if text.len() < 16 || EXAMPLE_WORDS.iter().any(|word| text.contains(word)) {
+    } else if is_example(secret) {
         mistakes.push(format!("{key}: looks like an example; copy the real one from LINE's console"));
     }
+}
+
+pub(super) fn is_example(secret: &SecretString) -> bool {
+    let text = secret.expose_secret().to_lowercase();
+    text.len() < 16 || EXAMPLE_WORDS.iter().any(|word| text.contains(word))
 }

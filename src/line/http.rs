@@ -83,6 +83,14 @@ pub async fn send_up_to(request: RequestBuilder, limit: usize) -> Result<Option<
     result
 }
 
+/// [`send`] for a server that is not LINE: the line in the log is the caller's.
+pub async fn send_elsewhere(request: RequestBuilder, limit: usize) -> Result<Answer, Error> {
+    let (client, request) = request.build_split();
+    let request = request.map_err(|error| Error::Client(describe(&error)))?;
+    let too_long = || Error::Malformed(format!("the answer is longer than {limit} bytes"));
+    exchange(&client, request, limit).await?.ok_or_else(too_long)
+}
+
 async fn exchange(client: &Client, request: Request, limit: usize) -> Result<Option<Answer>, Error> {
     let mut response = client.execute(request).await.map_err(|error| {
         let text = describe(&error);

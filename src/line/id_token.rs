@@ -26,11 +26,11 @@ use serde_json::{Map, Value};
 
 use super::{ISSUER, is_user_id};
 
-type Object = Map<String, Value>;
+pub(crate) type Object = Map<String, Value>;
 
 const LONGEST: usize = 8 * 1024;
 /// How far two clocks may differ.
-const SKEW: i64 = 60;
+pub(crate) const SKEW: i64 = 60;
 const LONGEST_LIFE: i64 = 24 * 3600;
 
 /// What the token must fit, besides its signature.
@@ -123,10 +123,10 @@ fn identity(claims: &Object) -> Result<Identity, Rejection> {
     Ok(Identity { user_id: text("sub").ok_or(Rejection::Subject)?, name: text("name"), picture: text("picture") })
 }
 
-struct Parts {
-    header: Object,
-    payload: Object,
-    signature: Vec<u8>,
+pub(crate) struct Parts {
+    pub header: Object,
+    pub payload: Object,
+    pub signature: Vec<u8>,
 }
 
 /// An object in which no name comes twice: which of the two counts is no question for whoever reads a proof.
@@ -159,7 +159,7 @@ impl<'de> Deserialize<'de> for Unambiguous {
 }
 
 /// Three parts of strict base64url, the first two JSON objects. Bounded before anything is decoded.
-fn decode(token: &str) -> Result<Parts, Rejection> {
+pub(crate) fn decode(token: &str) -> Result<Parts, Rejection> {
     if token.len() > LONGEST {
         return Err(Rejection::Shape);
     }
@@ -174,7 +174,16 @@ fn decode(token: &str) -> Result<Parts, Rejection> {
     Ok(Parts { header, payload, signature })
 }
 
-fn check_header(header: &Object, algorithm: &str) -> Result<(), Rejection> {
+/// The id of the key, where the header names one.
+pub(crate) fn key_id(header: &Object) -> Result<Option<String>, Rejection> {
+    match header.get("kid") {
+        None => Ok(None),
+        Some(Value::String(id)) => Ok(Some(id.clone())),
+        Some(_) => Err(Rejection::Key),
+    }
+}
+
+pub(crate) fn check_header(header: &Object, algorithm: &str) -> Result<(), Rejection> {
     if header.get("alg").and_then(Value::as_str) != Some(algorithm) {
         return Err(Rejection::Algorithm);
     }
@@ -235,7 +244,7 @@ fn check_party(claims: &Object, channel_id: &str) -> Result<(), Rejection> {
 }
 
 /// When it holds. `issued_since`: the earliest time at which it can have been made for us.
-fn check_times(claims: &Object, now: i64, issued_since: Option<i64>) -> Result<(), Rejection> {
+pub(crate) fn check_times(claims: &Object, now: i64, issued_since: Option<i64>) -> Result<(), Rejection> {
     // Before the expiry: with a clock far ahead every token has expired, and the clock is what is to be mended.
     let issued = seconds(claims, "iat")?.ok_or(Rejection::IssuedAt)?;
     ensure(issued <= now + SKEW && issued_since.is_none_or(|since| issued >= since - SKEW), Rejection::IssuedAt)?;
@@ -247,17 +256,17 @@ fn check_times(claims: &Object, now: i64, issued_since: Option<i64>) -> Result<(
 }
 
 /// That the access token beside it is the one it was made with, where it says so.
-fn check_access_token(claims: &Object, access_token: &str) -> Result<(), Rejection> {
+pub(crate) fn check_access_token(claims: &Object, access_token: &str) -> Result<(), Rejection> {
     let fits = claims.get("at_hash").is_none_or(|hash| hash.as_str() == Some(half_hash(access_token).as_str()));
     ensure(fits, Rejection::AccessTokenHash)
 }
 
-fn ensure(holds: bool, rejection: Rejection) -> Result<(), Rejection> {
+pub(crate) fn ensure(holds: bool, rejection: Rejection) -> Result<(), Rejection> {
     if holds { Ok(()) } else { Err(rejection) }
 }
 
 /// One audience, ours: as a text, or as a list of just it.
-fn is_audience(audience: Option<&Value>, channel_id: &str) -> bool {
+pub(crate) fn is_audience(audience: Option<&Value>, channel_id: &str) -> bool {
     match audience {
         Some(Value::String(text)) => text == channel_id,
         Some(Value::Array(list)) => list.len() == 1 && list.first().and_then(Value::as_str) == Some(channel_id),
@@ -266,7 +275,7 @@ fn is_audience(audience: Option<&Value>, channel_id: &str) -> bool {
 }
 
 /// A time in whole seconds; anything else under that name is refused.
-fn seconds(claims: &Object, name: &str) -> Result<Option<i64>, Rejection> {
+pub(crate) fn seconds(claims: &Object, name: &str) -> Result<Option<i64>, Rejection> {
     match claims.get(name) {
         None => Ok(None),
         Some(value) => value.as_i64().filter(|time| *time >= 0).map(Some).ok_or(Rejection::ClaimType),

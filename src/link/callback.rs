@@ -11,7 +11,6 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use tracing::Instrument;
-use url::form_urlencoded;
 
 use super::{
     Purpose,
@@ -31,7 +30,7 @@ use crate::{
     line::ISSUER,
     member::{guard::MaybeSession, session::Session},
     seal,
-    web::{cookie, visit::Visit},
+    web::{authorized::Authorized, cookie, visit::Visit},
 };
 
 /// Longest parameter that is looked at; ours have 43 characters, LINE's codes are short.
@@ -67,17 +66,6 @@ pub struct Arrival {
     browser: String,
 }
 
-/// What LINE sent along.
-#[derive(Default)]
-struct Answer {
-    code: Option<String>,
-    state: Option<String>,
-    error: Option<String>,
-    iss: Option<String>,
-    /// Whether the person added the official account on the way; only where that was offered.
-    friendship_status_changed: Option<String>,
-}
-
 /// What became of a callback whose attempt is not taken.
 enum Turned {
     Refused(Cause, Option<String>),
@@ -88,9 +76,8 @@ enum Turned {
 impl Arrival {
     async fn handle(&self, provider: &str, query: &str) -> Result<Response> {
         let mut restart = Restart::new(provider, Purpose::SignIn, "/");
-        let answer = match parse(query) {
-            Ok(answer) => answer,
-            Err(cause) => return self.refuse(None, cause, &restart).await,
+        let Some(answer) = Authorized::read(query, LONGEST) else {
+            return self.refuse(None, Cause::BadQuery, &restart).await;
         };
         let attempt = match self.take(&answer, &mut restart).await? {
             Ok(attempt) => attempt,
@@ -125,7 +112,7 @@ impl Arrival {
 
     /// The attempt of this state, if it is of this browser, provider, time and session; else why not, and its id
     /// where it is known.
-    async fn take(&self, answer: &Answer, restart: &mut Restart) -> Result<Result<Attempt, Turned>> {
+    async fn take(&self, answer: &Authorized, restart: &mut Restart) -> Result<Result<Attempt, Turned>> {
         let now = self.app.now();
         let mut conn = self.app.db.conn().await?;
         let browser = Browser { hash: &self.browser, user_agent: &self.visit.user_agent };
@@ -211,7 +198,7 @@ impl Arrival {
     }
 
     /// Why this attempt is not the one of this browser, here and now.
-    fn objection(&self, attempt: &Attempt, answer: &Answer, restart: &Restart) -> Option<Cause> {
+    fn objection(&self, attempt: &Attempt, answer: &Authorized, restart: &Restart) -> Option<Cause> {
         let session = self.session.as_ref().map(|session| (session.member_id.as_str(), session.lineage_id.as_str()));
         let started_by = attempt.member_id.as_deref().zip(attempt.lineage_id.as_deref());
         if attempt.provider != restart.provider {
@@ -280,7 +267,7 @@ async fn settle(app: App, attempt_id: String, provider: String, proof: Proof) {
 }
 
 /// What became of the option to add the official account; none where LINE did not show it.
-fn added_friend(answer: &Answer) -> Option<bool> {
+fn added_friend(answer: &Authorized) -> Option<bool> {
     match answer.friendship_status_changed.as_deref() {
         Some("true") => Some(true),
         Some("false") => Some(false),
@@ -289,7 +276,7 @@ fn added_friend(answer: &Answer) -> Option<bool> {
 }
 
 /// The code, or what LINE says instead of one.
-fn code(answer: Answer) -> Result<String, Cause> {
+fn code(answer: Authorized) -> Result<String, Cause> {
     match (answer.code, answer.error) {
         (Some(code), None) => Ok(code),
         (Some(_), Some(_)) => Err(Cause::CodeAndError),
@@ -301,24 +288,4 @@ fn code(answer: Answer) -> Result<String, Cause> {
         }
         (None, None) => Err(Cause::BadQuery),
     }
-}
-
-/// Reads the query strictly: each parameter once, and none too long to be LINE's or ours.
-fn parse(query: &str) -> Result<Answer, Cause> {
-    let mut answer = Answer::default();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let place = match name.as_ref() {
-            "code" => &mut answer.code,
-            "state" => &mut answer.state,
-            "error" => &mut answer.error,
-            "iss" => &mut answer.iss,
-            "friendship_status_changed" => &mut answer.friendship_status_changed,
-            _ => continue,
-        };
-        if place.is_some() || value.len() > LONGEST || value.chars().any(char::is_control) {
-            return Err(Cause::BadQuery);
-        }
-        *place = Some(value.into_owned()).filter(|value| !value.is_empty());
-    }
-    Ok(answer)
 }

@@ -31,7 +31,7 @@ use super::{
     follow::keep_line_user,
     grant::{self, Holder, Kind},
     hold_owner, permission,
-    start::{browser_of, login_channel},
+    start::login_channel,
     yes::call_off_clean_up,
 };
 use crate::{
@@ -46,7 +46,7 @@ use crate::{
     },
     queue::{self, Job},
     seal,
-    web::{cookie, return_to, visit::Visit},
+    web::{browser, cookie, return_to, visit::Visit},
 };
 
 /// The browser keeps its binding for longer than LINE's tokens can be shown again, so that a page that is loaded anew is
@@ -96,7 +96,7 @@ pub async fn submit(
     page::liff_id(&app, &provider)?;
     let channel = login_channel(&app, &provider)?;
     let shown: Shown = serde_json::from_slice(&body).map_err(|_| Error::BadRequest("unreadable tokens"))?;
-    let browser = browser_of(&app, &visit, &headers);
+    let browser = browser::of(&app, &visit, &headers);
     let arrival = Arrival {
         app: &app,
         visit: &visit,

@@ -25,7 +25,7 @@ use crate::{
     line::login::{Authorize, LoginChannel},
     member::guard::MaybeSession,
     seal,
-    web::{cookie, return_to, visit::Visit},
+    web::{browser, cookie, return_to, visit::Visit},
 };
 
 #[derive(Deserialize)]
@@ -70,7 +70,7 @@ pub async fn submit(
         Purpose::Ticket => Some(ticket::page::of_form(&app, &visit, &fields.provider, &fields.return_to).await?),
         Purpose::SignIn | Purpose::Link => None,
     };
-    let browser = browser_of(&app, &visit, &headers);
+    let browser = browser::of(&app, &visit, &headers);
     // Who proved their LINE account by LIFF just now is not sent through LINE, which is not open inside of LIFF.
     if purpose != Purpose::SignIn && fields.fresh.is_none() {
         let (session, ticket) = (session.as_ref(), ticket.as_ref());
@@ -109,13 +109,6 @@ pub async fn submit(
 async fn is_inside_liff(app: &App, headers: &HeaderMap, browser: &str) -> Result<bool> {
     let agent = headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default();
     Ok(agent.contains(" Line/") && seen::is_known(&mut *app.db.conn().await?, &seal::hash(browser)).await?)
-}
-
-/// What binds attempts to this browser. Made of the form cookie where there is none, so that two tabs which start at one
-/// moment are given the same.
-pub(super) fn browser_of(app: &App, visit: &Visit, headers: &HeaderMap) -> String {
-    let kept = cookie::get(&app.config, headers, cookie::ATTEMPT).filter(|value| value.len() == 43);
-    kept.unwrap_or_else(|| app.sealer.sign(&format!("attempt {}", visit.form_key)))
 }
 
 /// A ticket's page has the ticket in its address: that is kept by its id, and nowhere as it is.

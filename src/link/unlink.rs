@@ -22,6 +22,7 @@ use crate::{
     member::{
         self,
         guard::SignedIn,
+        oidc,
         session::{self, Method, Session},
         step_up::{self, Proof},
     },
@@ -142,10 +143,14 @@ fn check_provider(app: &App, provider: &str) -> Result<()> {
     if app.config.provider.contains_key(provider) { Ok(()) } else { Err(Error::NotFound) }
 }
 
-/// Whether the link is the only way in that its member has: no password, and no other link that signs in. Whoever has no
-/// address cannot get a password either: they would never be free of it, and the company can let them in anew.
+/// Whether the link is the only way in that its member has: no password, no sign-in at the company's provider, and no other
+/// link that signs in. Whoever cannot get a password (they have no address, or none is taken) would never be free of it, and
+/// the company can let them in anew.
 pub(super) async fn is_last_method(conn: &mut Conn, app: &App, active: &Active) -> Result<bool> {
-    if !signs_in(app, &active.provider) || active.unconfirmed_at.is_some() {
+    if !signs_in(app, &active.provider) || active.unconfirmed_at.is_some() || !app.config.has_passwords() {
+        return Ok(false);
+    }
+    if oidc::is_way_in(conn, app, &active.member_id).await? {
         return Ok(false);
     }
     let has_no_password: Option<String> =

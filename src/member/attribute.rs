@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use serde_json::{Number, Value};
 
+pub use crate::config::is_attribute as is_name;
 use crate::{
     db::{Conn, Db, Rows},
     error::Result,
@@ -14,14 +15,9 @@ use crate::{
 
 /// Attributes that one member may have.
 pub const AT_MOST: usize = 100;
-const LONGEST_NAME: usize = 50;
 const LONGEST_TEXT: usize = 500;
 /// Larger whole numbers are not exact in JSON.
 const LARGEST: f64 = 9_007_199_254_740_992.0;
-/// What templates know of a member besides.
-const RESERVED: [&str; 9] =
-    ["id", "external_id", "name", "email", "language", "time_zone", "tags", "linked", "attributes"];
-
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribute {
@@ -92,14 +88,6 @@ impl Attribute {
             Kind::Flag => Value::Bool(self.text == "true"),
         }
     }
-}
-
-/// Whether an attribute may have this name: what templates call it by.
-pub fn is_name(name: &str) -> bool {
-    name.len() <= LONGEST_NAME
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-        && !RESERVED.contains(&name)
 }
 
 /// The attributes of some members, by member and name.

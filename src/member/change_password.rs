@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{
     device, find,
     guard::SignedIn,
-    hold, password,
+    hold, needs_passwords, password,
     session::{self, Method, Session},
     set_password,
     step_up::{self, Proof},
@@ -54,6 +54,7 @@ pub struct Fields {
 
 /// `GET /password/change`
 pub async fn show(State(app): State<App>, visit: Visit, SignedIn(session): SignedIn) -> Result<Response> {
+    needs_passwords(&app)?;
     let page = form(&app, &visit, &session).await?;
     if !page.has_password && !session.is_fresh(app.now()) {
         return Err(Error::Reauth { return_to: HERE.into() });
@@ -69,6 +70,7 @@ pub async fn submit(
     headers: HeaderMap,
     Form(fields): Form<Fields>,
 ) -> Result<Response> {
+    needs_passwords(&app)?;
     if step_up::prove(&app, &session, &fields.current, HERE).await? == Proof::Wrong {
         record_refusal(&app, &visit, &session).await?;
         let mut page = form(&app, &visit, &session).await?;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{
     find,
     guard::SignedIn,
-    masked_email, needs_mail,
+    masked_email, needs_mail, oidc,
     session::{self, Method, Session},
     throttle::{self, Guesser},
     token::{self, Purpose},
@@ -40,6 +40,9 @@ struct Code {
     return_to: String,
     sent: bool,
     problem: Option<String>,
+    /// The company's own sign-in, where there is one, and whether it alone is this member's way.
+    oidc: Option<String>,
+    by_oidc: bool,
 }
 
 #[derive(Deserialize)]
@@ -55,9 +58,11 @@ pub struct Fields {
     return_to: String,
 }
 
-/// The page that asks for the proof; [`sign_in::show`](super::sign_in::show) shows it to whom it is for.
-pub fn show(app: &App, visit: &Visit, session: &Session, target: &str, sent: bool) -> Result<Response> {
-    html(&form(app, visit, session, target, sent))
+/// The page that asks for the proof; [`sign_in::show`](super::sign_in::show) shows it to whom it is for. Who signs in at
+/// the company's provider proves it there.
+pub async fn show(app: &App, visit: &Visit, session: &Session, target: &str, sent: bool) -> Result<Response> {
+    let by_oidc = oidc::is_way_in(&mut *app.db.conn().await?, app, &session.member_id).await?;
+    html(&Code { by_oidc, ..form(app, visit, session, target, sent) })
 }
 
 /// `POST /account/code`
@@ -71,7 +76,7 @@ pub async fn send(
     let page = error_page::sign_in_url(&return_to::path(&asked.return_to, &app.config.public_url), true);
     let mut tx = app.db.begin().await?;
     let member = find(&mut tx, &session.member_id).await?.ok_or(Error::NotFound)?;
-    if member.password_hash.is_some() || member.email.is_empty() {
+    if member.password(&app).is_some() || member.email.is_empty() {
         return Ok(Redirect::to(&page).into_response());
     }
     let to = To { email: &member.email, member_id: Some(&member.id), locale: visit.locale.tag() };
@@ -137,5 +142,7 @@ fn form(app: &App, visit: &Visit, session: &Session, target: &str, sent: bool) -
         return_to: return_to::path(target, &app.config.public_url),
         sent,
         problem: None,
+        oidc: oidc::label(app),
+        by_oidc: false,
     }
 }

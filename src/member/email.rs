@@ -186,9 +186,9 @@ async fn form(app: &App, visit: &Visit, session: &Session, email: String) -> Res
     let member = find(&mut *app.db.conn().await?, &session.member_id).await?.ok_or(Error::NotFound)?;
     Ok(Change {
         page: Page::new(app, visit),
+        has_password: member.password(app).is_some(),
         current: member.email,
         email,
-        has_password: member.password_hash.is_some(),
         problem: None,
         problem_field: "",
     })

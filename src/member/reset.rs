@@ -12,7 +12,7 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
-    Member, device, email_key, find, hold, needs_mail, password, session, set_password,
+    Member, device, email_key, find, hold, needs_reset, password, session, set_password,
     sign_up::check_mail,
     throttle::{self, Guesser},
     token::{self, Gone, Purpose},
@@ -73,13 +73,13 @@ pub struct Fields {
 
 /// `GET /password/forgot`
 pub async fn show_forgot(State(app): State<App>, visit: Visit) -> Result<Response> {
-    needs_mail(&app)?;
+    needs_reset(&app)?;
     html(&Forgot { page: Page::new(&app, &visit), email: String::new(), problem: None })
 }
 
 /// `POST /password/forgot`
 pub async fn forgot(State(app): State<App>, visit: Visit, Form(fields): Form<Address>) -> Result<Response> {
-    needs_mail(&app)?;
+    needs_reset(&app)?;
     if email_key(&fields.email).is_none() {
         let page = Page::new(&app, &visit);
         let problem = Some(page.t("problem.email_shape").to_owned());
@@ -97,7 +97,7 @@ pub async fn forgot(State(app): State<App>, visit: Visit, Form(fields): Form<Add
 
 /// `GET /password/reset`
 pub async fn show(State(app): State<App>, visit: Visit, Query(asked): Query<Asked>) -> Result<Response> {
-    needs_mail(&app)?;
+    needs_reset(&app)?;
     let member = find_member(&mut *app.db.conn().await?, app.now(), &asked.token).await?.ok_or_else(|| GONE.error())?;
     html(&form(&app, &visit, asked.token, member.email))
 }
@@ -109,7 +109,7 @@ pub async fn submit(
     headers: HeaderMap,
     Form(fields): Form<Fields>,
 ) -> Result<Response> {
-    needs_mail(&app)?;
+    needs_reset(&app)?;
     let found = find_member(&mut *app.db.conn().await?, app.now(), &fields.token).await?;
     let Some(member) = found else { return Err(GONE.refuse(&app, &visit).await?) };
     let hash = match password::hash_new(&app, &fields.password, &[&member.email, &member.name]).await? {

@@ -40,6 +40,10 @@ pub enum Method {
     Line {
         link_id: String,
     },
+    /// At the company's provider, which may be as silent, unless it says that the person proved to be there just now.
+    Oidc {
+        is_proof: bool,
+    },
 }
 
 /// A live session with what is known of its member.
@@ -71,7 +75,8 @@ pub struct Listed {
 }
 
 impl Session {
-    /// Whether the member proved to be there within the last ten minutes, by the password or a code by mail.
+    /// Whether the member proved to be there within the last ten minutes: by the password, by a code by mail, or at the
+    /// company's provider.
     pub fn is_fresh(&self, now: Millis) -> bool {
         self.method != "line" && now < self.authenticated_at.plus(FRESH)
     }
@@ -184,17 +189,21 @@ async fn insert(
         Method::Password => ("password", None),
         Method::Code => ("code", None),
         Method::Line { link_id } => ("line", Some(link_id)),
+        Method::Oidc { .. } => ("oidc", None),
     };
+    // Who did not prove to be there just now did so at some time, long ago.
+    let authenticated_at = if *method == (Method::Oidc { is_proof: false }) { Millis(0) } else { now };
     sqlx::query(
         "INSERT INTO sessions (id_hash, member_id, lineage_id, method, link_id, authenticated_at, created_at,
            last_seen_at, idle_expires_at, expires_at, user_agent, address)
-         VALUES ($1, $2, $3, $4, $5, $6, $6, $6, $7, $8, $9, $10)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $7, $8, $9, $10, $11)",
     )
     .bind(seal::hash(&token))
     .bind(member_id)
     .bind(lineage_id)
     .bind(word)
     .bind(link_id)
+    .bind(authenticated_at)
     .bind(now)
     .bind(now.plus(IDLE))
     .bind(now.plus(ABSOLUTE))

@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::{
     guard::SignedIn,
+    oidc,
     session::{self, Listed, Session},
     user_agent,
 };
@@ -123,7 +124,10 @@ fn shown(app: &App, visit: &Visit, page: &Page, own: &Session, listed: Listed) -
             None => browser.to_owned(),
         },
         network: network(&listed.address),
-        method: page.t(&format!("sessions.method_{}", listed.method)).to_owned(),
+        method: match (listed.method.as_str(), oidc::label(app)) {
+            ("oidc", Some(label)) => label,
+            (method, _) => page.t(&format!("sessions.method_{method}")).to_owned(),
+        },
         since: moment::show(app, visit.locale, listed.created_at),
         last_seen: moment::show(app, visit.locale, listed.last_seen_at),
         is_this: listed.lineage_id == own.lineage_id,

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{
     Member, code, device, email_key, find, find_by_email_key,
     guard::{MaybeSession, SignedIn},
-    hold_by_password,
+    hold_by_password, needs_passwords, oidc,
     other_app::OtherApp,
     password::Verdict,
     rehash,
@@ -40,6 +40,8 @@ struct SignIn {
     return_to: String,
     done: Option<&'static str>,
     problem: Option<String>,
+    /// What the company's own sign-in is called.
+    oidc: Option<String>,
     providers: Vec<ProviderButton>,
     reauth: bool,
     other_app: Option<OtherApp>,
@@ -76,10 +78,13 @@ pub async fn show(
     Query(asked): Query<Asked>,
 ) -> Result<Response> {
     let reauth = session.filter(|_| asked.reauth.is_some());
+    if let Some(oidc) = &app.oidc {
+        oidc.look(app.now().0).await;
+    }
     if let Some(session) = &reauth {
         let member = find(&mut *app.db.conn().await?, &session.member_id).await?;
-        if member.is_some_and(|member| member.password_hash.is_none()) {
-            return code::show(&app, &visit, session, &asked.return_to, asked.sent.is_some());
+        if member.is_some_and(|member| member.password(&app).is_none()) {
+            return code::show(&app, &visit, session, &asked.return_to, asked.sent.is_some()).await;
         }
     }
     let email = reauth.as_ref().map(|session| session.email.clone()).unwrap_or_default();
@@ -100,6 +105,7 @@ pub async fn submit(
     headers: HeaderMap,
     Form(fields): Form<Fields>,
 ) -> Result<Response> {
+    needs_passwords(&app)?;
     let (member, guesser) = look_up(&app, &headers, old.as_ref(), &fields.email).await?;
     let stored = member.as_ref().and_then(|member| member.password_hash.as_deref());
     let verdict = throttle::compare(&app, &guesser, stored, &fields.password).await?;
@@ -173,7 +179,7 @@ fn entry<'a>(visit: &'a Visit, action: &'a str, member_id: Option<&'a str>) -> a
     }
 }
 
-/// `POST /sign-out`
+/// `POST /sign-out`. Who signed in at the company's provider is signed out there too, afterwards.
 pub async fn out(State(app): State<App>, visit: Visit, SignedIn(session): SignedIn) -> Result<Response> {
     let mut tx = app.db.begin().await?;
     // By its lineage: another tab may have given it a new id meanwhile.
@@ -186,7 +192,10 @@ pub async fn out(State(app): State<App>, visit: Visit, SignedIn(session): Signed
     };
     audit::insert(&mut tx, app.now(), entry).await?;
     tx.commit().await?;
-    Ok((cookie::remove(&app.config, cookie::SESSION), Redirect::to("/")).into_response())
+    let there =
+        app.oidc.as_ref().filter(|_| session.method == "oidc").and_then(|oidc| oidc.sign_out_url(&app.config.url("/")));
+    let target = there.map_or_else(|| "/".to_owned(), String::from);
+    Ok((cookie::remove(&app.config, cookie::SESSION), Redirect::to(&target)).into_response())
 }
 
 fn form(app: &App, visit: &Visit, email: String, target: &str, reauth: bool) -> SignIn {
@@ -202,6 +211,7 @@ fn form(app: &App, visit: &Visit, email: String, target: &str, reauth: bool) -> 
         return_to: return_to::path(target, &app.config.public_url),
         done: None,
         problem: None,
+        oidc: oidc::label(app),
         providers,
         reauth,
     }

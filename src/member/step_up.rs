@@ -1,5 +1,5 @@
 //! The proof, asked again before what cannot be taken back lightly: the password, or for a member without one a
-//! code by mail given within the last ten minutes.
+//! code by mail, or a sign-in at the company's provider, given within the last ten minutes.
 
 use super::{
     find,
@@ -25,7 +25,7 @@ pub enum Proof {
 /// the answer is [`Error::Reauth`] with `return_to`; after too many tries it is [`Error::TooMany`].
 pub async fn prove(app: &App, session: &Session, password: &str, return_to: &str) -> Result<Proof> {
     let member = find(&mut *app.db.conn().await?, &session.member_id).await?.ok_or(Error::NotFound)?;
-    let Some(stored) = &member.password_hash else {
+    let Some(stored) = member.password(app) else {
         return if session.is_fresh(app.now()) {
             Ok(Proof::Given)
         } else {
@@ -46,8 +46,9 @@ pub async fn prove(app: &App, session: &Session, password: &str, return_to: &str
 /// lately: else the answer is [`Error::Reauth`] with `return_to`.
 pub async fn asks_password(conn: &mut Conn, app: &App, session: &Session, return_to: &str) -> Result<bool> {
     let member = find(conn, &session.member_id).await?.ok_or(Error::NotFound)?;
-    if member.password_hash.is_none() && !session.is_fresh(app.now()) {
+    let has_password = member.password(app).is_some();
+    if !has_password && !session.is_fresh(app.now()) {
         return Err(Error::Reauth { return_to: return_to.to_owned() });
     }
-    Ok(member.password_hash.is_some())
+    Ok(has_password)
 }

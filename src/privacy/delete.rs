@@ -169,6 +169,7 @@ pub(super) async fn forget(conn: &mut Conn, member_id: &str) -> Result<()> {
     for statement in [
         "DELETE FROM tokens WHERE member_id = $1",
         "DELETE FROM devices WHERE member_id = $1",
+        "DELETE FROM oidc_attempts WHERE member_id = $1",
         "DELETE FROM sign_ups WHERE email_key = (SELECT email_key FROM members WHERE id = $1)",
         "UPDATE audit SET address = NULL WHERE member_id = $1 AND address IS NOT NULL",
     ] {
@@ -200,7 +201,7 @@ async fn erase_member(conn: &mut Conn, now: Millis, member_id: &str) -> Result<(
     sqlx::query(
         "UPDATE members SET deleted_at = $1, disabled_at = $1, external_id = NULL, email = '',
            email_key = 'deleted:' || id, email_verified_at = NULL, name = '', password_hash = NULL,
-           password_changed_at = $1, locale = NULL, time_zone = NULL, quiet_hours = NULL
+           password_changed_at = $1, locale = NULL, time_zone = NULL, quiet_hours = NULL, oidc_at = NULL
          WHERE id = $2 AND deleted_at IS NULL",
     )
     .bind(now)

@@ -120,16 +120,16 @@ async fn collect(conn: &mut Conn, db: &Db, member_id: &str) -> Result<Value> {
 async fn account(conn: &mut Conn, db: &Db, member_id: &str) -> Result<Value> {
     let known = [member_id.to_owned()];
     let member = company::details(conn, db, &known).await?.pop().ok_or(Error::NotFound)?;
-    let (verified, password_changed): (Option<Millis>, Option<Millis>) =
-        sqlx::query_as("SELECT email_verified_at, password_changed_at FROM members WHERE id = $1")
+    let (verified, password_changed, company): (Option<Millis>, Option<Millis>, Option<Millis>) =
+        sqlx::query_as("SELECT email_verified_at, password_changed_at, oidc_at FROM members WHERE id = $1")
             .bind(member_id)
             .fetch_one(&mut *conn)
             .await?;
     Ok(json!({
         "id": member.id, "external_id": member.external_id, "name": member.name, "email": member.email,
         "email_verified_at": when(verified), "language": member.language, "time_zone": member.time_zone,
-        "quiet_hours": member.quiet_hours,
-        "password_changed_at": when(password_changed), "source": member.source, "created_at": time(member.created_at),
+        "quiet_hours": member.quiet_hours, "password_changed_at": when(password_changed),
+        "company_sign_in_at": when(company), "source": member.source, "created_at": time(member.created_at),
         "attributes": member.attributes, "tags": member.tags,
         "unwanted_topics": topic::list(conn, db, &known).await?.remove(member_id).unwrap_or_default(),
     }))

@@ -49,17 +49,14 @@ pub fn render(app: &App, visit: &Visit, request_id: &str, error: &Error, respons
         }
         Error::Problem(_) | Error::Internal(_) => ("internal", NextStep::Link("/".into())),
     };
-    let text = |part: &str| page.t(&format!("error.{key}_{part}")).to_owned();
+    let company = app.config.member.oidc.as_ref().map_or("", |oidc| oidc.label.trim());
+    let text = |part: &str| page.with(&format!("error.{key}_{part}"), &[company]);
     let label = text("next");
     let next = match next {
         NextStep::Link(href) => Next::Link { label, href },
         NextStep::Onward(href) => Next::Link { label: page.t("error.onward").to_owned(), href },
-        NextStep::Line(fields) => Next::Post {
-            label,
-            action: "/line/start".into(),
-            fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-            line: true,
-        },
+        NextStep::Line(fields) => post(label, "/line/start", fields, true),
+        NextStep::Company(fields) => post(label, "/company/start", fields, false),
     };
     let request_id = request_id.to_owned();
     let (title, text) = (text("title"), text("text"));
@@ -76,6 +73,11 @@ pub fn render(app: &App, visit: &Visit, request_id: &str, error: &Error, respons
         }
         Err(_) => response,
     }
+}
+
+fn post(label: String, action: &str, fields: Vec<(&str, String)>, line: bool) -> Next {
+    let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Next::Post { label, action: action.to_owned(), fields, line }
 }
 
 /// The sign-in page that returns to `return_to`; `reauth` asks for the password again.

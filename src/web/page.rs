@@ -28,8 +28,9 @@ pub struct Page {
     pub terms_url: Option<String>,
     /// Address and text.
     pub links: Vec<(String, String)>,
-    /// Whether mails leave: without them there is no reset.
+    /// Whether mails leave.
     pub has_mail: bool,
+    pub has_passwords: bool,
     pub has_sign_up: bool,
 }
 
@@ -49,6 +50,7 @@ impl Page {
             terms_url: app.config.terms_url.as_ref().map(ToString::to_string),
             links: links(&app.config, visit.locale),
             has_mail: app.config.mail.is_some(),
+            has_passwords: app.config.has_passwords(),
             has_sign_up: app.config.has_sign_up(),
         }
     }

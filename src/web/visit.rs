@@ -59,18 +59,23 @@ impl Visit {
     }
 }
 
+/// Where LINE and the company's provider send people back to.
+fn is_callback(path: &str) -> bool {
+    path.starts_with("/line/callback/") || path.starts_with("/company/callback")
+}
+
 /// The page a person is on: for a form the one it stood on, for a callback none, since its query holds a code.
 fn here(app: &App, request: &Request) -> String {
     let asked = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
     let public_url = &app.config.public_url;
     match *request.method() {
-        Method::GET | Method::HEAD if asked.starts_with("/line/callback/") => "/".to_owned(),
+        Method::GET | Method::HEAD if is_callback(&asked) => "/".to_owned(),
         Method::GET | Method::HEAD => return_to::path(&asked, public_url),
         _ => {
             let referer = request.headers().get("referer").and_then(|value| value.to_str().ok()).unwrap_or_default();
             let own = public_url.origin().ascii_serialization();
             let page = return_to::path(referer.strip_prefix(&own).unwrap_or_default(), public_url);
-            if page.starts_with("/line/callback/") { "/".to_owned() } else { page }
+            if is_callback(&page) { "/".to_owned() } else { page }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::support::{ORIGIN, TABLES, both_engines};
 /// The rooms by rank, as in the map of `lib.rs`.
 const RANKS: [&[&str]; 11] = [
     &["config", "line", "flex", "log", "kill"],
-    &["db", "seal", "smtp", "error", "metrics", "egress"],
+    &["db", "seal", "smtp", "error", "metrics", "egress", "oidc"],
     &["app", "web"],
     &["audit", "queue", "channel", "line_user", "mail", "hook_event", "menu_change", "member", "import"],
     &["message", "chat", "rich_menu"],

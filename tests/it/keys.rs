@@ -59,6 +59,7 @@ fn moved<'a>(visitor: &Visitor<'_>, to: &'a TestApp) -> Visitor<'a> {
 /// Everything that is sealed, as it stands in the database.
 async fn sealed(app: &TestApp) -> Vec<String> {
     let statement = "SELECT sealed FROM grants WHERE sealed IS NOT NULL UNION ALL SELECT sealed_verifier FROM attempts
+                     UNION ALL SELECT sealed_verifier FROM oidc_attempts
                      UNION ALL SELECT sealed FROM api_requests WHERE sealed IS NOT NULL";
     sqlx::query_scalar(statement).fetch_all(&mut *app.app.db.conn().await.unwrap()).await.unwrap()
 }
@@ -78,7 +79,10 @@ fn every_sealed_column_is_rotated() {
         found.extend(columns.filter(|column| column.starts_with("sealed")).map(str::to_owned));
     }
     found.sort();
-    assert_eq!(found, ["sealed", "sealed", "sealed", "sealed_former_secret", "sealed_secret", "sealed_verifier"]);
+    assert_eq!(
+        found,
+        ["sealed", "sealed", "sealed", "sealed_former_secret", "sealed_secret", "sealed_verifier", "sealed_verifier"]
+    );
 }
 
 /// `seal` is called for these and nothing else.
@@ -106,6 +110,7 @@ fn nothing_else_is_sealed() {
         "src/link/attempt.rs",
         "src/link/grant.rs",
         "src/link/liff/proven.rs",
+        "src/member/oidc/attempt.rs",
     ];
     assert_eq!(callers, expected);
 }

@@ -3,17 +3,11 @@
 //! It carries no nonce of ours (LIFF's SDK takes none), so that whoever has it could show it again until it ends: the
 //! caller sees to it that one browser can (`link::liff`).
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
-use serde_json::Value;
-
 use super::{
-    Identity, Object, Parts, Rejection, check_access_token, check_header, check_party, check_times, decode, identity,
-    seconds,
+    Identity, Object, Parts, Rejection, check_access_token, check_header, check_party, check_times, decode, ensure,
+    identity, key_id, seconds,
 };
-use crate::line::jwks::Key;
-
-/// Two numbers of 32 bytes.
-const SIGNATURE: usize = 64;
+use crate::line::jwks::{Algorithm, Key};
 
 /// A token that has the right shape. Nothing in it is believed before [`Unverified::verify`].
 pub struct Unverified<'a> {
@@ -43,12 +37,8 @@ pub struct Verified {
 impl<'a> Unverified<'a> {
     pub fn read(token: &'a str) -> Result<Self, Rejection> {
         let Parts { header, payload: claims, signature } = decode(token)?;
-        check_header(&header, "ES256")?;
-        let key_id = match header.get("kid") {
-            None => None,
-            Some(Value::String(id)) => Some(id.clone()),
-            Some(_) => return Err(Rejection::Key),
-        };
+        check_header(&header, Algorithm::Es256.word())?;
+        let key_id = key_id(&header)?;
         let (signed, _) = token.rsplit_once('.').ok_or(Rejection::Shape)?;
         Ok(Self { signed, signature, key_id, claims })
     }
@@ -59,12 +49,7 @@ impl<'a> Unverified<'a> {
     }
 
     pub fn verify(&self, key: &Key, expected: Expected<'_>) -> Result<Verified, Rejection> {
-        if self.signature.len() != SIGNATURE {
-            return Err(Rejection::Signature);
-        }
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.point())
-            .verify(self.signed.as_bytes(), &self.signature)
-            .map_err(|_| Rejection::Signature)?;
+        ensure(key.is_signed(self.signed.as_bytes(), &self.signature), Rejection::Signature)?;
         check_party(&self.claims, expected.channel_id)?;
         check_times(&self.claims, expected.now, None)?;
         if let Some(access_token) = expected.access_token {
