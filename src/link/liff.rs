@@ -6,6 +6,7 @@
 //!
 //! LIFF's tokens carry no nonce of ours: each is taken from the browser that showed it first, and from no other ([`seen`]).
 
+pub mod elsewhere;
 pub mod page;
 pub mod proven;
 pub mod seen;

@@ -49,14 +49,7 @@ struct Proven {
 /// Keeps a proof; gives the attempt's id. A former one of this browser gives way.
 pub(super) async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<String> {
     let (id, now) = (app.new_id(), app.now());
-    sqlx::query(
-        "UPDATE attempts SET outcome = 'abandoned'
-         WHERE browser_hash = $1 AND provider = $2 AND purpose = 'liff' AND outcome = 'proven'",
-    )
-    .bind(new.browser_hash)
-    .bind(new.provider)
-    .execute(&mut *conn)
-    .await?;
+    give_way(conn, new.browser_hash, new.provider, &id).await?;
     sqlx::query(
         "INSERT INTO attempts (id, state_hash, provider, purpose, nonce_hash, sealed_verifier, browser_hash, address,
            return_to, created_at, used_at, expires_at, line_user_id, outcome)
@@ -75,6 +68,20 @@ pub(super) async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<
     .execute(conn)
     .await?;
     Ok(id)
+}
+
+/// Gives up what a browser holds for the sake of the proof with this id.
+pub(super) async fn give_way(conn: &mut Conn, browser_hash: &str, provider: &str, id: &str) -> Result<()> {
+    sqlx::query(
+        "UPDATE attempts SET outcome = 'abandoned'
+         WHERE browser_hash = $1 AND provider = $2 AND purpose = 'liff' AND outcome = 'proven' AND id <> $3",
+    )
+    .bind(browser_hash)
+    .bind(provider)
+    .bind(id)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Uses this browser's proof, if it holds one, in place of a way through LINE: on to the page that every link passes,
