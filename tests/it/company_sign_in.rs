@@ -402,7 +402,8 @@ on_stage! {
         ] {
             stage.refuses(claims, reason).await;
         }
-        for claims in [json!({ "aud": [CLIENT], "azp": CLIENT }), json!({ "exp": now - 50 })] {
+        let now = stage.app.app.now().seconds();
+        for claims in [json!({ "aud": [CLIENT], "azp": CLIENT }), json!({ "exp": now - 30 })] {
             stage.provider.script().claims = claims;
             stage.signed_in().await;
         }

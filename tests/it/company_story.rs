@@ -32,7 +32,7 @@ fn start(folder: &Path, issuer: &str) -> (Process, String) {
 async fn a_member_of_the_company_signs_in_links_and_signs_out() {
     for screen in [Screen::Phone, Screen::Desktop] {
         let (folder, provider) = (tempfile::tempdir().unwrap(), Provider::start().await);
-        provider.script().person = json!({ "sub": "1001", "name": "Hanako Yamada" });
+        provider.script().person = json!({ "sub": "id-77", "name": "Hanako Yamada" });
         let (demo, app) = start(folder.path(), &provider.issuer);
         let browser = Browser::start(screen).await;
         let shot = async |name: &str| browser.screenshot(&format!("company-{screen:?}-{name}").to_lowercase()).await;

@@ -24,7 +24,7 @@ async fn stage(engine: Engine) -> Stage {
 }
 
 /// The page that says that nobody is linked, as LINE's browser asks for it.
-async fn not_linked(visitor: &mut Visitor<'_>) -> Answer {
+pub async fn not_linked(visitor: &mut Visitor<'_>) -> Answer {
     let mut request = visitor.request(Method::GET, NOT_LINKED).body(axum::body::Body::empty()).unwrap();
     request.headers_mut().insert(header::USER_AGENT, AGENT.parse().unwrap());
     visitor.send(request).await
@@ -40,7 +40,7 @@ async fn way_out<'a>(app: &'a TestApp, name: &str) -> (Visitor<'a>, String) {
     (inside, path)
 }
 
-async fn ask(inside: &mut Visitor<'_>) -> String {
+pub async fn ask(inside: &mut Visitor<'_>) -> String {
     let page = inside.post("/line/elsewhere", &[("provider", "main")]).await;
     assert_eq!(page.status, StatusCode::OK, "{}", page.body);
     let (_, rest) = page.body.split_once(&format!("href=\"{ORIGIN}")).unwrap();

@@ -6,6 +6,7 @@ use musubi::{link::ticket, web::locale::Locale};
 use crate::{
     account_link,
     company_sign_in::Stage,
+    elsewhere, liff,
     support::{Answer, Engine, ORIGIN, PASSWORD, TestApp, Visitor, parameter},
 };
 
@@ -224,13 +225,23 @@ async fn tickets(app: &TestApp, locale: Locale) -> Vec<Page> {
 /// Of an application whose members sign in at the company's own provider.
 async fn company(locale: Locale) -> Vec<Page> {
     let mut album = Album::default();
-    let stage = Stage::set(Engine::Sqlite).await;
+    let stage = Stage::set_with(Engine::Sqlite, |oidc| oidc.external_browser = true).await;
     let visitor = &mut reader(&stage.app, locale);
     album.open(visitor, "company-sign-in", "/sign-in").await;
     album.open(visitor, "company-state", "/company/callback?code=a&state=b").await;
     stage.sign_in(visitor).await;
     album.open(visitor, "company-again", "/sign-in?return_to=/account/data&reauth=1").await;
     album.open(visitor, "company-sessions", "/account/sessions").await;
+
+    let inside = &mut reader(&stage.app, locale);
+    let user = stage.app.line_user("はなこ").await;
+    liff::open(inside, &user).await;
+    let page = elsewhere::not_linked(inside).await;
+    album.keep("company-not-linked", page);
+    album.send(inside, "elsewhere", "/line/elsewhere", &[("provider", "main")]).await;
+    let path = elsewhere::ask(inside).await;
+    album.open(&mut reader(&stage.app, locale), "elsewhere-go-on", &path).await;
+    album.open(&mut reader(&stage.app, locale), "elsewhere-gone", "/line/go-on/none").await;
     stage.app.end().await;
     album.0
 }
