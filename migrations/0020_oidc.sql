@@ -23,3 +23,7 @@ CREATE INDEX oidc_attempts_unused ON oidc_attempts (created_at) WHERE used_at IS
 
 -- When the member last signed in there: they can do so again, and prove themselves there.
 ALTER TABLE members ADD COLUMN oidc_at BIGINT;
+
+-- A LINE account proved inside of LINE that may be taken into another browser, once (src/link/liff/elsewhere.rs).
+ALTER TABLE attempts ADD COLUMN handoff_hash TEXT;   -- of the address's secret
+CREATE UNIQUE INDEX attempts_by_handoff ON attempts (handoff_hash) WHERE handoff_hash IS NOT NULL;

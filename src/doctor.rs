@@ -8,7 +8,10 @@ use crate::{
     app::App,
     channel::{self, Kind},
     config::LineHosts,
-    hook, line, link, message,
+    hook,
+    line::{self, jwks::Algorithm},
+    link, message,
+    oidc::Oidc,
     rich_menu::command::{self as rich_menu, Compared},
 };
 
@@ -55,6 +58,13 @@ pub async fn examine(app: &App) -> Vec<Finding> {
         findings.push(Finding::new("outbox", outbox(app).await));
         findings.push(Finding::new("hooks", hooks(app).await));
     }
+    if let Some(oidc) = &app.oidc {
+        findings.push(Finding::new("company's sign-in", company(app, oidc).await));
+        let back = app.config.url("/");
+        let callback =
+            format!("register {} at the provider, and {back} for after a sign-out", app.config.company_callback_url());
+        findings.push(Finding::new::<_, fmt::Error>("callback of the company's sign-in", Ok(callback)));
+    }
     for (name, provider) in app.config.provider.iter().filter(|(_, provider)| provider.login.is_some()) {
         findings.push(Finding::new(format!("LINE Login channel of {name}"), login(app, name).await));
         let callback = format!("register {} in LINE's console", app.config.callback_url(name));
@@ -88,6 +98,16 @@ fn sealing(app: &App) -> Result<String, String> {
     } else {
         Err("what was sealed did not open".into())
     }
+}
+
+/// Whether the company's provider can be read, with its keys.
+async fn company(app: &App, oidc: &Oidc) -> Result<String, String> {
+    let now = app.now().0;
+    let found = oidc.discovery(now).await.map_err(|error| error.to_string())?;
+    oidc.key(&found, Algorithm::Es256, None, now).await.map_err(|error| error.to_string())?;
+    let ends =
+        if found.end_session_endpoint.is_some() { "a sign-out ends there too" } else { "it announces no sign-out" };
+    Ok(format!("{} answers, and its keys can be read; {ends}", oidc.issuer()))
 }
 
 /// Whether the texts are those that people agreed to under the same version.

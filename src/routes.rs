@@ -105,6 +105,10 @@ pub fn all() -> Vec<Route> {
         get("/liff/{provider}/{*below}", Anyone, liff::page::show),
         get("/liff/{provider}/session", Anyone, liff::page::show),
         post("/liff/{provider}/session", Liff, liff::submit).costly(),
+        // Out of LINE, by the secret in an address, into the browser that the company's sign-in wants.
+        post("/line/elsewhere", Visitor, liff::elsewhere::ask).costly(),
+        get("/line/go-on/{secret}", Visitor, liff::elsewhere::show),
+        post("/line/go-on", Visitor, liff::elsewhere::submit).costly(),
         // By the secret in the address, that the company handed out.
         get("/t", Visitor, ticket::code::show),
         post("/t", Visitor, ticket::code::submit).costly(),
@@ -237,7 +241,7 @@ async fn limit_time(request: Request, next: middleware::Next) -> Response {
 }
 
 /// One line a request, and the request's id on every line that it causes. The path only: queries hold codes
-/// and states, and so do the paths of tickets.
+/// and states, and so do the paths of tickets and of ways out of LINE.
 async fn log(State(app): State<App>, request: Request, next: middleware::Next) -> Response {
     let address = guard::address(&app, request.extensions(), request.headers());
     let (method, path) = (request.method().clone(), logged(request.uri().path()).to_owned());
@@ -253,7 +257,11 @@ async fn log(State(app): State<App>, request: Request, next: middleware::Next) -
 }
 
 fn logged(path: &str) -> &str {
-    if path.starts_with("/t/") { "/t/…" } else { path }
+    match path {
+        _ if path.starts_with("/t/") => "/t/…",
+        _ if path.starts_with("/line/go-on/") => "/line/go-on/…",
+        _ => path,
+    }
 }
 
 pub fn put<H: Handler<T, App>, T: 'static>(path: &'static str, who: Who, handler: H) -> Route {
@@ -286,6 +294,7 @@ mod tests {
             ("/t/NMZTNuVrPTqlr2IF8Bnymkb7rXfYv5EYNMZTNuVrPTq", "/t/…"),
             ("/t/watch/NMZTNuVrPTqlr2IF8Bnymkb7rXfYv5EYNMZTNuVrPTq/state", "/t/…"),
             ("/t", "/t"),
+            ("/line/go-on/NMZTNuVrPTqlr2IF8Bnymkb7rXfYv5EYNMZTNuVrPTq", "/line/go-on/…"),
             ("/account", "/account"),
         ] {
             assert_eq!(logged(path), expected);

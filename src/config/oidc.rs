@@ -61,6 +61,9 @@ pub struct Oidc {
     /// Whether passwords of ours are taken beside.
     #[serde(default = "yes")]
     pub passwords: bool,
+    /// Whether who is inside of LINE is led into the browser of their own: the provider refuses those inside of apps.
+    #[serde(default)]
+    pub external_browser: bool,
 }
 
 impl Oidc {

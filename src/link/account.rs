@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::{
     extract::{Query, State},
+    http::HeaderMap,
     response::Response,
 };
 use serde::Deserialize;
@@ -11,6 +12,8 @@ use super::{
     Active,
     consent::{self, Shown},
     find_active, friend,
+    liff::elsewhere,
+    start::is_inside_liff,
 };
 use crate::{
     app::App,
@@ -19,6 +22,7 @@ use crate::{
     line_user::{self, Friend},
     member::{guard::SignedIn, other_app::OtherApp},
     web::{
+        browser,
         locale::Locale,
         moment::{self, Moment},
         page::{Page, html},
@@ -89,6 +93,8 @@ struct NotLinked {
     /// This page, to which the sign-in returns: there the link is one press away.
     here: String,
     signed_in: bool,
+    /// Inside of LINE, what the company's sign-in is called that wants the person's own browser.
+    elsewhere: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -146,13 +152,26 @@ pub async fn show(
 }
 
 /// `GET /line/not-linked`: a LINE account proved itself, and belongs to nobody here.
-pub async fn not_linked(State(app): State<App>, visit: Visit, Query(asked): Query<OfProvider>) -> Result<Response> {
+pub async fn not_linked(
+    State(app): State<App>,
+    visit: Visit,
+    headers: HeaderMap,
+    Query(asked): Query<OfProvider>,
+) -> Result<Response> {
     let found = app.config.provider.get(&asked.provider).ok_or(Error::NotFound)?;
+    let elsewhere = match elsewhere::label(&app) {
+        Some(label) => {
+            let browser = browser::of(&app, &visit, &headers);
+            is_inside_liff(&app, &headers, &browser).await?.then_some(label)
+        }
+        None => None,
+    };
     html(&NotLinked {
         label: found.label(&asked.provider).to_owned(),
         here: format!("/line/not-linked?provider={}", asked.provider),
         provider: asked.provider,
         signed_in: visit.viewer.is_some(),
+        elsewhere,
         page: Page::new(&app, &visit),
     })
 }

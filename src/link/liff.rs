@@ -6,6 +6,7 @@
 //!
 //! LIFF's tokens carry no nonce of ours: each is taken from the browser that showed it first, and from no other ([`seen`]).
 
+pub mod elsewhere;
 pub mod page;
 pub mod proven;
 pub mod seen;
@@ -208,9 +209,9 @@ impl Arrival<'_> {
     /// Keeps the proof for whatever the person does next; gives the attempt's id.
     async fn wait(&self, conn: &mut Conn, proof: &Proof, line_user_id: &str, purpose: &'static str) -> Result<String> {
         let (app, now) = (self.app, self.app.now());
-        proven::supersede(conn, &self.browser, self.provider).await?;
         let new = proven::New { purpose, ..self.ended("proven", Some(line_user_id), None) };
         let id = proven::insert(conn, app, &new).await?;
+        proven::give_way(conn, &self.browser, self.provider, &id).await?;
         self.keep_tokens(conn, proof, line_user_id, Holder::Attempt(&id)).await?;
         queue::enqueue(conn, now, now.plus(LIFE), &Job::AbandonAttempt { attempt_id: id.clone() }).await?;
         Ok(id)

@@ -106,7 +106,7 @@ pub async fn submit(
 
 /// Whether this is LINE's browser and showed us a LIFF app's tokens: LINE Login is not open there, and the LIFF app's page
 /// is the way.
-async fn is_inside_liff(app: &App, headers: &HeaderMap, browser: &str) -> Result<bool> {
+pub(super) async fn is_inside_liff(app: &App, headers: &HeaderMap, browser: &str) -> Result<bool> {
     let agent = headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default();
     Ok(agent.contains(" Line/") && seen::is_known(&mut *app.db.conn().await?, &seal::hash(browser)).await?)
 }

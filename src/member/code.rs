@@ -76,7 +76,9 @@ pub async fn send(
     let page = error_page::sign_in_url(&return_to::path(&asked.return_to, &app.config.public_url), true);
     let mut tx = app.db.begin().await?;
     let member = find(&mut tx, &session.member_id).await?.ok_or(Error::NotFound)?;
-    if member.password(&app).is_some() || member.email.is_empty() {
+    let is_asked_otherwise =
+        member.password(&app).is_some() || oidc::is_way_in(&mut tx, &app, &session.member_id).await?;
+    if is_asked_otherwise || member.email.is_empty() {
         return Ok(Redirect::to(&page).into_response());
     }
     let to = To { email: &member.email, member_id: Some(&member.id), locale: visit.locale.tag() };

@@ -40,9 +40,9 @@ pub enum Method {
     Line {
         link_id: String,
     },
-    /// At the company's provider, which may be as silent, unless it says that the person proved to be there just now.
+    /// At the company's provider, which may be as silent, unless it says when the person proved to be there just now.
     Oidc {
-        is_proof: bool,
+        proved_at: Option<Millis>,
     },
 }
 
@@ -191,12 +191,15 @@ async fn insert(
         Method::Line { link_id } => ("line", Some(link_id)),
         Method::Oidc { .. } => ("oidc", None),
     };
-    // Who did not prove to be there just now did so at some time, long ago.
-    let authenticated_at = if *method == (Method::Oidc { is_proof: false }) { Millis(0) } else { now };
+    let authenticated_at = match method {
+        // Who did not prove to be there just now did so at some time, long ago.
+        Method::Oidc { proved_at } => proved_at.unwrap_or(Millis(0)).min(now),
+        Method::Password | Method::Code | Method::Line { .. } => now,
+    };
     sqlx::query(
         "INSERT INTO sessions (id_hash, member_id, lineage_id, method, link_id, authenticated_at, created_at,
            last_seen_at, idle_expires_at, expires_at, user_agent, address)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $7, $8, $9, $10, $11)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10, $11)",
     )
     .bind(seal::hash(&token))
     .bind(member_id)

@@ -41,8 +41,8 @@ pub struct Expected<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     pub subject: String,
-    /// Whether they proved themselves there since the start of the attempt, and not some time before.
-    pub is_fresh: bool,
+    /// When they proved themselves there, if that was since the start of the attempt and not some time before.
+    pub proved_at: Option<i64>,
     pub claims: Claims,
 }
 
@@ -77,9 +77,9 @@ impl<'a> Unverified<'a> {
         check_times(&self.claims, expected.now, Some(expected.started))?;
         ensure(text("nonce").is_some_and(expected.nonce), Rejection::Nonce)?;
         check_access_token(&self.claims, expected.access_token)?;
-        let proved_at = seconds(&self.claims, "auth_time")?;
         let since = expected.started - SKEW..=expected.now + SKEW;
-        Ok(Verified { subject, is_fresh: proved_at.is_some_and(|at| since.contains(&at)), claims: self.claims })
+        let proved_at = seconds(&self.claims, "auth_time")?.filter(|at| since.contains(at));
+        Ok(Verified { subject, proved_at, claims: self.claims })
     }
 }
 

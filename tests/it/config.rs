@@ -454,3 +454,58 @@ fn secrets_may_be_in_files() {
     let key = "provider.main.login.channel_secret_file: ";
     assert!(named.iter().any(|mistake| mistake.starts_with(key) && mistake.contains("cannot be read")), "{named:?}");
 }
+
+#[test]
+fn mistakes_in_the_companys_own_sign_in() {
+    let with = |more: &str| {
+        format!(
+            "{GOOD}\n[member.oidc]\nissuer = \"https://id.your-company.jp\"\nclient_id = 77\nlabel = \"ID\"\n{more}"
+        )
+    };
+    let config = parse(&with("attributes = { tier = \"membership\" }"), &[("MUSUBI__MEMBER__OIDC__CREATE", "false")]);
+    let oidc = config.unwrap().member.oidc.unwrap();
+    assert_eq!(
+        (oidc.client_id.as_str(), oidc.scopes.as_str(), oidc.external_id.as_str()),
+        ("77", "openid profile email", "sub")
+    );
+    assert!(!oidc.create && oidc.passwords && oidc.attributes["tier"] == "membership");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("oidc");
+    std::fs::write(&file, format!("{LOGIN_SECRET}\n")).unwrap();
+    let by_file = parse(&with(&format!("client_secret_file = {:?}", file.to_str().unwrap())), &[]).unwrap();
+    assert_eq!(by_file.member.oidc.unwrap().client_secret.unwrap().expose_secret(), LOGIN_SECRET);
+
+    for (more, key, words) in [
+        ("client_secret = \"\"", "client_secret", "looks like an example"),
+        ("client_secret = \"your-secret-here-please\"", "client_secret", "looks like an example"),
+        ("scopes = \"profile email\"", "scopes", "openid among them"),
+        ("scopes = \"openid  email\"", "scopes", "one space between"),
+        ("external_id = \"email\"", "external_id", "never changes hands"),
+        ("external_id = \"preferred_username\"", "external_id", "never changes hands"),
+        ("external_id = \"\"", "external_id", "name of a claim"),
+        ("attributes = { Tier = \"a\" }", "attributes.Tier", "is no name"),
+        ("attributes = { email = \"a\" }", "attributes.email", "is no name"),
+        ("attributes = { tier = \"\" }", "attributes.tier", "name of a claim"),
+        ("attributes = { tier = 1 }", "attributes.tier", "expected a string"),
+        ("create = \"maybe\"", "create", "expected a boolean"),
+        ("secret = \"x\"", "secret", "no such key"),
+    ] {
+        let named = mistakes(&with(more));
+        let found =
+            named.iter().any(|mistake| mistake.starts_with(&format!("member.oidc.{key}: ")) && mistake.contains(words));
+        assert!(found && named.len() == 1, "{more:?} should say {key}: … {words} …, and says {named:#?}");
+    }
+    for (from, to, key) in [
+        ("https://id.your-company.jp", "http://id.your-company.jp", "issuer"),
+        ("https://id.your-company.jp", "id.your-company.jp", "issuer"),
+        ("https://id.your-company.jp", "https://id.your-company.jp?a=b", "issuer"),
+        ("https://id.your-company.jp", "https://a:b@id.your-company.jp", "issuer"),
+        ("client_id = 77", "client_id = \"\"", "client_id"),
+        ("label = \"ID\"", "label = \" \"", "label"),
+        ("label = \"ID\"", "", "label"),
+    ] {
+        let named = mistakes(&with("").replacen(from, to, 1));
+        assert!(named.len() == 1 && named[0].starts_with(&format!("member.oidc.{key}: ")), "{to:?} says {named:#?}");
+    }
+    assert!(mistakes(&with("").replacen("https://id.your-company.jp", "http://127.0.0.1:9/realm/", 1)).is_empty());
+}

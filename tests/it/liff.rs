@@ -53,7 +53,7 @@ async fn show_as(visitor: &mut Visitor<'_>, body: &Value, headers: &[(&str, &str
 }
 
 /// Opens the page in LINE as `user`; gives where it goes on to.
-async fn open(visitor: &mut Visitor<'_>, user: &str) -> String {
+pub async fn open(visitor: &mut Visitor<'_>, user: &str) -> String {
     let tokens = tokens(visitor.app, user).await;
     let answer = show(visitor, &shown(&tokens)).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);

@@ -48,19 +48,6 @@ struct Proven {
     line_user_id: String,
 }
 
-/// A former proof of this browser gives way.
-pub(super) async fn supersede(conn: &mut Conn, browser_hash: &str, provider: &str) -> Result<()> {
-    sqlx::query(
-        "UPDATE attempts SET outcome = 'abandoned'
-         WHERE browser_hash = $1 AND provider = $2 AND purpose = 'liff' AND outcome = 'proven'",
-    )
-    .bind(browser_hash)
-    .bind(provider)
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
 /// Keeps an attempt that went by no state; gives its id.
 pub(super) async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<String> {
     let (id, now) = (app.new_id(), app.now());
@@ -84,6 +71,20 @@ pub(super) async fn insert(conn: &mut Conn, app: &App, new: &New<'_>) -> Result<
     .execute(conn)
     .await?;
     Ok(id)
+}
+
+/// Gives up what a browser holds for the sake of the proof with this id.
+pub(super) async fn give_way(conn: &mut Conn, browser_hash: &str, provider: &str, id: &str) -> Result<()> {
+    sqlx::query(
+        "UPDATE attempts SET outcome = 'abandoned'
+         WHERE browser_hash = $1 AND provider = $2 AND purpose = 'liff' AND outcome = 'proven' AND id <> $3",
+    )
+    .bind(browser_hash)
+    .bind(provider)
+    .bind(id)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Uses this browser's proof, if it holds one, in place of a way through LINE: on to the page that every link passes,

@@ -82,9 +82,11 @@ impl Arrival {
             Err(cause) => return Ok(Err(cause)),
         };
         match purpose {
-            Purpose::SignIn => enter::sign_in(self, attempt, wanted, person.is_fresh).await,
-            Purpose::Reauth if !person.is_fresh => Ok(Err(Cause::NotFresh)),
-            Purpose::Reauth => enter::prove(self, attempt, wanted).await,
+            Purpose::SignIn => enter::sign_in(self, attempt, wanted, person.proved_at).await,
+            Purpose::Reauth => match person.proved_at {
+                Some(proved_at) => enter::prove(self, attempt, wanted, proved_at).await,
+                None => Ok(Err(Cause::NotFresh)),
+            },
         }
     }
 

@@ -87,6 +87,7 @@ mod tests {
             attributes: BTreeMap::from([("tier".into(), "membership".into()), ("points".into(), "points".into())]),
             create: true,
             passwords: true,
+            external_browser: false,
         }
     }
 

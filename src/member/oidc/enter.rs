@@ -11,7 +11,7 @@ use super::{
 use crate::{
     app::App,
     audit,
-    db::Conn,
+    db::{Conn, Millis},
     error::Result,
     member::{
         self,
@@ -26,7 +26,7 @@ pub async fn sign_in(
     arrival: &Arrival,
     attempt: &Attempt,
     wanted: Wanted,
-    is_proof: bool,
+    proved_at: Option<Millis>,
 ) -> Result<Result<Response, Cause>> {
     let app = &arrival.app;
     let creates = app.config.member.oidc.as_ref().is_some_and(|oidc| oidc.create);
@@ -40,7 +40,7 @@ pub async fn sign_in(
         Ok(member_id) => member_id,
         Err(cause) => return Ok(Err(cause)),
     };
-    let method = Method::Oidc { is_proof };
+    let method = Method::Oidc { proved_at };
     let old = arrival.session.as_ref();
     let token = session::replace(&mut tx, app, &arrival.visit, old, &member_id, &method).await?;
     attempt::set_outcome(&mut tx, &attempt.id, "signed_in").await?;
@@ -51,7 +51,12 @@ pub async fn sign_in(
 }
 
 /// Notes that the member who is signed in here just proved to be there.
-pub async fn prove(arrival: &Arrival, attempt: &Attempt, wanted: Wanted) -> Result<Result<Response, Cause>> {
+pub async fn prove(
+    arrival: &Arrival,
+    attempt: &Attempt,
+    wanted: Wanted,
+    proved_at: Millis,
+) -> Result<Result<Response, Cause>> {
     let app = &arrival.app;
     let Some(session) = &arrival.session else { return Ok(Err(Cause::SessionChanged)) };
     let mut tx = app.db.begin().await?;
@@ -62,7 +67,7 @@ pub async fn prove(arrival: &Arrival, attempt: &Attempt, wanted: Wanted) -> Resu
     if let Err(cause) = keep(&mut tx, app, wanted).await? {
         return Ok(Err(cause));
     }
-    let method = Method::Oidc { is_proof: true };
+    let method = Method::Oidc { proved_at: Some(proved_at) };
     let Some(token) = session::rotate(&mut tx, app, &arrival.visit, session, &method).await? else {
         return Ok(Err(Cause::SessionChanged));
     };

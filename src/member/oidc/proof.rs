@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     app::App,
+    db::Millis,
     error::Result,
     line::id_token::Rejection,
     oidc::{
@@ -20,8 +21,8 @@ use crate::{
 /// Somebody, by the provider's word.
 pub struct Person {
     pub claims: Claims,
-    /// Whether they proved themselves there since the start of the attempt.
-    pub is_fresh: bool,
+    /// When they proved themselves there, if that was since the start of the attempt.
+    pub proved_at: Option<Millis>,
 }
 
 /// Exchanges the code and verifies who came.
@@ -50,14 +51,14 @@ async fn person(
     attempt: &Attempt,
     tokens: &Tokens,
 ) -> Result<Person, Cause> {
-    let Verified { subject, is_fresh, claims } = verify(app, oidc, discovery, attempt, tokens).await?;
+    let Verified { subject, proved_at, claims } = verify(app, oidc, discovery, attempt, tokens).await?;
     let mut said = oidc.userinfo(discovery, &tokens.access_token, &subject).await.map_err(|error| {
         tracing::warn!(%error, "the provider does not say who it is");
         Cause::ProviderFault
     })?;
     // What is signed goes before what is not.
     said.extend(claims);
-    Ok(Person { claims: said, is_fresh })
+    Ok(Person { claims: said, proved_at: proved_at.map(|seconds| Millis(seconds * 1000)) })
 }
 
 async fn verify(

@@ -5,7 +5,9 @@ use musubi::{link::ticket, web::locale::Locale};
 
 use crate::{
     account_link,
-    support::{Answer, ORIGIN, PASSWORD, TestApp, Visitor, parameter},
+    company_sign_in::Stage,
+    elsewhere, liff,
+    support::{Answer, Engine, ORIGIN, PASSWORD, TestApp, Visitor, parameter},
 };
 
 pub struct Page {
@@ -39,7 +41,9 @@ impl Album {
 /// Every page, each in the state that shows most.
 pub async fn all(app: &TestApp, locale: Locale) -> Vec<Page> {
     let mut pages = visitors(app, locale).await;
-    for more in [members(app, locale).await, links(app, locale).await, tickets(app, locale).await] {
+    for more in
+        [members(app, locale).await, links(app, locale).await, tickets(app, locale).await, company(locale).await]
+    {
         pages.extend(more);
     }
     pages
@@ -226,5 +230,29 @@ async fn tickets(app: &TestApp, locale: Locale) -> Vec<Page> {
     app.execute("UPDATE friends SET friend = 'no'").await;
     album.open(visitor, "ticket-done-no-friend", &done).await;
     album.open(visitor, "watch-linked", watch).await;
+    album.0
+}
+
+/// Of an application whose members sign in at the company's own provider.
+async fn company(locale: Locale) -> Vec<Page> {
+    let mut album = Album::default();
+    let stage = Stage::set_with(Engine::Sqlite, |oidc| oidc.external_browser = true).await;
+    let visitor = &mut reader(&stage.app, locale);
+    album.open(visitor, "company-sign-in", "/sign-in").await;
+    album.open(visitor, "company-state", "/company/callback?code=a&state=b").await;
+    stage.sign_in(visitor).await;
+    album.open(visitor, "company-again", "/sign-in?return_to=/account/data&reauth=1").await;
+    album.open(visitor, "company-sessions", "/account/sessions").await;
+
+    let inside = &mut reader(&stage.app, locale);
+    let user = stage.app.line_user("はなこ").await;
+    liff::open(inside, &user).await;
+    let page = elsewhere::not_linked(inside).await;
+    album.keep("company-not-linked", page);
+    album.send(inside, "elsewhere", "/line/elsewhere", &[("provider", "main")]).await;
+    let path = elsewhere::ask(inside).await;
+    album.open(&mut reader(&stage.app, locale), "elsewhere-go-on", &path).await;
+    album.open(&mut reader(&stage.app, locale), "elsewhere-gone", "/line/go-on/none").await;
+    stage.app.end().await;
     album.0
 }
