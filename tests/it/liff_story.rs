@@ -48,6 +48,7 @@ async fn from_the_phone_to_a_link_and_out_of_it() {
     open_from_phone(&browser, &phone).await;
     browser.wait_for_text("The service asks for").await;
     shot("1-consent").await;
+    press(&browser, "input[name=add_friend]").await;
     browser.click_text("Allow").await;
     browser.wait_for_text("This LINE account is not linked yet").await;
     shot("2-not-linked").await;
@@ -117,7 +118,6 @@ async fn outside_of_line_it_asks_for_a_login_once() {
     sign_in(&browser).await;
     browser.click_text("Link LINE account").await;
     browser.click_text("Link these accounts").await;
-    browser.click_text("Not now").await;
     browser.wait_for_text("Linked since").await;
     sign_out(&browser).await;
     // LIFF remembers her here.

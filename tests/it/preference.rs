@@ -312,7 +312,7 @@ both_engines! {
         let mut conn = app.app.db.conn().await.unwrap();
         for (place, zone) in zones.iter().enumerate() {
             sqlx::query(AssertSqlSafe(format!(
-                "UPDATE members SET time_zone = '{zone}', quiet_hours = {} || ':' || {} || '-12:34'
+                "UPDATE members SET time_zone = '{zone}', quiet_hours = {} || ':' || {} || '-12:59'
                  WHERE CAST(substr(id, 2) AS BIGINT) % 5 = {place}",
                 two("24"), two("59"),
             )))
