@@ -76,8 +76,14 @@ impl Config {
             mistakes
                 .push("retention.messages_days: must be 2 or more, or what is asked for again is sent twice".into());
         }
-        let others =
-            [kept.webhook_bodies_days, kept.chat_days, kept.media_days, kept.message_contents_days, kept.hook_days, kept.attempts_days];
+        let others = [
+            kept.webhook_bodies_days,
+            kept.chat_days,
+            kept.media_days,
+            kept.message_contents_days,
+            kept.hook_days,
+            kept.attempts_days,
+        ];
         if others.contains(&0) {
             mistakes.push("retention: a time must be a day or more".into());
         }

@@ -31,5 +31,7 @@ impl OtherApp {
 fn intent(app: &App, path: &str) -> String {
     let url = app.config.url(path);
     let (scheme, rest) = url.split_once("://").unwrap_or(("https", &url));
-    format!("intent://{rest}#Intent;scheme={scheme};action=android.intent.action.VIEW;category=android.intent.category.BROWSABLE;end")
+    format!(
+        "intent://{rest}#Intent;scheme={scheme};action=android.intent.action.VIEW;category=android.intent.category.BROWSABLE;end"
+    )
 }

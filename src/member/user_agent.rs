@@ -128,9 +128,15 @@ mod tests {
              Version/4.0 Chrome/143.0.0.0 Mobile Safari/537.36";
         let of = |app, is_android| Some(InApp { app, is_android });
         for (user_agent, expected) in [
-            (format!("{iphone} Mobile/15E148 Instagram 300.0.0.0 (iPhone15,3; iOS 18_6)"), of(Some("Instagram"), false)),
+            (
+                format!("{iphone} Mobile/15E148 Instagram 300.0.0.0 (iPhone15,3; iOS 18_6)"),
+                of(Some("Instagram"), false),
+            ),
             (format!("{android} Instagram 300.0.0.0 Android"), of(Some("Instagram"), true)),
-            (format!("{iphone} Mobile/15E148 [FBAN/FBIOS;FBAV/500.0.0.0;FBDV/iPhone15,3]"), of(Some("Facebook"), false)),
+            (
+                format!("{iphone} Mobile/15E148 [FBAN/FBIOS;FBAV/500.0.0.0;FBDV/iPhone15,3]"),
+                of(Some("Facebook"), false),
+            ),
             (format!("{android} [FB_IAB/FB4A;FBAV/500.0.0.0;]"), of(Some("Facebook"), true)),
             (format!("{iphone} Mobile/15E148 [FBAN/MessengerForiOS;FBAV/500.0]"), of(Some("Messenger"), false)),
             (format!("{iphone} Mobile/15E148 Twitter for iPhone/11.0"), of(Some("X"), false)),
@@ -145,7 +151,10 @@ mod tests {
             (format!("{android} YJApp-ANDROID jp.co.yahoo.android.yjtop/3.200"), None),
             (format!("{iphone} Version/18.6 Mobile/15E148 Safari/604.1"), None),
             (android.replace("; wv", ""), None),
-            ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/143.0.0.0 Safari/537.36".into(), None),
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/143.0.0.0 Safari/537.36".into(),
+                None,
+            ),
             ("NotInstagram/1".into(), None),
             (String::new(), None),
         ] {

@@ -258,8 +258,7 @@ async fn attempts(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
 
 /// Links begun in a chat, from the yes on.
 async fn account_links(conn: &mut Conn, member_id: &str) -> Result<Vec<Value>> {
-    type Row =
-        (String, Option<String>, Option<Millis>, Option<Millis>, Option<String>, Option<String>, Option<String>);
+    type Row = (String, Option<String>, Option<Millis>, Option<Millis>, Option<String>, Option<String>, Option<String>);
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT channel, consent_version, agreed_at, ended_at, outcome, address, user_agent FROM account_links
          WHERE member_id = $1 ORDER BY agreed_at, id",

@@ -41,9 +41,9 @@ pub struct Row {
     pub member_id: Option<String>,
 }
 
-/// `$1` a name, `$2` how many. Both ids are in the order of time. What begins in a chat has no browser before the yes.
+/// `$1` a name, `$2` how many. What begins in a chat has no browser before the yes.
 macro_rules! rows {
-    ($attempts:literal, $account_links:literal) => {
+    ($attempts:literal, $account_links:literal, $order:literal) => {
         concat!(
             "SELECT * FROM (
                SELECT a.id, a.provider, a.purpose, a.created_at, a.expires_at,
@@ -51,24 +51,29 @@ macro_rules! rows {
                  a.returned_agent, a.member_id
                FROM attempts a ",
             $attempts,
-            " ORDER BY a.id DESC LIMIT $2) w
+            $order,
+            " LIMIT $2) w
              UNION ALL SELECT * FROM (
                SELECT k.id, k.channel, 'account_link', k.created_at, k.expires_at, k.agreed_at,
                  CAST(NULL AS BIGINT), k.outcome, k.address, k.user_agent, CAST(NULL AS TEXT), k.member_id
                FROM account_links k ",
             $account_links,
-            " ORDER BY k.id DESC LIMIT $2) c
-             ORDER BY id DESC LIMIT $2"
+            $order,
+            " LIMIT $2) c
+             ORDER BY created_at DESC, id DESC LIMIT $2"
         )
     };
 }
 
-pub const OF_MEMBER: &str = rows!("WHERE a.member_id = $1", "WHERE k.member_id = $1");
+pub const OF_MEMBER: &str =
+    rows!("WHERE a.member_id = $1", "WHERE k.member_id = $1", " ORDER BY created_at DESC, id DESC");
 pub const OF_LINE_USER: &str = rows!(
-    "JOIN line_users u ON u.id = a.line_user_id WHERE u.user_id = $1",
-    "JOIN line_users u ON u.id = k.line_user_id WHERE u.user_id = $1"
+    "WHERE a.line_user_id IN (SELECT u.id FROM line_users u WHERE u.user_id = $1)",
+    "WHERE k.line_user_id IN (SELECT u.id FROM line_users u WHERE u.user_id = $1)",
+    " ORDER BY created_at DESC, id DESC"
 );
-pub const RECENT: &str = rows!("WHERE a.id > $1", "WHERE k.id > $1");
+/// By the ids, which are in the order of time.
+pub const RECENT: &str = rows!("WHERE a.id > $1", "WHERE k.id > $1", " ORDER BY id DESC");
 
 /// The newest of them, told in lines; none where there is no such member.
 pub async fn list(app: &App, which: &Which, limit: u32) -> Result<Option<Vec<String>>> {
@@ -184,8 +189,10 @@ fn devices(row: &Row) -> String {
     match words(&row.returned_agent) {
         _ if row.purpose == "account_link" && row.user_agent.is_none() => "in the chat".to_owned(),
         Some(back) if unbound && back == began => {
-            format!("started in {began}{from}; LINE came back in {back} too, without our cookie: a private window, another \
-                 profile, or cookies that are not kept")
+            format!(
+                "started in {began}{from}; LINE came back in {back} too, without our cookie: a private window, another \
+                 profile, or cookies that are not kept"
+            )
         }
         Some(back) if unbound => format!("started in {began}{from}; LINE came back in another browser: {back}"),
         Some(back) if back != began => format!("started in {began}{from}; LINE came back in {back}"),

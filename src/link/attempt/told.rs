@@ -35,7 +35,9 @@ fn progress(outcome: &str) -> Option<Told> {
         "confirming" => {
             told("the page that names both accounts waits for the person's yes", "say yes there, within ten minutes")
         }
-        "declined" => told("the person said no on the page that names both accounts", "start again, if they want it after all"),
+        "declined" => {
+            told("the person said no on the page that names both accounts", "start again, if they want it after all")
+        }
         "abandoned" => told("nobody said yes in time on the page that names both accounts", AGAIN),
         "not_linked" => told(
             "LINE knows the person, and their LINE account is linked to nobody here",
@@ -57,11 +59,15 @@ fn on_the_way(outcome: &str) -> Option<Told> {
             "LINE came back with an answer that belongs to no start of this browser: LINE's auto login failed",
             "press \"Start again with LINE\" on the page that they see: that goes without LINE's auto login",
         ),
-        "state_used" => told("the same answer of LINE's was opened again", "look at the account page: it is done already"),
+        "state_used" => {
+            told("the same answer of LINE's was opened again", "look at the account page: it is done already")
+        }
         "state_expired" => told("LINE came back later than ten minutes after the start", AGAIN),
         "provider" => told("LINE came back for another provider than it was started for", AGAIN),
         "query" | "code_and_error" => told("LINE's answer could not be read: the address was cut or changed", AGAIN),
-        "iss" => told("the answer does not come from LINE", "start again from our own page, not from a link they were sent"),
+        "iss" => {
+            told("the answer does not come from LINE", "start again from our own page, not from a link they were sent")
+        }
         "session_changed" => told(
             "the person signed out, or signed in anew, while they were at LINE",
             "sign in with the password, then start again in the same browser",
@@ -97,8 +103,13 @@ fn at_line(outcome: &str) -> Option<Told> {
             "LINE's dialog was open with another LINE account than the one in the chat",
             "open the button on the phone that has the LINE account of the chat",
         ),
-        "other_person" => told("LINE answered for somebody else: see the alarm in the log", "nothing; tell the operators"),
-        "expired" => told("LINE's word did not come in time: its dialog was left, or took too long", "write \"link\" in the chat again"),
+        "other_person" => {
+            told("LINE answered for somebody else: see the alarm in the log", "nothing; tell the operators")
+        }
+        "expired" => told(
+            "LINE's word did not come in time: its dialog was left, or took too long",
+            "write \"link\" in the chat again",
+        ),
         word if word.starts_with("id_token_") => told("LINE's word about the person did not pass our checks", AGAIN),
         _ => None,
     }
@@ -126,7 +137,9 @@ fn of_accounts(outcome: &str) -> Option<Told> {
             "the member signed out, got another password, or was disabled between the yes and LINE's word",
             "write \"link\" in the chat again",
         ),
-        "unlinked_since" => told("the link was ended between the yes and LINE's word", "write \"link\" in the chat again"),
+        "unlinked_since" => {
+            told("the link was ended between the yes and LINE's word", "write \"link\" in the chat again")
+        }
         _ => None,
     }
 }
