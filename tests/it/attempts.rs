@@ -201,10 +201,11 @@ both_engines! {
         let before = app.app.now().minus(11 * MINUTE).0;
         let fill = format!(
             "INSERT INTO attempts (id, state_hash, provider, purpose, nonce_hash, sealed_verifier, browser_hash, address,
-               return_to, created_at, expires_at)
+               return_to, created_at, expires_at, line_user_id)
              WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})
              SELECT 'old' || CAST(i AS TEXT), 'old' || CAST(i AS TEXT), 'main', 'sign_in', '', '', '',
-               'a' || CAST(i AS TEXT), '/', {before} - i, {before} - i + 600000 FROM n",
+               'a' || CAST(i AS TEXT), '/', {before} - i, {before} - i + 600000,
+               CASE WHEN i % 2 = 0 THEN 'u' || CAST(i AS TEXT) END FROM n",
             prune::LEFT_AT_MOST + 300
         );
         sqlx::query(sqlx::AssertSqlSafe(fill)).execute(&mut *app.app.db.conn().await.unwrap()).await.unwrap();

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use crate::{
     linking::{at_once, links_are_sound, page, rows},
     support::{Answer, ORIGIN, PASSWORD, TestApp, Visitor, both_engines, parameter, title},
+    ticket,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -153,6 +154,18 @@ both_engines! {
         links_are_sound(app).await;
     }
 
+    /// Whoever knows an attempt's id learns nothing by it, in another browser.
+    async fn k08_a_yes_sent_again_from_elsewhere_tells_nothing(app) {
+        let mut visitor = hanako(app).await;
+        let user = app.line_user("はなこ").await;
+        let attempt = visitor.reach_confirm(&user).await;
+        assert_eq!(visitor.confirm(&attempt).await.location(), LINKED);
+        assert_eq!(app.visitor().confirm(&attempt).await.location(), "/sign-in?return_to=%2Faccount");
+        visitor.cookies.remove("__Host-musubi_session");
+        assert_eq!(visitor.confirm(&attempt).await.location(), LINKED, "in its own browser it is known");
+        assert!(visitor.session_cookie().is_none(), "and signs nobody in");
+    }
+
     /// A no, a conflict and a lapse are not taken up again by going back.
     async fn l03_back_after_a_no_is_no_yes(app) {
         let mut visitor = hanako(app).await;
@@ -206,7 +219,9 @@ both_engines! {
 
     /// LINE may not come back into another app. LINE's own browser, and any usual one, needs no word of that.
     async fn a_page_in_another_apps_browser_says_how_to_leave_it(app) {
-        hanako(app).await;
+        let member_id = app.member(HANAKO, "Hanako").await;
+        let made = ticket::create(app, &member_id, None).await.ok().unwrap();
+        let ticket_path = made.url.strip_prefix(ORIGIN).unwrap().to_owned();
         let android = "Mozilla/5.0 (Linux; Android 15; Pixel 9 Build/AP4A; wv) AppleWebKit/537.36 (KHTML, like Gecko) \
             Version/4.0 Chrome/143.0.0.0 Mobile Safari/537.36";
         for (user_agent, app_name, leaves) in [
@@ -222,7 +237,9 @@ both_engines! {
             let sign_in = visitor.get("/sign-in?return_to=%2Faccount").await;
             visitor.post("/sign-in", &[("email", HANAKO), ("password", PASSWORD)]).await;
             let account = visitor.get("/account").await;
-            for (answer, path) in [(sign_in, "/sign-in?return_to=%2Faccount"), (account, "/account")] {
+            let ticket = visitor.get(&ticket_path).await;
+            let pages = [(sign_in, "/sign-in?return_to=%2Faccount"), (account, "/account"), (ticket, &*ticket_path)];
+            for (answer, path) in pages {
                 let said = format!("{user_agent}: {}", answer.body);
                 assert_eq!(answer.status, StatusCode::OK);
                 assert_eq!(answer.body.contains("This page is open inside"), app_name.is_some(), "{said}");

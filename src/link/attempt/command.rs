@@ -140,6 +140,11 @@ impl Step {
 
 fn step(row: &Row, now: Millis) -> Step {
     let Some(outcome) = row.outcome.as_deref() else { return unanswered(row, now) };
+    // LINE proved somebody, and nobody asked for a link: there was no page to say yes on.
+    let outcome = match outcome {
+        "abandoned" if row.purpose == "liff" && row.member_id.is_none() => "proven",
+        outcome => outcome,
+    };
     let shown = if row.shown_at.is_some() { "" } else { "; that page was never opened" };
     let waits = matches!(outcome, "confirming" | "abandoned");
     match told::of(outcome) {
@@ -241,6 +246,7 @@ mod tests {
             (row(Some("abandoned"), Some(IPHONE)), 2, "left"),
             (row(Some("linked"), Some(IPHONE)), 2, "linked"),
             (row(Some("signed_in"), Some(IPHONE)), 2, "signed in"),
+            (Row { purpose: "liff".into(), ..row(Some("abandoned"), None) }, 2, "not finished"),
             (row(Some("state_unbound"), Some(LINE)), 2, "refused: state_unbound"),
             (row(Some("of_tomorrow"), Some(LINE)), 2, "of_tomorrow"),
             (chat(None), 2, "started"),
