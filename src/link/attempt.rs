@@ -10,7 +10,7 @@ pub mod command;
 pub mod limit;
 mod pending;
 pub mod prune;
-mod told;
+pub(super) mod told;
 
 use std::time::Duration;
 
@@ -145,7 +145,7 @@ pub struct Known {
 /// in another browser takes nothing: LINE's app may open the address first, and the browser that started afterwards.
 pub async fn take(conn: &mut Conn, now: Millis, state: &str, browser: Browser<'_>) -> Result<Found> {
     let taken: Option<Attempt> = sqlx::query_as(
-        "UPDATE attempts SET used_at = $1, returned_at = $1, returned_agent = $4
+        "UPDATE attempts SET used_at = $1, returned_at = $1, returned_agent = $4, outcome = NULL
          WHERE state_hash = $2 AND browser_hash = $3 AND used_at IS NULL
          RETURNING id, provider, purpose, nonce_hash, sealed_verifier, member_id, lineage_id, ticket_id, return_to,
            created_at, used_at, expires_at",
@@ -184,7 +184,7 @@ async fn forget_link_token(conn: &mut Conn, attempt: &Attempt) -> Result<()> {
     Ok(())
 }
 
-/// What the last attempt of this browser was for.
+/// What the last attempt of this browser was for that is not done.
 pub struct Last {
     pub id: String,
     pub purpose: Purpose,
@@ -194,7 +194,8 @@ pub struct Last {
 
 pub async fn find_last(conn: &mut Conn, now: Millis, browser_hash: &str) -> Result<Option<Last>> {
     let found: Option<(String, String, String, Option<String>)> = sqlx::query_as(
-        "SELECT id, purpose, return_to, ticket_id FROM attempts WHERE browser_hash = $1 AND expires_at > $2
+        "SELECT id, purpose, return_to, ticket_id FROM attempts
+         WHERE browser_hash = $1 AND expires_at > $2 AND COALESCE(outcome, '') NOT IN ('linked', 'signed_in')
          ORDER BY created_at DESC LIMIT 1",
     )
     .bind(browser_hash)

@@ -158,3 +158,49 @@ fn of_ticket(key: &'static str) -> &'static str {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::attempt::told;
+
+    /// The next of the list; a cause that is new belongs here too.
+    fn next(cause: Cause) -> Option<Cause> {
+        Some(match cause {
+            Cause::StateMissing => Cause::StateUnknown,
+            Cause::StateUnknown => Cause::StateUnbound,
+            Cause::StateUnbound => Cause::NoCookies,
+            Cause::NoCookies => Cause::StateUsed,
+            Cause::StateUsed => Cause::StateExpired,
+            Cause::StateExpired => Cause::OtherProvider,
+            Cause::OtherProvider => Cause::BadQuery,
+            Cause::BadQuery => Cause::CodeAndError,
+            Cause::CodeAndError => Cause::WrongIssuer,
+            Cause::WrongIssuer => Cause::Denied,
+            Cause::Denied => Cause::LineError,
+            Cause::LineError => Cause::Code,
+            Cause::Code => Cause::ProviderFault,
+            Cause::ProviderFault => Cause::Token(Rejection::Signature),
+            Cause::Token(_) => Cause::ProfileMismatch,
+            Cause::ProfileMismatch => Cause::SessionChanged,
+            Cause::SessionChanged => Cause::Unavailable,
+            Cause::Unavailable => Cause::ConflictLine,
+            Cause::ConflictLine => Cause::ConflictMember,
+            Cause::ConflictMember => Cause::AlreadyYours,
+            Cause::AlreadyYours => Cause::Busy,
+            Cause::Busy => Cause::ConfirmGone,
+            Cause::ConfirmGone => Cause::TicketGone,
+            Cause::TicketGone => return None,
+        })
+    }
+
+    #[test]
+    fn support_has_words_for_each_cause() {
+        let all = std::iter::successors(Some(Cause::StateMissing), |cause| next(*cause));
+        for cause in all {
+            let told = told::of(cause.reason()).unwrap_or_else(|| panic!("no words for {cause:?}"));
+            assert!(told.advice.is_some(), "{cause:?}");
+        }
+        assert_eq!(told::of("of_tomorrow"), None);
+    }
+}

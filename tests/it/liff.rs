@@ -40,7 +40,7 @@ fn shown(tokens: &Value) -> Value {
     json!({ "id_token": tokens["id_token"], "access_token": tokens["access_token"], "path": "/liff/main" })
 }
 
-async fn show(visitor: &mut Visitor<'_>, body: &Value) -> Answer {
+pub async fn show(visitor: &mut Visitor<'_>, body: &Value) -> Answer {
     show_as(visitor, body, &HEADERS).await
 }
 
@@ -63,7 +63,7 @@ pub async fn open(visitor: &mut Visitor<'_>, user: &str) -> String {
 /// Shows these, and sees that it is refused just so and leaves everything as it was.
 async fn refused(visitor: &mut Visitor<'_>, body: &Value, status: u16, name: &str, reason: &str) {
     let app = visitor.app;
-    let before = (app.dump(&["audit"]).await, app.audit().await);
+    let before = (app.dump(&["audit", "attempts"]).await, app.audit().await);
     let mut cookies = visitor.cookies.clone();
     let answer = show(visitor, body).await;
     let said = format!("{body}: {} {}", answer.status, answer.body);
@@ -71,7 +71,7 @@ async fn refused(visitor: &mut Visitor<'_>, body: &Value, status: u16, name: &st
     assert_eq!(answer.json(), json!({ "error": name }), "{said}");
     cookies.extend(visitor.cookies.get_key_value("__Host-musubi_form").map(|(k, v)| (k.clone(), v.clone())));
     assert_eq!(visitor.cookies, cookies, "{said}");
-    assert_eq!(app.dump(&["audit"]).await, before.0, "{said}");
+    assert_eq!(app.dump(&["audit", "attempts"]).await, before.0, "{said}");
     let mut audit = app.audit().await;
     for known in &before.1 {
         audit.swap_remove(audit.iter().position(|row| row == known).unwrap());

@@ -191,6 +191,8 @@ both_engines! {
         let (mut hanako, _) = two(app, 0).await;
         let user = app.line_user("はなこ").await;
         let attempt = hanako.reach_confirm(&user).await;
+        // That it was shown is noted once.
+        assert_eq!(hanako.get(&format!("/link/confirm?attempt={attempt}")).await.status, StatusCode::OK);
         let before = app.dump(&[]).await;
         let answer = hanako.get("/line/start?purpose=link&provider=main&return_to=/account").await;
         assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);

@@ -4,6 +4,7 @@
 mod account_link;
 mod answer;
 mod api;
+mod attempts;
 mod by_chat;
 mod channel_token;
 mod chat;
@@ -64,6 +65,8 @@ mod simulator_webhook;
 mod story;
 mod stub;
 mod support;
+mod switch;
+mod switch_story;
 mod template;
 mod texts;
 mod ticket;

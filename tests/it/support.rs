@@ -154,7 +154,13 @@ impl TestApp {
     }
 
     pub fn visitor(&self) -> Visitor<'_> {
-        Visitor { app: self, cookies: BTreeMap::new(), address: "192.0.2.1".into(), language: "en" }
+        Visitor {
+            app: self,
+            cookies: BTreeMap::new(),
+            address: "192.0.2.1".into(),
+            language: "en",
+            user_agent: "test browser",
+        }
     }
 
     /// A key of the API with these scopes.
@@ -464,6 +470,7 @@ pub struct Visitor<'a> {
     pub cookies: BTreeMap<String, String>,
     pub address: String,
     pub language: &'static str,
+    pub user_agent: &'static str,
 }
 
 impl Visitor<'_> {
@@ -503,7 +510,7 @@ impl Visitor<'_> {
             .uri(path)
             .header(header::HOST, "members.example.jp")
             .header(header::ACCEPT_LANGUAGE, self.language)
-            .header(header::USER_AGENT, "test browser");
+            .header(header::USER_AGENT, self.user_agent);
         if !cookies.is_empty() {
             request = request.header(header::COOKIE, cookies.join("; "));
         }

@@ -27,7 +27,7 @@ use crate::{
 const SHOP: &str = "https://shop.example.jp/linked?state=s%201";
 const EMAIL: &str = "hanako@example.jp";
 
-async fn create(app: &TestApp, member_id: &str, return_url: Option<&str>) -> Result<Made, Unfit> {
+pub async fn create(app: &TestApp, member_id: &str, return_url: Option<&str>) -> Result<Made, Unfit> {
     let mut tx = app.app.db.begin().await.unwrap();
     let new = ticket::New { member_id, provider: "main", return_url, made_by: "key:test" };
     let made = ticket::create(&mut tx, &app.app, &new).await.unwrap();

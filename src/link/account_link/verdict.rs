@@ -64,6 +64,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn support_has_words_for_each_reason() {
+        let next = |reason: &Reason| {
+            Some(match reason {
+                Reason::Failed => Reason::OtherPerson,
+                Reason::OtherPerson => Reason::Expired,
+                Reason::Expired => Reason::MemberChanged,
+                Reason::MemberChanged => Reason::UnlinkedSince,
+                Reason::UnlinkedSince => Reason::Conflict(Cause::ConflictLine),
+                Reason::Conflict(_) => return None,
+            })
+        };
+        for reason in std::iter::successors(Some(Reason::Failed), next) {
+            assert!(crate::link::attempt::told::of(reason.word()).is_some(), "no words for {reason:?}");
+        }
+    }
+
+    #[test]
     fn what_follows_from_an_event() {
         let good = Facts {
             is_ok: true,

@@ -41,9 +41,9 @@ pub struct Row {
     pub member_id: Option<String>,
 }
 
-/// `$1` a name, `$2` how many. Both ids are in the order of time. What begins in a chat has no browser before the yes.
+/// `$1` a name, `$2` how many. What begins in a chat has no browser before the yes.
 macro_rules! rows {
-    ($attempts:literal, $account_links:literal) => {
+    ($attempts:literal, $account_links:literal, $order:literal) => {
         concat!(
             "SELECT * FROM (
                SELECT a.id, a.provider, a.purpose, a.created_at, a.expires_at,
@@ -51,24 +51,29 @@ macro_rules! rows {
                  a.returned_agent, a.member_id
                FROM attempts a ",
             $attempts,
-            " ORDER BY a.id DESC LIMIT $2) w
+            $order,
+            " LIMIT $2) w
              UNION ALL SELECT * FROM (
                SELECT k.id, k.channel, 'account_link', k.created_at, k.expires_at, k.agreed_at,
                  CAST(NULL AS BIGINT), k.outcome, k.address, k.user_agent, CAST(NULL AS TEXT), k.member_id
                FROM account_links k ",
             $account_links,
-            " ORDER BY k.id DESC LIMIT $2) c
-             ORDER BY id DESC LIMIT $2"
+            $order,
+            " LIMIT $2) c
+             ORDER BY created_at DESC, id DESC LIMIT $2"
         )
     };
 }
 
-pub const OF_MEMBER: &str = rows!("WHERE a.member_id = $1", "WHERE k.member_id = $1");
+pub const OF_MEMBER: &str =
+    rows!("WHERE a.member_id = $1", "WHERE k.member_id = $1", " ORDER BY created_at DESC, id DESC");
 pub const OF_LINE_USER: &str = rows!(
-    "JOIN line_users u ON u.id = a.line_user_id WHERE u.user_id = $1",
-    "JOIN line_users u ON u.id = k.line_user_id WHERE u.user_id = $1"
+    "WHERE a.line_user_id IN (SELECT u.id FROM line_users u WHERE u.user_id = $1)",
+    "WHERE k.line_user_id IN (SELECT u.id FROM line_users u WHERE u.user_id = $1)",
+    " ORDER BY created_at DESC, id DESC"
 );
-pub const RECENT: &str = rows!("WHERE a.id > $1", "WHERE k.id > $1");
+/// By the ids, which are in the order of time.
+pub const RECENT: &str = rows!("WHERE a.id > $1", "WHERE k.id > $1", " ORDER BY id DESC");
 
 /// The newest of them, told in lines; none where there is no such member.
 pub async fn list(app: &App, which: &Which, limit: u32) -> Result<Option<Vec<String>>> {
@@ -135,6 +140,11 @@ impl Step {
 
 fn step(row: &Row, now: Millis) -> Step {
     let Some(outcome) = row.outcome.as_deref() else { return unanswered(row, now) };
+    // LINE proved somebody, and nobody asked for a link: there was no page to say yes on.
+    let outcome = match outcome {
+        "abandoned" if row.purpose == "liff" && row.member_id.is_none() => "proven",
+        outcome => outcome,
+    };
     let shown = if row.shown_at.is_some() { "" } else { "; that page was never opened" };
     let waits = matches!(outcome, "confirming" | "abandoned");
     match told::of(outcome) {
@@ -236,6 +246,7 @@ mod tests {
             (row(Some("abandoned"), Some(IPHONE)), 2, "left"),
             (row(Some("linked"), Some(IPHONE)), 2, "linked"),
             (row(Some("signed_in"), Some(IPHONE)), 2, "signed in"),
+            (Row { purpose: "liff".into(), ..row(Some("abandoned"), None) }, 2, "not finished"),
             (row(Some("state_unbound"), Some(LINE)), 2, "refused: state_unbound"),
             (row(Some("of_tomorrow"), Some(LINE)), 2, "of_tomorrow"),
             (chat(None), 2, "started"),

@@ -58,3 +58,32 @@ impl Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::attempt::told;
+
+    /// The next of the list; a problem that is new belongs here too.
+    fn next(problem: Problem) -> Option<Problem> {
+        Some(match problem {
+            Problem::NoToken => Problem::Token(Rejection::Expired),
+            Problem::Token(_) => Problem::Away,
+            Problem::Away => Problem::AccessToken,
+            Problem::AccessToken => Problem::OtherChannel,
+            Problem::OtherChannel => Problem::Scope,
+            Problem::Scope => Problem::ProfileMismatch,
+            Problem::ProfileMismatch => Problem::Replayed,
+            Problem::Replayed => Problem::Unavailable,
+            Problem::Unavailable => Problem::Busy,
+            Problem::Busy => return None,
+        })
+    }
+
+    #[test]
+    fn support_has_words_for_each_problem() {
+        for problem in std::iter::successors(Some(Problem::NoToken), |problem| next(*problem)) {
+            assert!(told::of(problem.reason()).is_some(), "no words for {problem:?}");
+        }
+    }
+}

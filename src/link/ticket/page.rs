@@ -15,7 +15,7 @@ use crate::{
         Purpose,
         refusal::{Cause, Restart},
     },
-    member::guard::MaybeSession,
+    member::{guard::MaybeSession, other_app::OtherApp},
     web::{
         moment::{self, Moment},
         page::{Page, html},
@@ -34,6 +34,7 @@ struct Show {
     /// Somebody else is signed in here.
     is_other: bool,
     until: Moment,
+    other_app: Option<OtherApp>,
 }
 
 /// `GET /t/{ticket}`
@@ -45,14 +46,16 @@ pub async fn show(
 ) -> Result<Response> {
     let found = find_live(&mut *app.db.conn().await?, app.now(), &token).await?;
     let ticket = found.ok_or_else(gone)?;
+    let page = Page::new(&app, &visit);
     html(&Show {
+        other_app: OtherApp::of(&page, &app, &visit),
         path: ticket.path(&app),
         member_name: ticket.masked_name(),
         member_detail: ticket.masked_detail(),
         is_other: session.is_some_and(|session| session.member_id != ticket.member_id),
         until: moment::show(&app, visit.locale, ticket.expires_at),
         provider: ticket.provider,
-        page: Page::new(&app, &visit),
+        page,
     })
 }
 

@@ -87,6 +87,18 @@ pub async fn visitors(app: &TestApp, locale: Locale) -> Vec<Page> {
     let expired = visitor.post_raw("/sign-in", &[], &[("origin", ORIGIN)]).await;
     album.keep("form-expired", expired);
     album.open(visitor, "line-state", "/line/callback/main?code=a&state=b").await;
+    album.open(visitor, "line-answer", "/line/callback/main?code=a&code=b").await;
+    let came_back = app.line_user("Somebody Else").await;
+    let url = visitor.start_line("sign_in", "/").await;
+    let back = visitor.at_line(&url, &came_back, "consent").await;
+    let elsewhere = &mut reader(app, locale);
+    album.open(elsewhere, "line-cookies", &back).await;
+    album.open(elsewhere, "line-elsewhere", &back).await;
+    let without = reader(app, locale).post_raw("/sign-in", &[], &[("origin", ORIGIN)]).await;
+    album.keep("cookies", without);
+    let app_agent =
+        "Mozilla/5.0 (Linux; Android 15; wv) AppleWebKit/537.36 Chrome/143.0.0.0 Mobile Safari/537.36 Instagram";
+    album.open(&mut Visitor { user_agent: app_agent, ..reader(app, locale) }, "sign-in-other-app", "/sign-in").await;
     album.open(visitor, "link-gone", "/link/undo?token=none").await;
     album.open(visitor, "code", "/t").await;
     album.send(visitor, "code-wrong", "/t", &[("code", "ABCD-EF23")]).await;

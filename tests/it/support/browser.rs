@@ -57,6 +57,13 @@ pub enum Screen {
     Desktop,
 }
 
+/// What a browser calls itself, and how it treats cookies.
+#[derive(Debug, Default)]
+pub struct Nature {
+    pub user_agent: Option<&'static str>,
+    pub refuses_cookies: bool,
+}
+
 /// One browser with a profile of its own. Dropped, it ends with all its processes and files.
 pub struct Browser {
     pub client: Client,
@@ -71,9 +78,14 @@ impl Browser {
 
     /// A browser whose person reads `language`, as in `ja`.
     pub async fn start_in(screen: Screen, language: &str) -> Self {
+        Self::start_as(screen, language, &Nature::default()).await
+    }
+
+    /// A browser that is unlike the others.
+    pub async fn start_as(screen: Screen, language: &str, nature: &Nature) -> Self {
         let (driver, port) = Driver::listening(language).await;
         let client = ClientBuilder::new(HttpConnector::new())
-            .capabilities(capabilities(screen, language, &driver.folder))
+            .capabilities(capabilities(screen, language, nature, &driver.folder))
             .connect(&format!("http://127.0.0.1:{port}"))
             .await
             .unwrap_or_else(|error| panic!("no Chromium: {error}\n{}", driver.log()));
@@ -289,7 +301,7 @@ impl Drop for Driver {
     }
 }
 
-fn capabilities(screen: Screen, language: &str, folder: &TempDir) -> Capabilities {
+fn capabilities(screen: Screen, language: &str, nature: &Nature, folder: &TempDir) -> Capabilities {
     let (width, height) = match screen {
         Screen::Phone | Screen::Line => (390, 844),
         Screen::Desktop => (1280, 900),
@@ -328,6 +340,16 @@ fn capabilities(screen: Screen, language: &str, folder: &TempDir) -> Capabilitie
     }
     if screen == Screen::Line {
         chrome["mobileEmulation"]["userAgent"] = json!(LINE);
+    }
+    if let Some(user_agent) = nature.user_agent {
+        if screen == Screen::Desktop {
+            chrome["args"].as_array_mut().expect("a list").push(json!(format!("--user-agent={user_agent}")));
+        } else {
+            chrome["mobileEmulation"]["userAgent"] = json!(user_agent);
+        }
+    }
+    if nature.refuses_cookies {
+        chrome["prefs"]["profile.default_content_setting_values.cookies"] = json!(2);
     }
     let mut capabilities = Capabilities::new();
     capabilities.insert("browserName".to_owned(), json!("chrome"));
