@@ -39,6 +39,7 @@ use crate::{
     audit,
     db::Conn,
     error::{Error, Result},
+    kill,
     member::{
         self,
         guard::MaybeSession,
@@ -104,7 +105,9 @@ pub async fn submit(
         provider: &provider,
         browser: seal::hash(&browser),
     };
-    let entered = match proof::of(&app, &channel, &shown).await {
+    let proof = proof::of(&app, &channel, &shown).await;
+    kill::point("liff.proven");
+    let entered = match proof {
         Ok(proof) => arrival.enter(&proof).await?,
         Err(problem) => Entered::Refused(problem),
     };
@@ -171,7 +174,9 @@ impl Arrival<'_> {
             | Decision::MemberHasAnother => Entered::Refused(Problem::Unavailable),
         };
         if !matches!(entered, Entered::Refused(_)) {
+            kill::point("liff.recorded");
             tx.commit().await?;
+            kill::point("liff.committed");
         }
         Ok(entered)
     }
