@@ -14,6 +14,8 @@ use crate::{
     queue::{self, Job, Outcome},
 };
 
+/// A profile this old is read again when its person shows up.
+pub const STALE: Duration = Duration::from_secs(24 * 3600);
 /// What the routine takes at a time, once a minute.
 const AT_ONCE: i64 = 30;
 /// When the routine finds a linked person's profile old.

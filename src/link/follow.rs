@@ -20,7 +20,7 @@ use crate::{
     db::{Conn, Millis, Tx},
     error::Result,
     line::id_token::Identity,
-    line_user::{self, Friend, Profile},
+    line_user::{self, Friend, Profile, profile},
     member::{
         self,
         session::{self, Method},
@@ -172,16 +172,40 @@ pub(super) async fn keep_line_user(
     identity: &Identity,
     friend: Friend,
 ) -> Result<String> {
-    let profile = Profile {
-        user_id: identity.user_id.clone(),
-        display_name: identity.name.clone().unwrap_or_default(),
-        picture_url: identity.picture.clone(),
-        language: None,
-    };
-    let id = line_user::upsert(conn, now, provider, &profile).await?;
     let login = app.config.provider.get(provider).and_then(|found| found.login.as_ref());
-    if let (Some(channel), false) = (login.and_then(|login| login.channel.as_ref()), friend == Friend::Unknown) {
+    let channel = login.and_then(|login| login.channel.as_deref());
+    let id = match &identity.name {
+        Some(name) => {
+            let profile = Profile {
+                user_id: identity.user_id.clone(),
+                display_name: name.clone(),
+                picture_url: identity.picture.clone(),
+                language: None,
+            };
+            line_user::upsert(conn, now, provider, &profile).await?
+        }
+        None => keep_nameless(conn, app, now, provider, &identity.user_id, channel).await?,
+    };
+    if let (Some(channel), false) = (channel, friend == Friend::Unknown) {
         line_user::set_friend(conn, now, &id, channel, friend).await?;
+    }
+    Ok(id)
+}
+
+/// LINE said who they are and nothing else, as it may of a LINE MINI App: the name that is known stays, and where it is
+/// old or none, the official account may know it.
+async fn keep_nameless(
+    conn: &mut Conn,
+    app: &App,
+    now: Millis,
+    provider: &str,
+    user_id: &str,
+    channel: Option<&str>,
+) -> Result<String> {
+    let id = line_user::meet(conn, now, provider, user_id).await?;
+    line_user::lock(conn, &id).await?;
+    if let Some(channel) = channel {
+        profile::want(conn, app, &id, channel, profile::STALE).await?;
     }
     Ok(id)
 }

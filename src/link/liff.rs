@@ -40,6 +40,7 @@ use crate::{
     audit,
     db::Conn,
     error::{Error, Result},
+    kill,
     member::{
         self,
         guard::MaybeSession,
@@ -105,7 +106,9 @@ pub async fn submit(
         provider: &provider,
         browser: seal::hash(&browser),
     };
-    let (entered, proof) = match proof::of(&app, &channel, &shown).await {
+    let proof = proof::of(&app, &channel, &shown).await;
+    kill::point("liff.proven");
+    let (entered, proof) = match proof {
         Ok(proof) => (arrival.enter(&proof).await?, Some(proof)),
         Err(problem) => (Entered::Refused(problem), None),
     };
@@ -172,7 +175,9 @@ impl Arrival<'_> {
             | Decision::MemberHasAnother => Entered::Refused(Problem::Unavailable),
         };
         if !matches!(entered, Entered::Refused(_)) {
+            kill::point("liff.recorded");
             tx.commit().await?;
+            kill::point("liff.committed");
         }
         Ok(entered)
     }

@@ -120,6 +120,8 @@ async fn decide(conn: &mut Conn, app: &App, waiting: &Waiting, mail: Mail) -> Re
         }
         Mail::Linked { link_id, line_name } => {
             let new = token::New { purpose: Purpose::UndoLink, member_id, subject: &link_id, life: WEEK };
+            let nameless = || app.texts.get(language(app, &waiting.locale), "line.nameless").to_owned();
+            let line_name = if line_name.is_empty() { nameless() } else { line_name };
             linked(conn, app, "linked", "/link/undo", new, line_name).await
         }
         Mail::PasswordChanged => taken("password_changed", "/password/forgot"),
@@ -145,8 +147,12 @@ async fn linked(
     Ok(Ok(Content { key, detail, url: Some(url), code: None, to: None }))
 }
 
+fn language(app: &App, locale: &str) -> Locale {
+    Locale::of_tag(locale).or_else(|| Locale::of_tag(&app.config.default_locale)).unwrap_or(Locale::En)
+}
+
 fn write(app: &App, locale: &str, content: Content) -> Result<Letter> {
-    let locale = Locale::of_tag(locale).or_else(|| Locale::of_tag(&app.config.default_locale)).unwrap_or(Locale::En);
+    let locale = language(app, locale);
     let text = |part: &str| app.texts.get(locale, &format!("mail.{}_{part}", content.key)).to_owned();
     let company = app.config.company.as_str();
     let detail = unlinkable(&content.detail);

@@ -66,6 +66,11 @@ impl Page {
         fill(self.t(key), values)
     }
 
+    /// What to call a LINE account: LINE does not tell everybody's name.
+    pub fn line_name<'n>(&'n self, name: &'n str) -> &'n str {
+        if name.is_empty() { self.t("line.nameless") } else { name }
+    }
+
     pub fn languages(&self) -> [Locale; Locale::ALL.len()] {
         Locale::ALL
     }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use sqlx::Connection;
 
 use crate::{
+    liff,
     linking::{links_are_sound, rows},
     support::{
         Answer, Engine, ORIGIN, PASSWORD, TABLES, TestApp, Visitor, at_once, both_engines, parameter,
@@ -167,6 +168,11 @@ impl<'a> Person<'a> {
         assert_eq!(answer.location(), "/account?done=linked", "{}", answer.body);
         bench.app.drain().await;
         person
+    }
+
+    /// Adds the official account as a friend, which is not told.
+    async fn follow(&self, bench: &Bench) {
+        bench.app.does(&self.user, "follow", serde_json::json!({ "standby": true })).await;
     }
 
     async fn post(&mut self, path: &str, fields: Pairs<'_>) -> Answer {
@@ -380,6 +386,110 @@ async fn x09_a_sign_in_with_line_keeps_or_revokes_its_tokens_wherever_the_databa
         .await;
     })
     .await;
+}
+
+/// From the page that LINE opens to a link; whatever fails, the page is loaded again with the same tokens and leads there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x09_a_link_from_a_liff_app_is_there_or_not_wherever_the_database_fails() {
+    both(async |bench| {
+        fault_at_each_call(bench, async |fault| {
+            let said = fault.said();
+            let mut person = Person::new(bench, &fault.name(), fault.round()).await;
+            person.follow(bench).await;
+            let tokens = liff::tokens(&bench.app, &person.user).await;
+            fault.arm().await;
+            let ended = link_by_liff(&mut person, &tokens).await;
+            fault.mend().await;
+            if let Err(answer) = &ended {
+                assert_told(answer, &said);
+            }
+            links_are_sound(&bench.app).await;
+            if person.is_linked(bench).await {
+                let answer = liff::show(&mut person.visitor, &liff::shown(&tokens)).await;
+                assert_eq!(answer.body, r#"{"next":"/account"}"#, "{said}");
+            } else {
+                assert!(ended.is_err(), "{said}: it was said to be linked");
+                let again = link_by_liff(&mut person, &tokens).await;
+                again.unwrap_or_else(|answer| panic!("{said}: {} {}", answer.status, answer.body));
+            }
+            assert_eq!(person.visitor.get("/account").await.status, StatusCode::OK, "{said}");
+            bench.settle().await;
+            links_are_sound(&bench.app).await;
+            person.assert_permission_lives(bench, &said).await;
+            let live = rows!(bench.app, "grants WHERE sealed IS NOT NULL");
+            assert_eq!(live, rows!(bench.app, "links WHERE ended_at IS NULL"), "{said}: tokens of nobody's link");
+            ended.is_ok()
+        })
+        .await;
+        every_welcome_came_once(bench).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x09_a_sign_in_by_a_liff_app_wherever_the_database_fails() {
+    both(async |bench| {
+        fault_at_each_call(bench, async |fault| {
+            let said = fault.said();
+            let mut person = Person::linked(bench, &fault.name(), fault.round()).await;
+            let tokens = liff::shown(&liff::tokens(&bench.app, &person.user).await);
+            person.visitor.cookies.remove("__Host-musubi_session");
+            fault.arm().await;
+            let answer = liff::show(&mut person.visitor, &tokens).await;
+            fault.mend().await;
+            let passed = answer.status == StatusCode::OK;
+            if !passed {
+                assert_told(&answer, &said);
+                let answer = liff::show(&mut person.visitor, &tokens).await;
+                assert_eq!(answer.body, r#"{"next":"/account"}"#, "{said}");
+            }
+            assert_eq!(person.visitor.get("/account").await.status, StatusCode::OK, "{said}");
+            let (sessions, told) = (
+                "SELECT CAST(COUNT(*) AS BIGINT) FROM sessions WHERE member_id = $1 AND method = 'line'",
+                "SELECT CAST(COUNT(*) AS BIGINT) FROM audit WHERE member_id = $1 AND action = 'signed_in'
+                   AND data LIKE '%liff%'",
+            );
+            let (sessions, told) = (person.count(bench, sessions).await, person.count(bench, told).await);
+            assert_eq!(sessions, told, "{said}: a session without its audit row, or the other way round");
+            // One more where the commit took place and its answer was lost.
+            assert!(sessions == 1 || (sessions == 2 && fault.way == Way::CutAfter), "{said}: {sessions}");
+            bench.settle().await;
+            passed
+        })
+        .await;
+    })
+    .await;
+}
+
+/// Shows the tokens, presses the button and says yes; the answer that ended it early.
+async fn link_by_liff(person: &mut Person<'_>, tokens: &Value) -> Result<(), Answer> {
+    let answer = liff::show(&mut person.visitor, &liff::shown(tokens)).await;
+    if answer.status != StatusCode::OK {
+        return Err(answer);
+    }
+    assert_eq!(answer.json()["next"], liff::NOT_LINKED);
+    let fields = [("purpose", "link"), ("provider", "main"), ("return_to", "/account")];
+    let answer = person.post("/line/start", &fields).await;
+    let Some(attempt) = answer.location().strip_prefix("/link/confirm?attempt=").map(str::to_owned) else {
+        return Err(answer);
+    };
+    let yes = [("attempt", attempt.as_str()), ("decision", "yes"), ("consent", "1:en")];
+    let answer = person.post("/link/confirm", &yes).await;
+    if answer.location() == "/account?done=linked" { Ok(()) } else { Err(answer) }
+}
+
+/// As [`assert_clear`], also for the script of LIFF's page, which is told one word.
+fn assert_told(answer: &Answer, said: &str) {
+    if answer.headers["content-type"] != "application/json" {
+        return assert_clear(answer, said);
+    }
+    let face = format!("{said}: {} {:?} {}", answer.status, answer.headers, answer.body);
+    let is_503 = answer.status == StatusCode::SERVICE_UNAVAILABLE;
+    assert!(answer.status.is_server_error(), "{face}");
+    assert_eq!(answer.json()["error"], if is_503 { "unavailable" } else { "failed" }, "{face}");
+    assert_eq!(is_503, answer.headers.contains_key("retry-after"), "{face}");
+    let cookies = answer.headers.get_all("set-cookie").iter().filter_map(|cookie| cookie.to_str().ok());
+    assert!(cookies.into_iter().all(|cookie| !cookie.contains("musubi_session")), "{face}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

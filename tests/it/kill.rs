@@ -1,6 +1,11 @@
 //! The real binary ended in the middle of things: at each place that matters, by SIGTERM, and again and again. After
 //! the next start nothing is half done, nothing is done twice, and LINE's ledger agrees.
-#![expect(clippy::print_stderr, clippy::assertions_on_constants, reason = "a failure says how to play it again")]
+#![expect(
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::assertions_on_constants,
+    reason = "a failure says how to play it again"
+)]
 
 use std::{sync::Mutex, time::Duration};
 
@@ -340,6 +345,70 @@ async fn by_ticket(world: &World, browser: &mut Browser, path: &str, user: &str)
     let callback = world.line.consent(&authorize, user).await;
     let page = browser.get(&callback).await;
     page.location.strip_prefix("/link/confirm?attempt=").unwrap().to_owned()
+}
+
+/// The same in LINE: the page that LINE opens is loaded again and shows the same tokens, and leads to the link all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x07_a_link_from_a_liff_app_that_is_killed_is_there_or_not() {
+    for engine in ENGINES {
+        let world = World::new(engine).await;
+        for round in 0..rounds(1, 10) {
+            for point in [
+                "liff.proven",
+                "liff.recorded",
+                "liff.committed",
+                "claim.recorded",
+                "claim.committed",
+                "link.recorded",
+                "link.committed",
+            ] {
+                kill_in_liff(&world, round, point).await;
+            }
+        }
+        world.end().await;
+    }
+}
+
+async fn kill_in_liff(world: &World, round: usize, point: &str) {
+    let (server, base) = world.serve_until(point);
+    let mut person = world.person(&base, &format!("{point}.{round}@liff.example.jp")).await;
+    world.line.order(&format!("/_sim/users/{}/follow", person.user), json!({ "standby": true })).await;
+    let tokens = world.line.order(&format!("/_sim/users/{}/liff", person.user), json!({})).await;
+    let token = person.browser.token().await;
+    let page = link_by_liff(&mut person.browser, &token, &tokens).await;
+    assert!(page.is_none(), "{point}: it was to die");
+    server.end_by_abort();
+
+    let is_committed = point == "link.committed";
+    assert_eq!(world.is_linked(&person).await, is_committed, "{point}");
+    let (server, base) = world.serve();
+    person.browser.base = base;
+    if is_committed {
+        // The session got a new id with the link, and its cookie went down with the process.
+        let page = person.browser.try_show(&tokens).await.unwrap();
+        assert_eq!(page.body, r#"{"next":"/account"}"#);
+        assert!(person.browser.get("/account").await.body.contains("Linked since"));
+    } else {
+        let page = link_by_liff(&mut person.browser, &token, &tokens).await.unwrap();
+        assert_eq!(page.location, "/account?done=linked", "{point}: {} {}", page.status, page.body);
+    }
+    until(async || world.line.delivered(&person.user).await == [1]).await;
+    world.let_time_pass().await;
+    world.until_rest().await;
+    assert!(world.is_linked(&person).await);
+    world.assert_sound(&[&person]).await;
+    server.stop();
+}
+
+/// Shows the tokens, presses the button and says yes; none where the other side died.
+async fn link_by_liff(browser: &mut Browser, token: &str, tokens: &Value) -> Option<Page> {
+    let page = browser.try_show(tokens).await?;
+    assert_eq!(page.body, r#"{"next":"/line/not-linked?provider=main"}"#);
+    let start = [("purpose", "link"), ("provider", "main"), ("return_to", "/account")];
+    let page = browser.try_post("/line/start", token, &start).await?;
+    let attempt = page.location.strip_prefix("/link/confirm?attempt=").unwrap_or_else(|| panic!("{}", page.location));
+    let yes = [("attempt", attempt), ("decision", "yes"), ("consent", "1:en")];
+    browser.try_post("/link/confirm", token, &yes).await
 }
 
 // ---- X08

@@ -15,7 +15,7 @@ use crate::{
 
 const SESSION: &str = "/liff/main/session";
 const CERTS: &str = "/oauth2/v2.1/certs";
-const NOT_LINKED: &str = "/line/not-linked?provider=main";
+pub const NOT_LINKED: &str = "/line/not-linked?provider=main";
 /// In LINE nobody was asked to add the official account yet.
 const ADD_FRIEND: &str = "/account/friend?provider=main&done=linked";
 /// What a script of ours sends besides the tokens.
@@ -27,16 +27,16 @@ const HEADERS: [(&str, &str); 4] = [
 ];
 
 /// What LINE hands to the page when `user` opens it.
-async fn tokens(app: &TestApp, user: &str) -> Value {
+pub async fn tokens(app: &TestApp, user: &str) -> Value {
     app.sim(Method::POST, &format!("/_sim/users/{user}/liff"), json!({})).await
 }
 
-async fn tokens_of(app: &TestApp, user: &str, scopes: &[&str]) -> Value {
+pub async fn tokens_of(app: &TestApp, user: &str, scopes: &[&str]) -> Value {
     app.sim(Method::POST, &format!("/_sim/users/{user}/liff"), json!({ "scopes": scopes })).await
 }
 
 /// The two tokens, as the script shows them.
-fn shown(tokens: &Value) -> Value {
+pub fn shown(tokens: &Value) -> Value {
     json!({ "id_token": tokens["id_token"], "access_token": tokens["access_token"], "path": "/liff/main" })
 }
 
@@ -114,9 +114,10 @@ mod stories {
             let page = visitor.get("/liff/main").await;
             assert_eq!(page.status, StatusCode::OK);
             assert!(page.body.contains(LIFF_ID) && page.body.contains("static.line-scdn.net/liff/edge/2/sdk.js"));
-            assert!(visitor.cookies.is_empty());
+            assert!(visitor.cookies.keys().eq(["__Host-musubi_form"]), "{:?}", visitor.cookies);
             let policy = page.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
-            assert!(policy.contains("script-src 'self' https://static.line-scdn.net/liff/edge/2/;"), "{policy}");
+            let scripts = "script-src 'self' https://static.line-scdn.net/liff/edge/2/ https://static.line-scdn.net/lui/edge/;";
+            assert!(policy.contains(scripts), "{policy}");
             assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
             assert_eq!(page.headers[header::REFERRER_POLICY], "no-referrer");
             app.app.db.close().await;
@@ -129,6 +130,7 @@ mod stories {
                 let other = visitor.get(path).await;
                 assert_eq!((other.status, same(&other.body)), (StatusCode::OK, same(&page.body)), "{path}");
                 assert!(other.headers.get(header::LOCATION).is_none() && !other.body.contains("evil"), "{path}");
+                assert!(other.headers.get(header::SET_COOKIE).is_none(), "{path}");
             }
             assert_eq!(visitor.get("/liff/nobody").await.status, StatusCode::NOT_FOUND);
             for (language, words) in [("th", "โปรดรอสักครู่"), ("zh-TW", "請稍候"), ("ja", "しばらくお待ちください"), ("fr", "One moment")] {
@@ -435,6 +437,18 @@ mod stories {
             app.clock.advance(std::time::Duration::from_secs(14 * 3600));
             assert!(musubi::worker::prune(&app.app, "test").await.unwrap() >= 4);
             assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM liff_tokens").await, 0);
+        }
+
+        /// The SDK loads the page anew while the tokens are being shown: the answer to them never came.
+        async fn f07_the_browser_is_known_before_it_shows_anything(app) {
+            let (_, user) = linked_by_liff(app, "hanako@example.jp").await;
+            let mut visitor = app.visitor();
+            visitor.get("/liff/main").await;
+            let body = shown(&tokens(app, &user).await);
+            let mut anew = visitor.clone();
+            assert_eq!(show(&mut visitor, &body).await.json()["next"], "/account");
+            assert_eq!(show(&mut anew, &body).await.json()["next"], "/account");
+            refused(&mut app.visitor(), &body, 401, "replayed", "liff_replayed").await;
         }
 
         /// Of two browsers that show one token at one moment, one is let in.

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 pub mod browser;
+pub mod gate;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -45,9 +45,9 @@ use crate::{
 #[template(path = "link/account_link.html")]
 struct AccountLink {
     page: Page,
-    label: String,
     link_token: String,
     line_name: String,
+    line_detail: String,
     line_picture: Option<String>,
     member_name: String,
     member_email: String,
@@ -271,9 +271,13 @@ async fn page(
     // After a form too: switching the language shows the page again.
     let visit = Visit { here: here(&open.link_token), ..visit.clone() };
     let page = Page::new(app, &visit);
+    let line_detail = match line_user.display_name.as_str() {
+        "" => page.t("account_link.name_unknown").to_owned(),
+        _ => page.with("account_link.line_detail", &[&app.config.label_of(&open.provider)]),
+    };
     Ok(AccountLink {
-        label: app.config.label_of(&open.provider),
         link_token: open.link_token,
+        line_detail,
         line_name: line_user.display_name,
         line_picture: picture::allowed(app, line_user.picture_url.as_deref()),
         member_name: session.name.clone(),

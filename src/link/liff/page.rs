@@ -1,10 +1,13 @@
 //! `GET /liff/{provider}` and every path below: the page that LINE opens as a LIFF app.
 //!
-//! It is the same for everybody: it asks no database, sets no cookie and leads nowhere, since LINE puts the person's tokens
-//! behind its address, and LIFF's SDK returns to it and to what is below. What comes then is its script's part
-//! (`static/liff.js`), which knows what can go wrong by the names of [`PROBLEMS`].
+//! It is the same for everybody: it asks no database and leads nowhere, since LINE puts the person's tokens behind its
+//! address, and LIFF's SDK returns to it and to what is below. What comes then is its script's part (`static/liff.js`),
+//! which knows what can go wrong by the names of [`PROBLEMS`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use askama::Template;
 use axum::{
@@ -26,6 +29,10 @@ use crate::{
 
 /// Hosts that LINE's SDK asks besides those of the configuration.
 const ASKED_BY_SDK: &str = "https://liffsdk.line-scdn.net https://uts-front.line-apps.com";
+
+/// Where the SDK and what it loads are, seen from its address: its extensions, also of a fixed version, and the words of LINE's
+/// that an Android browser shows which the LINE app came back to.
+const LOADED_BY_SDK: [&str; 3] = [".", "/liff/edge/2/", "/lui/edge/"];
 
 /// What can be wrong, and what its button does: `reload` the page, forget what LIFF keeps in this browser and `reopen` the
 /// page by LINE, or `sign_in` without LIFF.
@@ -93,6 +100,7 @@ pub async fn show(
 ) -> Result<Response> {
     let provider = path.get("provider").map(String::as_str).unwrap_or_default();
     let liff_id = liff_id(&app, provider)?;
+    let form_key = cookie::get(&app.config, &headers, cookie::FORM);
     let switch = cookie::get(&app.config, &headers, cookie::LOCALE);
     let locale = locale::choose(&headers, switch.as_deref(), None, &app.config.default_locale);
     let endpoint = format!("/liff/{provider}");
@@ -125,13 +133,19 @@ pub async fn show(
         now: app.now().0,
         problems: PROBLEMS.iter().map(problem).collect(),
     })?;
+    // On Android the SDK may load the page anew while the tokens are being shown, and our answer is lost with its cookies:
+    // the browser that shows them is known before.
+    let binding = match form_key.filter(|key| key.len() == 43) {
+        Some(_) => None,
+        None => Some(cookie::set(&app.config, cookie::FORM, &app.random_token()?, None)),
+    };
     let headers = [
         (header::CONTENT_SECURITY_POLICY, policy(&app)),
         // Its address may hold what is meant for its script alone.
         (header::REFERRER_POLICY, "no-referrer".to_owned()),
         (header::VARY, "accept-language, cookie".to_owned()),
     ];
-    Ok((headers, page).into_response())
+    Ok((headers, binding, page).into_response())
 }
 
 /// What the page may load and ask: ours, and what LIFF's SDK needs.
@@ -139,10 +153,13 @@ fn policy(app: &App) -> String {
     let line = &app.config.line;
     let origins: Vec<String> =
         [&line.access, &line.api, &line.liff].iter().map(|url| url.origin().ascii_serialization()).collect();
-    let scripts = line.liff_sdk.join(".").map(|url| url.to_string()).unwrap_or_default();
+    let scripts: BTreeSet<String> =
+        LOADED_BY_SDK.iter().filter_map(|path| line.liff_sdk.join(path).ok()).map(|url| url.to_string()).collect();
+    let scripts: Vec<String> = scripts.into_iter().collect();
     format!(
-        "default-src 'none'; script-src 'self' {scripts}; style-src 'self'; img-src 'self'; \
+        "default-src 'none'; script-src 'self' {}; style-src 'self'; img-src 'self'; \
          connect-src 'self' {} {ASKED_BY_SDK}; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+        scripts.join(" "),
         origins.join(" ")
     )
 }

@@ -8,6 +8,7 @@ use crate::{
     audit,
     db::{Conn, Millis},
     error::Result,
+    kill,
     link::{
         Decision, Purpose,
         attempt::{self, LIFE},
@@ -114,7 +115,9 @@ pub async fn claim(app: &App, claim: &Claim<'_>) -> Result<Option<Response>> {
             if let Some(ticket) = claim.ticket {
                 ticket::open(&mut tx, now, ticket, &claim.visit.address).await?;
             }
+            kill::point("claim.recorded");
             tx.commit().await?;
+            kill::point("claim.committed");
             return Ok(Some(Redirect::to(&format!("/link/confirm?attempt={}", proven.id)).into_response()));
         }
         Decision::AlreadyYours => Cause::AlreadyYours,

@@ -17,9 +17,6 @@ use crate::{
     webhook::event::Event,
 };
 
-/// A profile this old is read again when its person shows up.
-const PROFILE_AGE: Duration = Duration::from_secs(24 * 3600);
-
 /// They added the official account as a friend, or unblocked it.
 pub async fn followed(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect> {
     let Some(user_id) = event.user_id() else { return Ok(Effect::Ignored("no_user")) };
@@ -77,6 +74,6 @@ pub async fn seen(conn: &mut Conn, app: &App, event: &Event) -> Result<Effect> {
 pub async fn meet(conn: &mut Conn, app: &App, event: &Event) -> Result<Option<String>> {
     let Some(user_id) = event.user_id() else { return Ok(None) };
     let person = line_user::meet(conn, app.now(), &event.provider, user_id).await?;
-    profile::want(conn, app, &person, &event.channel, PROFILE_AGE).await?;
+    profile::want(conn, app, &person, &event.channel, profile::STALE).await?;
     Ok(Some(person))
 }

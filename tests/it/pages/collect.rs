@@ -36,6 +36,34 @@ impl Album {
         let answer = visitor.post(path, fields).await;
         self.keep(name, answer);
     }
+
+    /// The page that LINE opens: as it is answered, while it waits, and with each thing that may be wrong.
+    async fn liff(&mut self, visitor: &mut Visitor<'_>) {
+        self.open(visitor, "liff", "/liff/main").await;
+        let Some(page) = self.0.last() else { return };
+        let (html, policy) = (still(&page.html), page.policy.clone());
+        let mut states = vec![("waiting", html.clone())];
+        for part in html.split("data-problem=\"").skip(1) {
+            let name = part.split('"').next().unwrap();
+            let shown = format!("data-problem=\"{name}\" tabindex=\"-1\"");
+            let told = html.replace("class=\"card opening\"", "class=\"card opening\" hidden");
+            let told = told.replace(&format!("{shown} hidden"), &shown);
+            states.push((name, told));
+        }
+        assert!(states.len() > 10, "the problems are found");
+        let pages = states.iter().map(|(name, html)| Page {
+            name: format!("liff-{name}"),
+            html: html.clone(),
+            policy: policy.clone(),
+        });
+        self.0.extend(pages.collect::<Vec<_>>());
+    }
+}
+
+/// As its script leaves it, which the picture needs no more: without scripts.
+fn still(html: &str) -> String {
+    let kept: Vec<&str> = html.lines().filter(|line| !line.trim_start().starts_with("<script")).collect();
+    kept.join("\n")
 }
 
 /// Every page, each in the state that shows most.
@@ -103,6 +131,7 @@ pub async fn visitors(app: &TestApp, locale: Locale) -> Vec<Page> {
     album.open(visitor, "code", "/t").await;
     album.send(visitor, "code-wrong", "/t", &[("code", "ABCD-EF23")]).await;
     album.open(visitor, "ticket-gone", "/t/none").await;
+    album.liff(visitor).await;
     let user = app.line_user("Somebody New").await;
     let answer = visitor.sign_in_by_line(&user).await;
     album.open(visitor, "not-linked", &answer.location()).await;

@@ -23,12 +23,20 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 use url::Url;
 
+use super::gate::Gate;
+
 /// What LINE's browser on Android says of itself.
 const LINE: &str = "Mozilla/5.0 (Linux; Android 14; Pixel 8 Build/UD1A.231105.004; wv) AppleWebKit/537.36 (KHTML, like \
     Gecko) Version/4.0 Chrome/126.0.6478.122 Mobile Safari/537.36 Line/14.21.0/IAB LIFF";
+const ANDROID: &str = "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) \
+    Chrome/126.0.6478.122 Mobile Safari/537.36";
 const PATIENCE: Duration = Duration::from_secs(10);
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Nothing but this machine: a link to LINE itself must not leave the test.
+const THIS_MACHINE: &str =
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost, EXCLUDE *.localhost";
 
 /// The page's text as a person sees it, with runs of white space made one space.
 const TEXT: &str = r"return (document.body?.innerText ?? '').replace(/\s+/g, ' ').trim()";
@@ -54,6 +62,8 @@ pub enum Screen {
     Phone,
     /// A phone in LINE's own browser.
     Line,
+    /// A phone with Android in Chrome.
+    Android,
     Desktop,
 }
 
@@ -83,9 +93,20 @@ impl Browser {
 
     /// A browser that is unlike the others.
     pub async fn start_as(screen: Screen, language: &str, nature: &Nature) -> Self {
+        Self::reaching(screen, language, nature, &[THIS_MACHINE.to_owned()]).await
+    }
+
+    /// A browser to which every host of the world is behind this gate, and only its certificate is good.
+    pub async fn start_behind(screen: Screen, gate: &Gate) -> Self {
+        let hosts = format!("--host-resolver-rules=MAP * {}", gate.address);
+        let reach = [hosts, format!("--ignore-certificate-errors-spki-list={}", gate.key)];
+        Self::reaching(screen, "en", &Nature::default(), &reach).await
+    }
+
+    async fn reaching(screen: Screen, language: &str, nature: &Nature, reach: &[String]) -> Self {
         let (driver, port) = Driver::listening(language).await;
         let client = ClientBuilder::new(HttpConnector::new())
-            .capabilities(capabilities(screen, language, nature, &driver.folder))
+            .capabilities(capabilities(screen, language, nature, reach, &driver.folder))
             .connect(&format!("http://127.0.0.1:{port}"))
             .await
             .unwrap_or_else(|error| panic!("no Chromium: {error}\n{}", driver.log()));
@@ -301,9 +322,9 @@ impl Drop for Driver {
     }
 }
 
-fn capabilities(screen: Screen, language: &str, nature: &Nature, folder: &TempDir) -> Capabilities {
+fn capabilities(screen: Screen, language: &str, nature: &Nature, reach: &[String], folder: &TempDir) -> Capabilities {
     let (width, height) = match screen {
-        Screen::Phone | Screen::Line => (390, 844),
+        Screen::Phone | Screen::Line | Screen::Android => (390, 844),
         Screen::Desktop => (1280, 900),
     };
     let binary = environment("MUSUBI_TEST_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into());
@@ -320,9 +341,7 @@ fn capabilities(screen: Screen, language: &str, nature: &Nature, folder: &TempDi
             "--disable-sync",
             "--disable-dev-shm-usage",
             "--hide-scrollbars",
-            // Nothing but this machine: a link to LINE itself must not leave the test.
             "--no-proxy-server",
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost, EXCLUDE *.localhost",
             format!("--window-size={width},{height}"),
             format!("--lang={language}"),
             format!("--user-data-dir={}", folder.path().join("profile").display()),
@@ -333,6 +352,11 @@ fn capabilities(screen: Screen, language: &str, nature: &Nature, folder: &TempDi
             "profile.password_manager_leak_detection": false,
         },
     });
+    if let Some(arguments) = chrome["args"].as_array_mut() {
+        arguments.extend(reach.iter().map(|argument| json!(argument)));
+        // In all of its windows.
+        arguments.extend((screen == Screen::Android).then(|| json!(format!("--user-agent={ANDROID}"))));
+    }
     if screen != Screen::Desktop {
         chrome["mobileEmulation"] = json!({
             "deviceMetrics": { "width": width, "height": height, "pixelRatio": 2, "mobile": true, "touch": true },

@@ -22,10 +22,11 @@ use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{BOT_CHANNEL, BOT_SECRET, Engine, LOGIN_CHANNEL, LOGIN_SECRET, PASSWORD, postgres};
+use super::{BOT_CHANNEL, BOT_SECRET, Engine, LIFF_ID, LOGIN_CHANNEL, LOGIN_SECRET, PASSWORD, postgres};
 
 /// Where the application says it is; the tests go to the port that it took.
 pub const PUBLIC: &str = "http://localhost:9";
+const FORM: &str = "application/x-www-form-urlencoded";
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running `musubi`; killed when dropped.
@@ -181,6 +182,7 @@ impl Place {
             channel_id = "{LOGIN_CHANNEL}"
             channel_secret = "{LOGIN_SECRET}"
             channel = "main"
+            liff_id = "{LIFF_ID}"
 
             [channel.main]
             provider = "main"
@@ -292,10 +294,10 @@ impl Browser {
 
     pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
         let token = self.token().await;
-        self.send(Method::POST, path, Some(form(fields, &token))).await
+        self.send(Method::POST, path, Some((FORM, form(fields, &token)))).await
     }
 
-    async fn send(&mut self, method: Method, path: &str, body: Option<String>) -> Page {
+    async fn send(&mut self, method: Method, path: &str, body: Option<(&str, String)>) -> Page {
         self.try_send(method, path, body).await.unwrap()
     }
 
@@ -306,7 +308,13 @@ impl Browser {
 
     /// A form with the token that was read before.
     pub async fn try_post(&mut self, path: &str, token: &str, fields: &[(&str, &str)]) -> Option<Page> {
-        self.try_send(Method::POST, path, Some(form(fields, token))).await.ok()
+        self.try_send(Method::POST, path, Some((FORM, form(fields, token)))).await.ok()
+    }
+
+    /// Shows the tokens of a LIFF app, as the script of its page does.
+    pub async fn try_show(&mut self, tokens: &Value) -> Option<Page> {
+        let shown = json!({ "id_token": tokens["id_token"], "access_token": tokens["access_token"] });
+        self.try_send(Method::POST, "/liff/main/session", Some(("application/json", shown.to_string()))).await.ok()
     }
 
     pub async fn token(&mut self) -> String {
@@ -314,14 +322,15 @@ impl Browser {
         home.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
     }
 
-    async fn try_send(&mut self, method: Method, path: &str, body: Option<String>) -> reqwest::Result<Page> {
+    async fn try_send(&mut self, method: Method, path: &str, body: Option<(&str, String)>) -> reqwest::Result<Page> {
         let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut request = self.client.request(method, format!("{}{path}", self.base));
         request = request.header(header::COOKIE, cookies.join("; ")).header(header::USER_AGENT, "test browser");
         request = request.header(header::HOST, self.origin.split("//").nth(1).unwrap());
-        if let Some(body) = body {
+        if let Some((kind, body)) = body {
             request = request
-                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .header(header::CONTENT_TYPE, kind)
+                .header("x-musubi-liff", "1")
                 .header(header::ORIGIN, &self.origin)
                 .header("sec-fetch-site", "same-origin")
                 .body(body);
