@@ -280,8 +280,11 @@ async fn kill_in_link(world: &World, round: usize, cut: &Cut) {
             assert!(page.body.contains("This step is already done"), "{}", page.body);
         }
         Some(_) if cut.linked => {
-            // The session got a new id with the link, and its cookie went down with the process.
+            // The session got a new id with the link, and its cookie went down with the process: on to the account page,
+            // after a sign-in.
             let page = person.browser.try_post("/link/confirm", &token, &yes).await.unwrap();
+            assert_eq!(page.location, "/account?done=linked", "{} {}", page.status, page.body);
+            let page = person.browser.get(&page.location).await;
             assert!(page.location.starts_with("/sign-in?"), "{} {}", page.status, page.body);
         }
         Some(_) => {}
