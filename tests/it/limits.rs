@@ -111,8 +111,14 @@ async fn j14_behind_a_listed_proxy_each_address_has_its_share() {
 /// A route that takes a form is costly, unless it neither checks a password nor mails nor asks LINE.
 #[test]
 fn every_costly_route_says_so() {
-    const CHEAP: [&str; 5] =
-        ["/locale", "/sign-out", "/account/consent", "/account/sessions/end", "/account/sessions/end-others"];
+    const CHEAP: [&str; 6] = [
+        "/locale",
+        "/sign-out",
+        "/account/consent",
+        "/account/preferences",
+        "/account/sessions/end",
+        "/account/sessions/end-others",
+    ];
     for route in routes::all() {
         let forms = route.method != Method::GET
             && !CHEAP.contains(&route.path)
