@@ -185,12 +185,18 @@ on_stage! {
         assert_eq!(app.audit().await, ["member_created/", "signed_in/"]);
         assert_eq!(text(app, "SELECT data FROM audit WHERE action = 'signed_in'").await, r#"{"method":"oidc"}"#);
 
+        // What they chose here since then stays.
+        app.execute("UPDATE members SET locale = 'en', time_zone = 'Asia/Taipei'").await;
+        stage.signed_in().await;
+        assert_eq!(text(app, "SELECT locale || ' ' || time_zone FROM members").await, "en Asia/Taipei");
+        assert_eq!(app.audit().await[2..], ["signed_in/"]);
+
         // What is said anew holds, what is said no more goes, and it is the same member.
         stage.provider.script().person = json!({ "sub": "1001", "name": "Hanako Sato" });
         let mut other = stage.signed_in().await;
         assert_eq!(text(app, "SELECT name || email FROM members").await, "Hanako SatoHanako@example.jp");
         assert_eq!(rows!(app, "member_attributes"), 0);
-        assert_eq!(app.audit().await[2..], ["member_updated/", "signed_in/"]);
+        assert_eq!(app.audit().await[3..], ["member_updated/", "signed_in/"]);
         assert!(other.get("/account").await.body.contains("Hanako Sato"));
 
         // Another subject is another member.

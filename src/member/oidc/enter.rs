@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use super::{
     attempt::{self, Attempt},
     callback::Arrival,
+    is_way_in,
     refusal::Cause,
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
 pub async fn sign_in(
     arrival: &Arrival,
     attempt: &Attempt,
-    wanted: Wanted,
+    mut wanted: Wanted,
     proved_at: Option<Millis>,
 ) -> Result<Result<Response, Cause>> {
     let app = &arrival.app;
@@ -34,6 +35,8 @@ pub async fn sign_in(
     match company::hold(&mut tx, &app.db, &wanted.external_id).await? {
         Some(member) if member.disabled_at.is_some() => return Ok(Err(Cause::Unavailable)),
         None if !creates => return Ok(Err(Cause::Unknown)),
+        // From the second time on they may have chosen otherwise here.
+        Some(member) if is_way_in(&mut tx, app, &member.id).await? => (wanted.language, wanted.time_zone) = (None, None),
         Some(_) | None => {}
     }
     let member_id = match keep(&mut tx, app, wanted).await? {
@@ -54,7 +57,7 @@ pub async fn sign_in(
 pub async fn prove(
     arrival: &Arrival,
     attempt: &Attempt,
-    wanted: Wanted,
+    mut wanted: Wanted,
     proved_at: Millis,
 ) -> Result<Result<Response, Cause>> {
     let app = &arrival.app;
@@ -64,6 +67,7 @@ pub async fn prove(
     if member.is_none_or(|member| member.id != session.member_id) {
         return Ok(Err(Cause::OtherMember));
     }
+    (wanted.language, wanted.time_zone) = (None, None);
     if let Err(cause) = keep(&mut tx, app, wanted).await? {
         return Ok(Err(cause));
     }
