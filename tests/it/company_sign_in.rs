@@ -63,7 +63,10 @@ impl Stage {
         let before = oidc.known().unwrap();
         self.app.clock.advance(Duration::from_secs(3601));
         // A page may have begun to read it beside, and then what was known serves meanwhile.
+        let mut tries = 0;
         while std::sync::Arc::ptr_eq(&oidc.discovery(self.app.app.now().0).await.unwrap(), &before) {
+            tries += 1;
+            assert!(tries < 100_000, "what is an hour old is not read anew");
             tokio::task::yield_now().await;
         }
     }
