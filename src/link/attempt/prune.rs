@@ -30,7 +30,8 @@ pub async fn run(conn: &mut Conn, now: Millis, kept: Duration) -> Result<u64> {
 
 /// The state's hash stays, of a state that counts for nothing any more: by it an old address of the callback, from a
 /// bookmark or the history, is told from one that never was.
-pub const FORGET: &str = "UPDATE attempts SET sealed_verifier = '', nonce_hash = '', browser_hash = ''
+pub const FORGET: &str =
+    "UPDATE attempts SET sealed_verifier = '', nonce_hash = '', browser_hash = '', handoff_hash = NULL
      WHERE id IN (SELECT id FROM attempts WHERE expires_at < $1 AND browser_hash <> '' LIMIT 500)";
 
 pub const LEFT: &str = "DELETE FROM attempts WHERE id IN (

@@ -36,7 +36,9 @@ pub async fn sign_in(
         Some(member) if member.disabled_at.is_some() => return Ok(Err(Cause::Unavailable)),
         None if !creates => return Ok(Err(Cause::Unknown)),
         // From the second time on they may have chosen otherwise here.
-        Some(member) if is_way_in(&mut tx, app, &member.id).await? => (wanted.language, wanted.time_zone) = (None, None),
+        Some(member) if is_way_in(&mut tx, app, &member.id).await? => {
+            (wanted.language, wanted.time_zone) = (None, None)
+        }
         Some(_) | None => {}
     }
     let member_id = match keep(&mut tx, app, wanted).await? {
