@@ -84,7 +84,7 @@ async fn a_person_goes_on_in_their_own_browser(engine: Engine) {
     assert!(page.body.contains("value=\"link\""), "{}", page.body);
     let page = reach_confirm(&mut outside).await;
     assert!(page.body.contains("はなこ") && page.body.contains("Hanako Yamada"), "{}", page.body);
-    assert_eq!(outside.confirm(&page.field("attempt").unwrap()).await.location(), "/account?done=linked");
+    assert_eq!(outside.confirm(&page.field("attempt").unwrap()).await.location(), liff::ADD_FRIEND);
     assert_eq!(app.calls_to("/oauth2/v2.1/authorize").await.len(), 0, "LINE Login was not needed");
     assert!(app.audit().await.contains(&"liff_moved/".to_owned()));
     assert_eq!(liff::open(&mut inside, &user).await, "/account", "inside of LINE the person is known now");

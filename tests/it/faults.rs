@@ -475,7 +475,7 @@ async fn link_by_liff(person: &mut Person<'_>, tokens: &Value) -> Result<(), Ans
     };
     let yes = [("attempt", attempt.as_str()), ("decision", "yes"), ("consent", "1:en")];
     let answer = person.post("/link/confirm", &yes).await;
-    if answer.location() == "/account?done=linked" { Ok(()) } else { Err(answer) }
+    if answer.location().ends_with("done=linked") { Ok(()) } else { Err(answer) }
 }
 
 /// As [`assert_clear`], also for the script of LIFF's page, which is told one word.

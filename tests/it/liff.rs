@@ -17,7 +17,7 @@ const SESSION: &str = "/liff/main/session";
 const CERTS: &str = "/oauth2/v2.1/certs";
 pub const NOT_LINKED: &str = "/line/not-linked?provider=main";
 /// In LINE nobody was asked to add the official account yet.
-const ADD_FRIEND: &str = "/account/friend?provider=main&done=linked";
+pub const ADD_FRIEND: &str = "/account/friend?provider=main&done=linked";
 /// What a script of ours sends besides the tokens.
 const HEADERS: [(&str, &str); 4] = [
     ("content-type", "application/json"),
