@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Error, Line, endpoint, http};
+use super::{Error, Line, endpoint, http, id_token::Identity};
 
 /// Refresh tokens live 90 days from the issue of the access token, and are never extended.
 pub const REFRESH_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -179,6 +179,19 @@ impl Line {
     pub async fn profile(&self, access_token: &str) -> Result<Profile, Error> {
         let request = self.http.get(&endpoint(&self.hosts.api, "/v2/profile")).bearer_auth(access_token);
         http::send_ok(request, http::SMALL).await?.json()
+    }
+
+    /// Whose an access token is, which needs the scope `openid` alone; with name and picture where it has `profile` too.
+    pub async fn userinfo(&self, access_token: &str) -> Result<Identity, Error> {
+        #[derive(Deserialize)]
+        struct Reply {
+            sub: String,
+            name: Option<String>,
+            picture: Option<String>,
+        }
+        let request = self.http.get(&endpoint(&self.hosts.api, "/oauth2/v2.1/userinfo")).bearer_auth(access_token);
+        let Reply { sub, name, picture } = http::send_ok(request, http::SMALL).await?.json()?;
+        Ok(Identity { user_id: sub, name, picture })
     }
 
     /// Whether an access token lives, and is of this channel. The URL holds the token: it is never logged.

@@ -354,10 +354,11 @@ mod stories {
             assert!(tokens["id_token"].is_null());
             assert_eq!(show(&mut app.visitor(), &shown(&tokens)).await.json()["next"], "/account");
             refused(&mut app.visitor(), &shown(&tokens), 401, "replayed", "liff_replayed").await;
-            let neither = tokens_of(app, &user, &["openid"]).await;
-            refused(&mut app.visitor(), &json!({ "access_token": neither["access_token"] }), 401, "scope", "liff_scope").await;
-            // With an ID token that is nothing to be said.
-            assert_eq!(show(&mut app.visitor(), &shown(&neither)).await.json()["next"], "/account");
+            let neither = tokens_of(app, &user, &["chat_message.write"]).await;
+            refused(&mut app.visitor(), &shown(&neither), 401, "scope", "liff_scope").await;
+            // Without a profile LINE says at least whose it is.
+            let nameless = tokens_of(app, &user, &["openid"]).await;
+            assert_eq!(show(&mut app.visitor(), &json!({ "access_token": nameless["access_token"] })).await.json()["next"], "/account");
             app.fault(json!({ "endpoint": "GET /oauth2/v2.1/verify", "status": 500 })).await;
             refused(&mut app.visitor(), &json!({ "access_token": tokens["access_token"] }), 503, "unavailable", "liff_line_away").await;
         }

@@ -63,7 +63,7 @@ async fn walk(app: &TestApp, visitor: &mut Visitor<'_>, locale: Locale, email: &
 
 both_engines! {
     async fn by_liff(app) {
-        for locale in Locale::ALL {
+        for (before, locale) in Locale::ALL.into_iter().enumerate() {
             let (mut visitor, email) = member(app, locale).await;
             let user = app.line_user("はなこ").await;
             let tokens = nameless(app, &user).await;
@@ -72,6 +72,7 @@ both_engines! {
             let start = [("purpose", "link"), ("provider", "main"), ("return_to", "/account")];
             let confirm = visitor.post("/line/start", &start).await.location();
             walk(app, &mut visitor, locale, &email, &confirm).await;
+            assert_eq!(app.calls_to("/user/v1/deauthorize").await.len(), before + 1, "LINE is told of the unlink");
         }
     }
 
@@ -124,7 +125,7 @@ both_engines! {
 
     /// A token without a name says nothing of the name that is known.
     async fn a_known_name_stays(app) {
-        const LEFT_OUT: [&str; 5] = ["attempts", "liff_tokens", "sessions", "audit", "jobs"];
+        const LEFT_OUT: [&str; 6] = ["attempts", "grants", "liff_tokens", "sessions", "audit", "jobs"];
         let (_, user) = app.linked("hanako@example.jp").await;
         app.execute("UPDATE line_users SET picture_url = 'https://profile.line-scdn.net/hanako'").await;
         let before = app.dump(&LEFT_OUT).await;

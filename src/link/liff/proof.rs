@@ -41,7 +41,7 @@ pub struct Mark {
 struct Access {
     token: String,
     expires_in: Duration,
-    profile: login::Profile,
+    identity: Identity,
     friend: Friend,
 }
 
@@ -101,7 +101,7 @@ async fn check(
     identity: &Identity,
 ) -> Result<Option<Access>, Problem> {
     match ask(app, channel, token).await {
-        Ok(access) if access.profile.user_id != identity.user_id => Err(Problem::ProfileMismatch),
+        Ok(access) if access.identity.user_id != identity.user_id => Err(Problem::ProfileMismatch),
         Ok(access) => Ok(Some(access)),
         Err(Problem::AccessToken | Problem::Away | Problem::Scope) => Ok(None),
         Err(problem) => Err(problem),
@@ -117,13 +117,13 @@ async fn ask(app: &App, channel: &LoginChannel, token: String) -> Result<Access,
         Err(line::Error::Refused { status: 400, .. }) => return Err(Problem::AccessToken),
         Err(error) => return Err(away(&error)),
     };
-    let (profile, friend) = tokio::join!(app.line.profile(&token), app.line.is_friend(&token));
-    let profile = profile.map_err(|error| match error {
+    let (identity, friend) = tokio::join!(whose(app, &token), app.line.is_friend(&token));
+    let identity = identity.map_err(|error| match error {
         line::Error::Refused { status: 403, .. } => Problem::Scope,
         line::Error::Refused { status: 401, .. } => Problem::AccessToken,
         error => away(&error),
     })?;
-    if !line::is_user_id(&profile.user_id) {
+    if !line::is_user_id(&identity.user_id) {
         return Err(Problem::ProfileMismatch);
     }
     let friend = match friend {
@@ -134,7 +134,18 @@ async fn ask(app: &App, channel: &LoginChannel, token: String) -> Result<Access,
             Friend::Unknown
         }
     };
-    Ok(Access { token, expires_in, profile, friend })
+    Ok(Access { token, expires_in, identity, friend })
+}
+
+/// The profile; where the LIFF app has no scope `profile`, at least who it is.
+async fn whose(app: &App, token: &str) -> Result<Identity, line::Error> {
+    match app.line.profile(token).await {
+        Ok(login::Profile { user_id, display_name, picture_url }) => {
+            Ok(Identity { user_id, name: Some(display_name), picture: picture_url })
+        }
+        Err(line::Error::Refused { status: 403, .. }) => app.line.userinfo(token).await,
+        Err(error) => Err(error),
+    }
 }
 
 fn away(error: &line::Error) -> Problem {
@@ -143,9 +154,9 @@ fn away(error: &line::Error) -> Problem {
 }
 
 fn by_access_token(app: &App, access: Access) -> Proof {
-    let Access { token, expires_in, profile, friend } = access;
+    let Access { token, expires_in, identity, friend } = access;
     Proof {
-        identity: Identity { user_id: profile.user_id, name: Some(profile.display_name), picture: profile.picture_url },
+        identity,
         friend,
         marks: vec![mark(&token, app.now().plus(expires_in))],
         tokens: Some((UserTokens { access_token: token, refresh_token: None }, expires_in)),
