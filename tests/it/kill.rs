@@ -276,8 +276,10 @@ async fn kill_in_link(world: &World, round: usize, cut: &Cut) {
     match &attempt {
         None => {
             let page = person.browser.get(&callback).await;
-            assert!(page.status.is_client_error() && page.body.contains("error-page"), "{} {}", page.status, page.body);
-            assert!(page.body.contains("This step is already done"), "{}", page.body);
+            // What was saved may still wait for its yes.
+            let goes_on = point == "callback.saved" && page.location.starts_with("/link/confirm?attempt=");
+            let is_done = page.status.is_client_error() && page.body.contains("This step is already done");
+            assert!(goes_on || is_done, "{point}: {} {}", page.status, page.body);
         }
         Some(_) if cut.linked => {
             // The session got a new id with the link, and its cookie went down with the process: on to the account page,
