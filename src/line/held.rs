@@ -19,6 +19,9 @@ const PAUSE: i64 = 30 * 1000;
 /// The same while there is nothing at all: nobody can come in before there is.
 const PAUSE_WITHOUT: i64 = 3 * 1000;
 
+/// Who waits while another asks looked at the clock before that: so little earlier is no clock that was turned back.
+const SKEW: i64 = 3 * 1000;
+
 /// What is held. Times are given by the caller, in epoch milliseconds.
 #[derive(Debug)]
 pub struct Held<T, E> {
@@ -117,14 +120,14 @@ impl<T, E: Clone + Display> Held<T, E> {
 impl<T> Kept<T> {
     /// A clock that was turned back makes it old: its true age is unknown.
     fn is_within(&self, age: i64, now: i64) -> bool {
-        self.value.is_some() && (0..age).contains(&(now - self.read_at))
+        self.value.is_some() && (-SKEW..age).contains(&(now - self.read_at))
     }
 }
 
 impl<E> Asking<E> {
     fn is_paused<T>(&self, kept: &Kept<T>, now: i64) -> bool {
         let pause = if kept.is_within(USABLE, now) { PAUSE } else { PAUSE_WITHOUT };
-        self.asked_at.is_some_and(|asked_at| (0..pause).contains(&(now - asked_at)))
+        self.asked_at.is_some_and(|asked_at| (-SKEW..pause).contains(&(now - asked_at)))
     }
 }
 
@@ -135,10 +138,18 @@ mod tests {
     #[test]
     fn what_is_held_ages() {
         let kept = Kept { value: Some(Arc::new(())), read_at: 1000 };
-        for (now, fresh, usable) in
-            [(1000, true, true), (1000 + FRESH, false, true), (1000 + USABLE, false, false), (999, false, false)]
-        {
+        for (now, fresh, usable) in [
+            (1000, true, true),
+            (1000 + FRESH, false, true),
+            (1000 + USABLE, false, false),
+            (1000 - SKEW, true, true),
+            (999 - SKEW, false, false),
+        ] {
             assert_eq!((kept.is_within(FRESH, now), kept.is_within(USABLE, now)), (fresh, usable), "{now}");
+        }
+        let asking = Asking::<String> { asked_at: Some(1000), failure: None };
+        for (now, paused) in [(1000, true), (999, true), (999 - SKEW, false), (1000 + PAUSE, false)] {
+            assert_eq!(asking.is_paused(&kept, now), paused, "{now}");
         }
         assert!(!Kept::<()> { value: None, read_at: 0 }.is_within(USABLE, 1));
     }
