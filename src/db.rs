@@ -31,6 +31,8 @@ pub type Tx = sqlx::Transaction<'static, sqlx::Any>;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
+/// Connections of workers, of which each channel's sender keeps one while it sends; who finds none tries again later.
+const MOST_WORKERS: u32 = 64;
 /// How long a connection is waited for.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
@@ -43,6 +45,8 @@ pub struct Millis(pub i64);
 #[derive(Debug, Clone)]
 pub struct Db {
     pool: AnyPool,
+    /// Of those that make one transaction after another, each on the one connection that knows their pages and plans.
+    workers: AnyPool,
     engine: Engine,
     options: AnyConnectOptions,
 }
@@ -106,16 +110,13 @@ impl Db {
         } else {
             (Engine::Postgres, url.to_owned())
         };
-        let setup: &'static str = engine.setup();
         let options = AnyConnectOptions::from_str(&url).map_err(DbError::Open)?;
-        let pool = AnyPoolOptions::new()
-            .max_connections(8)
-            .acquire_timeout(ACQUIRE)
-            .after_connect(move |conn, _| Box::pin(async move { conn.execute(setup).await.map(|_| ()) }))
-            .connect_with(options.clone())
-            .await;
-        match pool {
-            Ok(pool) => Ok(Self { pool, engine: engine.resolved(), options }),
+        let workers = pool_of(MOST_WORKERS, vec![engine.setup(), engine.worker_setup()]);
+        match pool_of(8, vec![engine.setup()]).connect_with(options.clone()).await {
+            Ok(pool) => {
+                let workers = workers.connect_lazy_with(options.clone());
+                Ok(Self { pool, workers, engine: engine.resolved(), options })
+            }
             Err(error) => Err(DbError::Open(cause_of(error, &options).await)),
         }
     }
@@ -175,15 +176,29 @@ impl Db {
     /// Begins a transaction that writes. SQLite takes the write lock here, not at the first write:
     /// a later upgrade from reader to writer would fail under load.
     pub async fn begin(&self) -> sqlx::Result<Tx> {
+        self.begin_in(&self.pool).await
+    }
+
+    /// The same for a worker that makes one such transaction after another.
+    pub async fn begin_work(&self) -> sqlx::Result<Tx> {
+        self.begin_in(&self.workers).await
+    }
+
+    async fn begin_in(&self, pool: &AnyPool) -> sqlx::Result<Tx> {
         match self.engine {
-            Engine::Sqlite { .. } => self.pool.begin_with("BEGIN IMMEDIATE").await,
-            Engine::Postgres => self.pool.begin().await,
+            Engine::Sqlite { .. } => pool.begin_with("BEGIN IMMEDIATE").await,
+            Engine::Postgres => pool.begin().await,
         }
     }
 
     /// A connection for reading, or for one statement that commits by itself.
     pub async fn conn(&self) -> sqlx::Result<sqlx::pool::PoolConnection<sqlx::Any>> {
         self.pool.acquire().await
+    }
+
+    /// A worker's connection to be kept for several transactions ([`begin_on`](Self::begin_on)): that holds up nobody else.
+    pub async fn worker_conn(&self) -> sqlx::Result<sqlx::pool::PoolConnection<sqlx::Any>> {
+        self.workers.acquire().await
     }
 
     /// A connection outside the pool, for a writer that must not wait for others' connections. It gives up a lock
@@ -195,7 +210,7 @@ impl Db {
         Ok(conn)
     }
 
-    /// [`begin`](Self::begin) on a connection outside the pool.
+    /// [`begin`](Self::begin) on a connection that the caller keeps.
     pub async fn begin_on<'c>(&self, conn: &'c mut AnyConnection) -> sqlx::Result<sqlx::Transaction<'c, sqlx::Any>> {
         match self.engine {
             Engine::Sqlite { .. } => conn.begin_with("BEGIN IMMEDIATE").await,
@@ -230,22 +245,39 @@ impl Db {
     }
 
     pub async fn close(&self) {
+        self.workers.close().await;
         self.pool.close().await;
     }
 }
 
 impl Engine {
-    /// What each new connection is told. SQLite: a write waits for its turn, and a commit is on the disk. PostgreSQL:
-    /// compiling a short statement takes longer than running it.
+    /// What each new connection is told. SQLite: a write waits for its turn, and a commit is on the disk; what undoes one
+    /// statement need not be on it. PostgreSQL: compiling a short statement takes longer than running it, and so does
+    /// the usual compression of long values, where the server knows the other.
     fn setup(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => {
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-                 PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 1000; PRAGMA cache_size = -8192"
+                 PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 1000; PRAGMA cache_size = -2048; \
+                 PRAGMA temp_store = MEMORY"
             }
             Self::Postgres => {
                 "SET synchronous_commit = on; SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
-                 SET idle_in_transaction_session_timeout = '30s'; SET jit = off"
+                 SET idle_in_transaction_session_timeout = '30s'; SET jit = off; \
+                 SELECT set_config(name, 'lz4', false) FROM pg_settings \
+                   WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)"
+            }
+        }
+    }
+
+    /// What a worker's connection is told besides. SQLite: it reads the same pages again. PostgreSQL: every statement has
+    /// its index and is planned once, whatever the statistics say of a queue that was empty, or full, when they were made.
+    fn worker_setup(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "PRAGMA cache_size = -8192",
+            Self::Postgres => {
+                "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off; \
+                 SET enable_hashjoin = off; SET enable_mergejoin = off"
             }
         }
     }
@@ -274,6 +306,19 @@ impl Engine {
             Self::Postgres => Self::Postgres,
         }
     }
+}
+
+/// A pool of so many connections, each told these first.
+fn pool_of(most: u32, setups: Vec<&'static str>) -> AnyPoolOptions {
+    AnyPoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).after_connect(move |conn, _| {
+        let setups = setups.clone();
+        Box::pin(async move {
+            for setup in setups {
+                conn.execute(setup).await?;
+            }
+            Ok(())
+        })
+    })
 }
 
 /// A pool only tells that it waited in vain; one more connection tells for what.

@@ -25,7 +25,7 @@ mod after;
 pub mod answer;
 pub mod audience;
 mod cancel;
-mod claim;
+pub mod claim;
 mod collapse;
 pub mod command;
 mod content;

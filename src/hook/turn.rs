@@ -97,7 +97,7 @@ impl Turn<'_> {
         if ended.is_empty() && free == 0 {
             return Ok(claimed);
         }
-        let mut tx = self.app.db.begin().await?;
+        let mut tx = self.app.db.begin_work().await?;
         if let Some(target) = self.target.as_ref().filter(|_| !ended.is_empty()) {
             self.is_over |= settle(&mut tx, self.app, self.endpoint_id, target, ended).await?;
             self.failed = failed_in_row(self.failed, ended);

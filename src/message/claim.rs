@@ -450,6 +450,8 @@ const BULK: [(usize, Locking); 4] = [
     waiting!("'bulk'", 256, "e.retried_at IS NOT NULL AND e.lane = 'bulk'"),
     waiting!("'bulk'", 64, "e.retried_at IS NOT NULL AND e.lane = 'bulk'"),
 ];
+/// The statements over what waits, for a test that reads their plans.
+pub const STATEMENTS: [Locking; 2] = [TRANSACTIONAL[0].1, BULK[1].1];
 /// Deliveries in bulk that are looked at, however few may be pushed.
 const LOOKED_AT: usize = 64;
 

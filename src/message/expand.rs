@@ -49,7 +49,7 @@ pub async fn expand(app: &App, channel: &str) -> Result<usize> {
     if !is_open(&mut *app.db.conn().await?, channel).await? {
         return Ok(0);
     }
-    let mut tx = app.db.begin().await?;
+    let mut tx = app.db.begin_work().await?;
     let found: Option<Open> = sqlx::query_as(app.db.locking(OPEN)).bind(channel).fetch_optional(&mut *tx).await?;
     let Some(open) = found else { return Ok(0) };
     if open.cancelled_at.is_some() {

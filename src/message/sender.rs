@@ -88,12 +88,13 @@ async fn send(app: &App, channel: &str, failures: i64) -> Result<usize> {
         }
     };
     let mut turn = Turn::new(app, channel, failures);
+    let mut conn = app.db.worker_conn().await?;
     let (ends, mut running, mut ended, mut made) = (Instant::now() + TURN, JoinSet::new(), Vec::new(), 0);
     let mut failure = None;
     loop {
         let goes_on = failure.is_none() && !turn.rests() && Instant::now() < ends;
         let free = if goes_on { turn.free(running.len()) } else { 0 };
-        let claimed = match turn.settle_and_claim(&ended, running.len(), free).await {
+        let claimed = match turn.settle_and_claim(&mut conn, &ended, running.len(), free).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 failure.get_or_insert(error);
@@ -242,8 +243,14 @@ impl<'a> Turn<'a> {
 
     /// Both in one transaction. Where it fails, what ended is written down one by one: LINE has it, and must not be asked
     /// again.
-    async fn settle_and_claim(&mut self, ended: &[Ended], running: usize, free: usize) -> Result<Claimed> {
-        match self.try_both(ended, running, free).await {
+    async fn settle_and_claim(
+        &mut self,
+        conn: &mut Conn,
+        ended: &[Ended],
+        running: usize,
+        free: usize,
+    ) -> Result<Claimed> {
+        match self.try_both(conn, ended, running, free).await {
             Ok(claimed) => Ok(claimed),
             Err(error) => {
                 tracing::warn!(channel = self.channel, %error, "a sender's transaction failed");
@@ -263,12 +270,12 @@ impl<'a> Turn<'a> {
         Ok(tx.commit().await?)
     }
 
-    async fn try_both(&mut self, ended: &[Ended], running: usize, free: usize) -> Result<Claimed> {
+    async fn try_both(&mut self, conn: &mut Conn, ended: &[Ended], running: usize, free: usize) -> Result<Claimed> {
         let room = self.room(free);
         if ended.is_empty() && room.pushes == 0 {
             return Ok(Claimed { found: usize::from(free > 0), ..Claimed::default() });
         }
-        let mut tx = self.app.db.begin().await?;
+        let mut tx = self.app.db.begin_on(conn).await?;
         settle::settle(self.app, &mut tx, self.channel, ended).await?;
         let room = self.within_quota(&mut tx, running, room).await?;
         let claimed = match room.pushes {

@@ -545,6 +545,51 @@ both_engines! {
             }
         }
     }
+
+    /// However many wait, a claim reads the first of them in their order: not all, to sort them.
+    async fn a_claim_reads_what_it_takes(app) {
+        use sqlx::Row;
+        people(app, 5_000).await;
+        for statistics in ["of an empty queue", "of a full one"] {
+            let mut conn = app.app.db.worker_conn().await.unwrap();
+            sqlx::raw_sql("ANALYZE").execute(&mut *conn).await.unwrap();
+            if statistics == "of an empty queue" {
+                app.execute(
+                    "INSERT INTO messages (id, channel, lane, cause, template, locale, accepted, expanded_at, created_at)
+                     SELECT id, 'main', 'bulk', 'x', '', 'ja', 1, 1, 1 FROM links",
+                ).await;
+                for (seq, lane) in [(0, "bulk"), (1, "transactional")] {
+                    let text = format!(
+                        "INSERT INTO deliveries (message_id, seq, channel, lane, member_id, line_user_id, link_id, state,
+                           attempts, order_at, due_at, created_at, updated_at)
+                         SELECT id, {seq}, 'main', '{lane}', member_id, line_user_id, id, 'waiting', 0, 1, 1, 1, 1 FROM links"
+                    );
+                    sqlx::query(AssertSqlSafe(text)).execute(&mut *conn).await.unwrap();
+                }
+            }
+            for statement in message::claim::STATEMENTS {
+                let rows = match app.engine {
+                    Engine::Sqlite => {
+                        let text = format!("EXPLAIN QUERY PLAN {}", statement.plain);
+                        sqlx::query(AssertSqlSafe(text)).fetch_all(&mut *conn).await.unwrap()
+                    }
+                    Engine::Postgres => {
+                        let text = format!("PREPARE claim AS {}", statement.locked);
+                        sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *conn).await.unwrap();
+                        let rows = sqlx::raw_sql("EXPLAIN EXECUTE claim ('main', 9000000000000, 0)").fetch_all(&mut *conn).await.unwrap();
+                        sqlx::raw_sql("DEALLOCATE claim").execute(&mut *conn).await.unwrap();
+                        rows
+                    }
+                };
+                let column = if app.engine == Engine::Sqlite { 3 } else { 0 };
+                let plan = rows.iter().map(|row| row.try_get::<String, _>(column).unwrap()).collect::<Vec<_>>().join("\n");
+                assert!(plan.contains("deliveries_waiting"), "{statistics}\n{plan}");
+                for all in ["TEMP B-TREE", "Sort", "Bitmap", "Seq Scan on deliveries"] {
+                    assert!(!plan.contains(all), "{statistics}\n{plan}");
+                }
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ pub(super) async fn is_due(conn: &mut Conn, channel: &str, now: Millis) -> Resul
 /// Takes the channel, unpacks what came and takes the next events in one transaction, and counts the tries. Several of
 /// which none may have ended a process, or one that may. Gives also how much it unpacked.
 pub(super) async fn claim(app: &App, channel: &str, holder: &str) -> Result<(usize, Vec<Claimed>)> {
-    let mut tx = app.db.begin().await?;
+    let mut tx = app.db.begin_work().await?;
     if !queue::lease_on(&mut tx, &app.db, &format!("inbox:{channel}"), holder, LEASE).await? {
         return Ok((0, Vec::new()));
     }
