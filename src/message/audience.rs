@@ -105,15 +105,20 @@ macro_rules! reasons {
     };
 }
 
-/// Of a batch those without a reason.
+/// Of a batch those without a reason. Each is looked for person by person, so that PostgreSQL never compares all with all;
+/// and by being neither less nor more: at `=` SQLite always takes the primary key, and reads the rows of a million instead
+/// of looking among the few in `members_disabled` and `friends_lost`.
 macro_rules! may_be_sent {
     ($tail:literal) => {
         concat!(
             " AND l.id IS NOT NULL AND l.suspended_at IS NULL AND l.permission <> 'withdrawn'
-              AND NOT EXISTS (SELECT 1 FROM members m WHERE m.id = l.member_id AND m.disabled_at IS NOT NULL)
-              AND NOT EXISTS (SELECT 1 FROM friends f
-                WHERE f.line_user_id = l.line_user_id AND f.channel = $5 AND f.friend = 'no')
-              AND NOT EXISTS (SELECT 1 FROM topic_opt_outs o WHERE o.member_id = l.member_id AND o.topic = $6)",
+              AND (SELECT 1 FROM members m
+                WHERE m.id >= l.member_id AND m.id <= l.member_id AND m.disabled_at IS NOT NULL LIMIT 1) IS NULL
+              AND (SELECT 1 FROM friends f
+                WHERE f.line_user_id >= l.line_user_id AND f.line_user_id <= l.line_user_id AND f.channel = $5
+                  AND f.friend = 'no' LIMIT 1) IS NULL
+              AND (SELECT 1 FROM topic_opt_outs o
+                WHERE o.member_id = l.member_id AND o.topic = $6 LIMIT 1) IS NULL",
             $tail
         )
     };
