@@ -64,14 +64,14 @@ pub async fn preview(app: &App, order: &Order) -> Result<Preview, Refusal> {
 }
 
 /// How many an audience has by now, those who will be left out too.
-pub(super) async fn size(conn: &mut Conn, app: &App, order: &Order) -> Result<i64> {
-    let (statement, of) = match &order.to {
+pub(super) async fn size(conn: &mut Conn, app: &App, channel: &str, to: &Audience) -> Result<i64> {
+    let (statement, of) = match to {
         Audience::Member(_) => return Ok(1),
         Audience::Members(ids) => return Ok(i64::try_from(ids.len()).unwrap_or(i64::MAX)),
         Audience::Tag(tag) => ("SELECT CAST(COUNT(*) AS BIGINT) FROM member_tags WHERE tag = $1", tag.as_str()),
         Audience::All => (
             "SELECT CAST(COUNT(*) AS BIGINT) FROM links WHERE ended_at IS NULL AND provider = $1",
-            app.config.channel.get(&order.channel).map_or("", |channel| channel.provider.as_str()),
+            app.config.channel.get(channel).map_or("", |channel| channel.provider.as_str()),
         ),
     };
     Ok(sqlx::query_scalar(statement).bind(of).fetch_one(conn).await?)

@@ -380,6 +380,7 @@ both_engines! {
         let lines = fits.outlook.unwrap().lines(&all, fits.recipients, &app.app.zone).join("\n");
         assert!(lines.contains("it fits: 9 recipients of 9"), "{lines}");
         message::accept(&app2, &all).await.unwrap();
+        assert!(refused().await.starts_with("to: 9 recipients are more than the 0 "), "what is not added yet counts");
         while message::expand(&app2, "main").await.unwrap() > 0 {}
         assert!(refused().await.starts_with("to: 9 recipients are more than the 0 "), "what waits counts");
         let beyond = Order { beyond_quota: true, ..all.clone() };

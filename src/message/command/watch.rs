@@ -14,7 +14,10 @@ use crate::{
 
 /// Watches the recipients being added; false where nobody adds any.
 pub(super) async fn queue(app: &App, order: &Order, id: &str, watch: Watch) -> Result<bool> {
-    let bar = bar(u64::try_from(preview::size(&mut *app.db.conn().await?, app, order).await?).unwrap_or(0), "queued");
+    let bar = bar(
+        u64::try_from(preview::size(&mut *app.db.conn().await?, app, &order.channel, &order.to).await?).unwrap_or(0),
+        "queued",
+    );
     let (mut before, mut since) = (None, Instant::now());
     loop {
         let now = find_expansion(&mut *app.db.conn().await?, id).await?;

@@ -58,12 +58,15 @@ pub async fn outlook(app: &App, channel: &str) -> Result<Outlook> {
         (None, Some(_)) => Limit::None,
         (Some(monthly), Some(told_at)) => Limit::Monthly(monthly, told_at),
     };
+    let before = bounds(now).1;
+    let (added, others) =
+        (count_waiting(&mut conn, channel, before).await?, count_to_add(&mut conn, app, channel, before).await?);
     Ok(Outlook {
         now,
         limit,
         used: quota.used + quota.spent + quota.open,
         reserve: quota.reserve(app),
-        waiting: count_waiting(&mut conn, channel, bounds(now).1).await?,
+        waiting: (added.0 + others.0, added.1 + others.1),
         told_at: quota.checked_at,
     })
 }
@@ -76,7 +79,7 @@ pub(in crate::message) async fn misfit(app: &App, order: &Order) -> Result<Optio
     }
     let outlook = outlook(app, &order.channel).await?;
     let Some(free) = outlook.free(order.lane()) else { return Ok(None) };
-    if preview::size(&mut *app.db.conn().await?, app, order).await? <= free {
+    if preview::size(&mut *app.db.conn().await?, app, &order.channel, &order.to).await? <= free {
         return Ok(None);
     }
     let recipients = preview::count(app, order).await?;
@@ -210,6 +213,27 @@ async fn count_waiting(conn: &mut Conn, channel: &str, before: Millis) -> Result
     .await?;
     let of = |lane: Lane| rows.iter().find(|(word, _)| word == lane.word()).map_or(0, |(_, count)| *count);
     Ok((of(Lane::Transactional), of(Lane::Bulk)))
+}
+
+/// Recipients whom messages for a time before this still lack, by lane: those who will be left out too.
+async fn count_to_add(conn: &mut Conn, app: &App, channel: &str, before: Millis) -> Result<(i64, i64)> {
+    let rows: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT m.lane, m.audience, CAST(m.accepted + COALESCE((SELECT SUM(x.recipients) FROM message_exclusions x
+           WHERE x.message_id = m.id), 0) AS BIGINT)
+         FROM messages m
+         WHERE m.channel = $1 AND m.expanded_at IS NULL AND m.cancelled_at IS NULL AND m.audience IS NOT NULL
+           AND COALESCE(m.send_at, 0) < $2",
+    )
+    .bind(channel)
+    .bind(before)
+    .fetch_all(&mut *conn)
+    .await?;
+    let (mut urgent, mut bulk) = (0, 0);
+    for (lane, audience, seen) in rows {
+        let size = preview::size(conn, app, channel, &serde_json::from_str(&audience)?).await?;
+        *(if lane == Lane::Bulk.word() { &mut bulk } else { &mut urgent }) += (size - seen).max(0);
+    }
+    Ok((urgent, bulk))
 }
 
 #[cfg(test)]
