@@ -69,8 +69,9 @@ struct Told {
 
 impl Quota {
     fn is_due(&self, now: Millis) -> bool {
-        let Some(asked_at) = self.asked_at.filter(|asked_at| *asked_at <= now) else { return true };
-        let since = now.0 - asked_at.0;
+        // Another node may have read its clock a moment later; further ahead it was wrong.
+        let Some(asked_at) = self.asked_at.filter(|asked_at| *asked_at <= now.plus(OFTEN)) else { return true };
+        let since = (now.0 - asked_at.0).max(0);
         let is_at_least = |wait: Duration| u128::from(since.unsigned_abs()) >= wait.as_millis();
         let is_unanswered = self.checked_at.is_none_or(|checked_at| checked_at < asked_at);
         let is_low = self.refused_at.is_some() || self.low_since.is_some() || self.left().is_some_and(|left| left <= 0);
@@ -166,6 +167,7 @@ mod tests {
             (Quota { refused_at: ago(1), ..asked(2) }, true),
             (Quota { refused_at: ago(3), ..asked(2) }, false),
             (Quota { refused_at: ago(9000), ..asked(600) }, true),
+            (Quota { asked_at: Some(now.plus(Duration::from_millis(1))), ..asked(1) }, false),
             (Quota { asked_at: Some(now.plus(RARELY)), ..asked(1) }, true),
         ] {
             assert_eq!(quota.is_due(now), is_due, "{quota:?}");
