@@ -20,7 +20,7 @@ pub async fn work(database: &str, line: &str) {
     worker::run(app, CancellationToken::new()).await;
 }
 
-fn config(database: &str, line: &str) -> Config {
+pub fn config(database: &str, line: &str) -> Config {
     let text = format!(
         r#"
         public_url = "https://members.example.jp"

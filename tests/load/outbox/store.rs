@@ -87,6 +87,8 @@ impl Base {
             Engine::Sqlite => {
                 remove(&file);
                 std::fs::copy(self.folder.join(format!("{}.db", self.name)), &file).unwrap();
+                // Or the first checkpoint would have all of it written.
+                std::fs::File::open(&file).unwrap().sync_all().unwrap();
             }
             Engine::Postgres => {
                 let mut conn = administrator().await;
