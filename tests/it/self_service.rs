@@ -542,7 +542,7 @@ both_engines! {
     /// LINE brings an event once more whose person is erased by now.
     async fn an_erased_persons_event_that_comes_again_is_erased_there_too(app) {
         let (mut hanako, user) = app.linked(HANAKO).await;
-        let event = text_event(app, &user, "my secret is 4711");
+        let event = text_event(app, &user, "my secret is open sesame");
         assert_eq!(signed(app, envelope(std::slice::from_ref(&event))).await.status, StatusCode::OK);
         app.drain().await;
         assert_eq!(delete(&mut hanako).await.status, StatusCode::OK);
@@ -559,7 +559,7 @@ both_engines! {
         };
         assert!(bodies().await.contains(&user));
         assert!(musubi::worker::prune(&app.app, "test").await.unwrap() > 0);
-        assert!(!bodies().await.contains(&user) && !bodies().await.contains("4711"));
+        assert!(!bodies().await.contains(&user) && !bodies().await.contains("open sesame"));
         assert_eq!(rows!(app, "line_users WHERE user_id NOT LIKE 'erased:%'"), 0);
     }
 

@@ -460,21 +460,21 @@ both_engines! {
         app.does(&user, "postback", json!({ "data": "musubi=status", "standby": true })).await;
         app.drain().await;
         assert_eq!(texts(app, &user).await, Vec::<String>::new());
-        let said = app.say(&user, "my secret is 4711").await;
+        let said = app.say(&user, "my secret is open sesame").await;
         app.drain().await;
         let id = said["message_id"].as_str().unwrap();
-        assert!(app.dump(&[]).await.join("\n").contains("4711"));
+        assert!(app.dump(&[]).await.join("\n").contains("open sesame"));
         app.does(&user, "unsend", json!({ "message_id": id })).await;
         app.drain().await;
         let dump = app.dump(&[]).await.join("\n");
-        let hex: String = format!("{:?}", b"4711").trim_matches(['[', ']']).to_owned();
-        assert!(!dump.contains("4711") && !dump.contains(&hex), "erased wherever it was kept");
+        let hex: String = format!("{:?}", b"open sesame").trim_matches(['[', ']']).to_owned();
+        assert!(!dump.contains("open sesame") && !dump.contains(&hex), "erased wherever it was kept");
         assert!(events(app).await.iter().all(|state| state == "done"));
         assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM webhook_bodies WHERE signature = ''").await, 1);
     }
 
     async fn unsent_before_it_came_and_in_a_second_body_is_gone_too(app) {
-        let message = text_event(app, USER, "my secret is 4711");
+        let message = text_event(app, USER, "my secret is open sesame");
         let mut unsend = text_event(app, USER, "");
         unsend["type"] = "unsend".into();
         unsend["unsend"] = json!({ "messageId": message["message"]["id"] });
@@ -487,13 +487,13 @@ both_engines! {
         app.drain().await;
         let dump = app.dump(&[]).await.join("\n");
         let bytes = |text: &str| format!("{:?}", text.as_bytes()).trim_matches(['[', ']']).to_owned();
-        assert!(!dump.contains("4711") && !dump.contains(&bytes("4711")), "{dump}");
+        assert!(!dump.contains("open sesame") && !dump.contains(&bytes("open sesame")), "{dump}");
         assert!(dump.contains(&bytes("stays")), "what others said in the same body is kept");
     }
 
     /// LINE was not sure that it had been taken, and brings once more what is gone by now.
     async fn w24_unsent_words_that_come_again_are_erased_there_too(app) {
-        let message = text_event(app, USER, "my secret is 4711");
+        let message = text_event(app, USER, "my secret is open sesame");
         let mut unsend = text_event(app, USER, "");
         unsend["type"] = "unsend".into();
         unsend["unsend"] = json!({ "messageId": message["message"]["id"] });
@@ -503,14 +503,14 @@ both_engines! {
         }
         let bytes = |text: &str| format!("{:?}", text.as_bytes()).trim_matches(['[', ']']).to_owned();
         let holds = async |text: &str| app.dump(&[]).await.join("\n").contains(&bytes(text));
-        assert!(!holds("4711").await);
+        assert!(!holds("open sesame").await);
         let other = text_event(app, OTHER, "stays");
         assert_eq!(signed(app, envelope(&[other.clone(), message])).await.status, StatusCode::OK);
         assert_eq!(signed(app, envelope(&[other])).await.status, StatusCode::OK);
         app.drain().await;
-        assert!(holds("4711").await, "not at once");
+        assert!(holds("open sesame").await, "not at once");
         assert_eq!(musubi::worker::prune(&app.app, "test").await.unwrap(), 1);
-        assert!(!holds("4711").await);
+        assert!(!holds("open sesame").await);
         assert!(holds("stays").await);
         assert_eq!(musubi::worker::prune(&app.app, "test").await.unwrap(), 0, "once");
     }
