@@ -32,7 +32,7 @@ pub type Tx = sqlx::Transaction<'static, sqlx::Any>;
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Connections of workers, of which each channel's sender keeps one while it sends; who finds none tries again later.
-const MOST_WORKERS: u32 = 64;
+const MOST_WORKERS: u32 = 32;
 /// How long a connection is waited for.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
@@ -185,10 +185,7 @@ impl Db {
     }
 
     async fn begin_in(&self, pool: &AnyPool) -> sqlx::Result<Tx> {
-        match self.engine {
-            Engine::Sqlite { .. } => pool.begin_with("BEGIN IMMEDIATE").await,
-            Engine::Postgres => pool.begin().await,
-        }
+        pool.begin_with(self.engine.begin()).await
     }
 
     /// A connection for reading, or for one statement that commits by itself.
@@ -212,10 +209,7 @@ impl Db {
 
     /// [`begin`](Self::begin) on a connection that the caller keeps.
     pub async fn begin_on<'c>(&self, conn: &'c mut AnyConnection) -> sqlx::Result<sqlx::Transaction<'c, sqlx::Any>> {
-        match self.engine {
-            Engine::Sqlite { .. } => conn.begin_with("BEGIN IMMEDIATE").await,
-            Engine::Postgres => conn.begin().await,
-        }
+        conn.begin_with(self.engine.begin()).await
     }
 
     /// A statement of [`with_lock`], as this engine takes it: SQLite has one writer and needs no lock clause.
@@ -251,6 +245,13 @@ impl Db {
 }
 
 impl Engine {
+    fn begin(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "BEGIN IMMEDIATE",
+            Self::Postgres => "BEGIN",
+        }
+    }
+
     /// What each new connection is told. SQLite: a write waits for its turn, and a commit is on the disk; what undoes one
     /// statement need not be on it. PostgreSQL: compiling a short statement takes longer than running it, and so does
     /// the usual compression of long values, where the server knows the other.

@@ -83,20 +83,41 @@ macro_rules! over_tag {
     };
 }
 
+/// Why a link is left out: 1, or null. Each is looked for person by person, so that PostgreSQL never compares all with all;
+/// and by being neither less nor more: at `=` SQLite always takes the primary key, and reads the rows of a million instead
+/// of looking among the few in `members_disabled` and `friends_lost`.
+macro_rules! disabled {
+    () => {
+        "(SELECT 1 FROM members m
+           WHERE m.id >= l.member_id AND m.id <= l.member_id AND m.disabled_at IS NOT NULL LIMIT 1)"
+    };
+}
+
+macro_rules! lost {
+    () => {
+        "(SELECT 1 FROM friends f WHERE f.line_user_id >= l.line_user_id AND f.line_user_id <= l.line_user_id
+           AND f.channel = $5 AND f.friend = 'no' LIMIT 1)"
+    };
+}
+
+macro_rules! opted_out {
+    () => {
+        "(SELECT 1 FROM topic_opt_outs o WHERE o.member_id = l.member_id AND o.topic = $6 LIMIT 1)"
+    };
+}
+
 macro_rules! reasons {
     ($over:ident $(, $tag:literal)?) => {
         concat!(
             "SELECT reason, CAST(COUNT(*) AS BIGINT) FROM (",
             $over!(
-                "SELECT CASE WHEN l.id IS NULL THEN 'not_linked' WHEN l.suspended_at IS NOT NULL THEN 'suspended'
-                   WHEN EXISTS (SELECT 1 FROM members m WHERE m.id = l.member_id AND m.disabled_at IS NOT NULL)
-                     THEN 'member_disabled'
-                   WHEN l.permission = 'withdrawn' THEN 'consent_withdrawn'
-                   WHEN EXISTS (SELECT 1 FROM friends f
-                     WHERE f.line_user_id = l.line_user_id AND f.channel = $5 AND f.friend = 'no')
-                     THEN 'not_reachable'
-                   WHEN EXISTS (SELECT 1 FROM topic_opt_outs o WHERE o.member_id = l.member_id AND o.topic = $6)
-                     THEN 'opted_out' END AS reason",
+                concat!(
+                    "SELECT CASE WHEN l.id IS NULL THEN 'not_linked' WHEN l.suspended_at IS NOT NULL THEN 'suspended'
+                       WHEN ", disabled!(), " = 1 THEN 'member_disabled'
+                       WHEN l.permission = 'withdrawn' THEN 'consent_withdrawn'
+                       WHEN ", lost!(), " = 1 THEN 'not_reachable'
+                       WHEN ", opted_out!(), " = 1 THEN 'opted_out' END AS reason"
+                ),
                 $($tag,)?
                 ""
             ),
@@ -105,20 +126,17 @@ macro_rules! reasons {
     };
 }
 
-/// Of a batch those without a reason. Each is looked for person by person, so that PostgreSQL never compares all with all;
-/// and by being neither less nor more: at `=` SQLite always takes the primary key, and reads the rows of a million instead
-/// of looking among the few in `members_disabled` and `friends_lost`.
+/// Of a batch those without a reason.
 macro_rules! may_be_sent {
     ($tail:literal) => {
         concat!(
-            " AND l.id IS NOT NULL AND l.suspended_at IS NULL AND l.permission <> 'withdrawn'
-              AND (SELECT 1 FROM members m
-                WHERE m.id >= l.member_id AND m.id <= l.member_id AND m.disabled_at IS NOT NULL LIMIT 1) IS NULL
-              AND (SELECT 1 FROM friends f
-                WHERE f.line_user_id >= l.line_user_id AND f.line_user_id <= l.line_user_id AND f.channel = $5
-                  AND f.friend = 'no' LIMIT 1) IS NULL
-              AND (SELECT 1 FROM topic_opt_outs o
-                WHERE o.member_id = l.member_id AND o.topic = $6 LIMIT 1) IS NULL",
+            " AND l.id IS NOT NULL AND l.suspended_at IS NULL AND l.permission <> 'withdrawn' AND ",
+            disabled!(),
+            " IS NULL AND ",
+            lost!(),
+            " IS NULL AND ",
+            opted_out!(),
+            " IS NULL",
             $tail
         )
     };

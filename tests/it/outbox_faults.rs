@@ -134,6 +134,82 @@ async fn push_to(stage: &Stage, channel: &str, name: &str) {
     message::send(&mut stage.app.db.conn().await.unwrap(), &stage.app, new).await.unwrap();
 }
 
+// ---- the sender's connection, and its sleep
+
+/// PostgreSQL ends every connection while LINE has a message, that of the sender's turn too: what LINE answered is written
+/// down on another one, and LINE is not asked again.
+#[tokio::test]
+async fn x09_a_sender_without_its_connection_keeps_what_line_answered() {
+    for stage in stages("").await.into_iter().skip(1) {
+        stage.link("hanako", None).await;
+        stage.link("taro", None).await;
+        push_to(&stage, "shop", "hanako").await;
+        stage.line.script(PUSH, Answer::Hang);
+        let app = stage.app.clone();
+        let sender = tokio::spawn(async move { message::deliver(&app, "shop", "node-1").await });
+        stage.line.wait_for_calls(PUSH, 1).await;
+        let ended = stage
+            .texts(
+                "SELECT query FROM pg_stat_activity WHERE CASE WHEN datname = current_database()
+                   AND pid <> pg_backend_pid() THEN pg_terminate_backend(pid) END",
+            )
+            .await;
+        assert!(!ended.is_empty());
+        stage.line.release();
+        assert!(sender.await.unwrap().is_err(), "the turn tells that its connection is gone");
+        assert_eq!(stage.texts("SELECT state FROM deliveries").await, ["sent"]);
+        assert_eq!(stage.texts("SELECT state FROM requests").await, ["sent"]);
+
+        push_to(&stage, "shop", "taro").await;
+        assert_eq!(message::deliver(&stage.app, "shop", "node-2").await.unwrap(), 1, "the lease was given back");
+        assert_eq!(stage.texts("SELECT state FROM deliveries").await, ["sent", "sent"]);
+        assert_eq!(stage.line.calls(PUSH).len(), 2);
+    }
+}
+
+/// The machine sleeps for a day while claimed requests wait for a place: LINE may have forgotten their keys. What was never
+/// sent goes under a new one, what may have been is given up.
+#[tokio::test]
+async fn x05_after_a_long_sleep_no_old_key_is_used() {
+    for stage in stages("").await {
+        stage.link("in-doubt", None).await;
+        push_to(&stage, "shop", "in-doubt").await;
+        stage.line.script(PUSH, Answer::Cut);
+        assert_eq!(message::deliver(&stage.app, "shop", "node-1").await.unwrap(), 1);
+        stage.execute("UPDATE requests SET next_attempt_at = next_attempt_at + 3600000").await;
+
+        // As many as are in flight at one time, and one more.
+        for number in 0..257 {
+            let name = format!("person-{number:03}");
+            stage.link(&name, None).await;
+            push_to(&stage, "shop", &name).await;
+        }
+        for _ in 0..256 {
+            stage.line.script(PUSH, Answer::Hang);
+        }
+        let app = stage.app.clone();
+        let sender = tokio::spawn(async move { message::deliver(&app, "shop", "node-1").await });
+        stage.line.wait_for_calls(PUSH, 257).await;
+        stage.execute("UPDATE requests SET next_attempt_at = 0 WHERE note IS NOT NULL").await;
+        while stage.texts("SELECT id FROM requests WHERE attempts = 2").await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+
+        stage.advance(24 * 3600);
+        for _ in 0..256 {
+            stage.line.release();
+        }
+        sender.await.unwrap().unwrap();
+        stage.advance(3600);
+        while message::deliver(&stage.app, "shop", "node-1").await.unwrap() > 0 {}
+        let calls = stage.line.calls(PUSH);
+        let keys: BTreeSet<&str> = calls.iter().map(|call| call.header("x-line-retry-key")).collect();
+        assert_eq!((calls.len(), keys.len()), (258, 258), "each key once");
+        let others = "SELECT line_user_id || ' ' || state FROM deliveries WHERE state <> 'sent'";
+        assert_eq!(stage.texts(others).await, ["in-doubt unknown"]);
+    }
+}
+
 // ---- X40
 
 /// A node that comes up to a backlog, after LINE was away, stays below LINE's limit from its first moment on.
