@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-pub use self::send::send;
+pub use self::send::{hand_all_over, send};
 use super::{addressee, content, template};
 use crate::{
     app::App,

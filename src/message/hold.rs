@@ -3,6 +3,7 @@
 //!
 //! - Held are waiting deliveries that are due, requests whose outcome is open, and messages that lack recipients. What
 //!   is due later cannot have been sent, and what is accepted from now on goes its way.
+//! - Answers to chats that wait become pushes and are held too, where they concern a link; small talk is dropped.
 //! - A held thing keeps its state. The times when it is tried are moved away by [`AWAY`], which release undoes; the
 //!   order among what goes on does not see it.
 //! - An in-doubt request that is released goes on under its key, or is given up where LINE has forgotten that.
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::cancel::cancel_message;
+use super::{answer, cancel::cancel_message};
 use crate::{
     app::App,
     audit,
@@ -71,7 +72,7 @@ pub async fn at_start(app: &App, always: bool) -> Result<()> {
     let last = store::last_beat(&mut *app.db.conn().await?).await?;
     let is_old = last.is_some_and(|last| last < now.minus(OLD));
     if always || is_old {
-        hold(app, now).await?;
+        hold(app).await?;
         let size = size(&mut *app.db.conn().await?).await?;
         let idle_minutes = last.map(|last| (now.0 - last.0) / 60_000);
         if size != Size::default() {
@@ -181,7 +182,9 @@ pub async fn decide(app: &App, message_id: &str, verdict: Verdict) -> Result<boo
 }
 
 /// Holds what is due or in doubt, some thousands at a time.
-async fn hold(app: &App, now: Millis) -> Result<()> {
+async fn hold(app: &App) -> Result<()> {
+    answer::hand_all_over(app).await?;
+    let now = app.now();
     store::stop_growing(&mut *app.db.conn().await?, now).await?;
     store::hold_requests(app, now).await?;
     let channels: Vec<String> =

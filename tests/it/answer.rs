@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use musubi::{
-    message::answer::{self, New, Reply},
+    message::{
+        answer::{self, New, Reply},
+        hold::{self, Verdict},
+    },
     queue::Outcome,
     worker,
 };
@@ -32,8 +35,18 @@ fn fresh(stage: &Stage) -> Reply {
 
 /// Queues an answer to `person`, whom [`Stage::link`] made.
 async fn queue(stage: &Stage, person: &str, reply: Option<&Reply>, content: Option<&str>) -> Option<String> {
+    queue_for(stage, "keyword", person, reply, content).await
+}
+
+async fn queue_for(
+    stage: &Stage,
+    cause: &str,
+    person: &str,
+    reply: Option<&Reply>,
+    content: Option<&str>,
+) -> Option<String> {
     let mut tx = stage.app.db.begin().await.unwrap();
-    let new = New { channel: "shop", line_user_id: person, cause: "keyword", reply };
+    let new = New { channel: "shop", line_user_id: person, cause, reply };
     let id = answer::queue(&mut tx, &stage.app, new, content).await.unwrap();
     tx.commit().await.unwrap();
     id
@@ -374,5 +387,31 @@ async fn who_wrote_is_reachable_for_a_week() {
         }
         let open = "SELECT CAST(COUNT(*) AS BIGINT) FROM deliveries WHERE state NOT IN ('sent', 'cancelled')";
         assert_eq!(number(&stage, open).await, 0);
+    }
+}
+
+/// What waits in a database that was put back may have been said since, and its token used.
+#[tokio::test]
+async fn x15_answers_of_a_restored_database_are_held_too() {
+    for stage in stages("").await {
+        stage.link("aiko", Some("yes")).await;
+        let reply = fresh(&stage);
+        let words = answer::text("You are linked.");
+        for (cause, content) in [("linked", Some(&*words)), ("offer", None), ("status", Some(&*words))] {
+            queue_for(&stage, cause, "aiko", Some(&reply), content).await.unwrap();
+        }
+        for _ in 0..2 {
+            hold::at_start(&stage.app, true).await.unwrap();
+            drain(&stage).await;
+            assert_eq!(calls(&stage), (0, 0));
+        }
+        let answers = "SELECT cause || ' ' || state || ' ' || COALESCE(note, '-') FROM answers ORDER BY cause";
+        assert_eq!(stage.texts(answers).await, ["linked pushed -", "offer failed put_back", "status failed put_back"]);
+
+        let held = hold::list(&mut stage.app.db.conn().await.unwrap(), "", 10).await.unwrap();
+        assert_eq!((held.len(), held[0].cause.as_str(), held[0].waiting), (1, "linked", 1));
+        assert!(hold::decide(&stage.app, &held[0].message_id, Verdict::Release).await.unwrap());
+        drain(&stage).await;
+        assert_eq!(calls(&stage), (0, 1));
     }
 }

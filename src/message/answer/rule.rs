@@ -69,12 +69,17 @@ pub(super) struct Tried {
     pub jitter: f64,
 }
 
+/// Whether an answer is of use only while somebody waits for it.
+pub(super) fn is_small_talk(cause: &str) -> bool {
+    SMALL_TALK.contains(&cause)
+}
+
 /// How the reply token of an answer stands that may be tried until `until`, where there is one.
 pub(super) fn token(now: Millis, until: Option<Millis>, cause: &str) -> Token {
     match until {
         None => Token::None,
         Some(until) if now < until => Token::Lives,
-        Some(until) if now > until.plus(SMALL_TALK_LIFE) && SMALL_TALK.contains(&cause) => Token::LongOver,
+        Some(until) if now > until.plus(SMALL_TALK_LIFE) && is_small_talk(cause) => Token::LongOver,
         Some(_) => Token::Over,
     }
 }

@@ -36,6 +36,16 @@ struct Answer {
     attempts: i64,
 }
 
+macro_rules! select {
+    ($which:literal) => {
+        concat!(
+            "SELECT id, channel, line_user_id, cause, content, reply_token, reply_until, state, attempts
+             FROM answers WHERE ",
+            $which
+        )
+    };
+}
+
 /// How an answer stands after a step.
 #[derive(Debug, Clone, Copy)]
 struct End<'a> {
@@ -70,6 +80,24 @@ pub async fn send(app: &App, id: &str) -> Result<Outcome> {
         Step::TooLate => end(app, &answer, End::of("failed", Some("too_late"))).await,
         Step::GiveUp => end(app, &answer, End::of("unknown", None)).await,
         Step::Nothing => Ok(Outcome::Done),
+    }
+}
+
+/// In a database that was put back from a backup, what waits may have been said since, and its token used. What concerns a
+/// link goes to the outbox, which is held; the rest is said no more.
+pub async fn hand_all_over(app: &App) -> Result<()> {
+    loop {
+        let waiting = list_waiting(&mut *app.db.conn().await?).await?;
+        for answer in &waiting {
+            if answer.content.is_none() || rule::is_small_talk(&answer.cause) {
+                end(app, answer, End::of("failed", Some("put_back"))).await?;
+            } else {
+                push(app, answer, Words::default()).await?;
+            }
+        }
+        if waiting.is_empty() {
+            return Ok(());
+        }
     }
 }
 
@@ -167,14 +195,11 @@ fn body(answer: &Answer) -> Result<String> {
 }
 
 async fn find(conn: &mut Conn, id: &str) -> Result<Option<Answer>> {
-    let found = sqlx::query_as(
-        "SELECT id, channel, line_user_id, cause, content, reply_token, reply_until, state, attempts
-         FROM answers WHERE id = $1",
-    )
-    .bind(id)
-    .fetch_optional(conn)
-    .await?;
-    Ok(found)
+    Ok(sqlx::query_as(select!("id = $1")).bind(id).fetch_optional(conn).await?)
+}
+
+async fn list_waiting(conn: &mut Conn) -> Result<Vec<Answer>> {
+    Ok(sqlx::query_as(select!("state = 'waiting' ORDER BY created_at LIMIT 100")).fetch_all(conn).await?)
 }
 
 /// Begins a reply, if the answer still is as it was found and its token lives; gives the number of this reply.
