@@ -25,6 +25,8 @@ use musubi::{
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use super::support::{Engine, postgres::fresh_database};
+
 /// A call that reached the stub.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -165,22 +167,17 @@ pub struct Stage {
     pub folder: tempfile::TempDir,
 }
 
-/// A stage on SQLite and, where `MUSUBI_TEST_POSTGRES` names a server, one on PostgreSQL.
+/// A stage on SQLite and one on PostgreSQL.
 pub async fn stages(more: &str) -> Vec<Stage> {
-    let mut stages = vec![stage(None, more).await];
-    #[expect(clippy::disallowed_methods, reason = "tests are told by the environment where PostgreSQL is")]
-    if let Ok(admin) = std::env::var("MUSUBI_TEST_POSTGRES") {
-        stages.push(stage(Some(&admin), more).await);
-    }
-    stages
+    vec![stage(Engine::Sqlite, more).await, stage(Engine::Postgres, more).await]
 }
 
-async fn stage(postgres: Option<&str>, more: &str) -> Stage {
+async fn stage(engine: Engine, more: &str) -> Stage {
     let (line, url) = Stub::start().await;
     let folder = tempfile::tempdir().unwrap();
-    let database = match postgres {
-        None => format!("sqlite://{}/musubi.db", folder.path().display()),
-        Some(admin) => make_database(admin).await,
+    let database = match engine {
+        Engine::Sqlite => format!("sqlite://{}/musubi.db", folder.path().display()),
+        Engine::Postgres => fresh_database().await,
     };
     let more = more.replace("FOLDER", folder.path().to_str().unwrap());
     let text = format!(
@@ -200,15 +197,6 @@ async fn stage(postgres: Option<&str>, more: &str) -> Stage {
     db.migrate().await.unwrap();
     let clock = Clock::default();
     Stage { app: App::new(config, db, clock.clone()).unwrap(), clock, line, folder }
-}
-
-async fn make_database(admin: &str) -> String {
-    let name = format!("musubi_{}", musubi::db::new_id(Clock::default().now()).replace('-', ""));
-    let db = Db::connect(admin).await.unwrap();
-    let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
-    sqlx::query(statement).execute(&mut *db.conn().await.unwrap()).await.unwrap();
-    db.close().await;
-    format!("{}/{name}", admin.rsplit_once('/').unwrap().0)
 }
 
 impl Stage {
