@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use musubi::{
     app::App,
-    config::QuietHours,
+    config::{Config, QuietHours},
     db::{Db, Millis},
     member::tag,
     message::{
@@ -589,6 +589,28 @@ both_engines! {
                 }
             }
         }
+    }
+}
+
+/// However slowly a channel pushes, what says the same to many is one request for 500 of them, not one for each.
+#[tokio::test]
+async fn the_same_words_go_together_at_a_low_pace_too() {
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        let slow = |config: &mut Config| config.channel.get_mut("main").unwrap().pushes_per_second = 2;
+        let app = TestApp::start_with(engine, slow).await;
+        people(&app, 1100).await;
+        app.execute("UPDATE line_users SET user_id = 'U0000000000000000000000000' || substr(id, 2)").await;
+        accept(&app, &order(Audience::All, hello())).await;
+        for _ in 0..20 {
+            app.drain().await;
+            app.clock.advance(Duration::from_secs(1));
+        }
+        let calls = app.calls_to("/v2/bot/message/").await;
+        let sent = calls.iter().filter(|call| call["path"] == "/v2/bot/message/multicast").count();
+        let pushed = calls.iter().filter(|call| call["path"] == "/v2/bot/message/push").count();
+        assert_eq!((sent, pushed), (3, 0), "{calls:?}");
+        assert_eq!(app.count("SELECT CAST(COUNT(*) AS BIGINT) FROM deliveries WHERE state = 'sent'").await, 1100);
+        app.end().await;
     }
 }
 

@@ -412,7 +412,13 @@ async fn x17_two_nodes_handle_each_event_once_and_in_order() {
         twice.extend_from_slice(group);
         assert!(many_at_once(&app, twice).await.iter().all(|status| *status == 200));
     }
-    until(async || app.count(WAITING).await == 0).await;
+    loop {
+        let waiting = app.count(WAITING).await;
+        if waiting == 0 {
+            break;
+        }
+        until(async || app.count(WAITING).await < waiting).await;
+    }
     stop.cancel();
     for node in nodes {
         node.await.unwrap();
@@ -696,6 +702,12 @@ async fn crash_loop(engine: Engine, kills: usize, in_order: bool) {
         assert_eq!(world.send(&base, World::follow(person, true, id)).await, Some(200));
     }
     world.until_rest().await;
+    // What was in hand at five deaths may be what kills: it is set aside until somebody says again.
+    if !in_order && world.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events WHERE state = 'parked'").await > 0 {
+        let (code, told) = run(&["events", "retry", "--all", "--config", &world.config]);
+        assert_eq!(code, Some(0), "{told}");
+        world.until_rest().await;
+    }
     let total = i64::try_from(sent.iter().sum::<usize>()).unwrap();
     assert_eq!(world.count("SELECT CAST(COUNT(*) AS BIGINT) FROM events").await, total);
     assert_eq!(
