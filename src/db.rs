@@ -32,7 +32,7 @@ pub type Tx = sqlx::Transaction<'static, sqlx::Any>;
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Connections of workers, of which each channel's sender keeps one while it sends; who finds none tries again later.
-const MOST_WORKERS: u32 = 32;
+const MOST_WORKERS: u32 = 64;
 /// How long a connection is waited for.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
@@ -176,16 +176,12 @@ impl Db {
     /// Begins a transaction that writes. SQLite takes the write lock here, not at the first write:
     /// a later upgrade from reader to writer would fail under load.
     pub async fn begin(&self) -> sqlx::Result<Tx> {
-        self.begin_in(&self.pool).await
+        self.pool.begin_with(self.engine.begin()).await
     }
 
     /// The same for a worker that makes one such transaction after another.
     pub async fn begin_work(&self) -> sqlx::Result<Tx> {
-        self.begin_in(&self.workers).await
-    }
-
-    async fn begin_in(&self, pool: &AnyPool) -> sqlx::Result<Tx> {
-        pool.begin_with(self.engine.begin()).await
+        self.workers.begin_with(self.engine.begin()).await
     }
 
     /// A connection for reading, or for one statement that commits by itself.

@@ -29,6 +29,8 @@ pub(super) const IN_FLIGHT: Duration = Duration::from_secs(30);
 /// LINE remembers a retry key for 24 hours from the first try; this leaves half an hour of doubt.
 pub(super) const DEADLINE: Duration = Duration::from_secs(23 * 3600 + 30 * 60);
 
+/// Deliveries in bulk that are looked at, however few may be pushed.
+const LOOKED_AT: usize = 64;
 /// People that LINE takes in one multicast.
 const MULTICAST: usize = 500;
 /// The reason of a delivery that waits after LINE refused the multicast it was in.
@@ -319,9 +321,6 @@ const OPEN: Locking = with_lock!(
      ORDER BY next_attempt_at LIMIT $6",
     "FOR UPDATE SKIP LOCKED"
 );
-
-/// Deliveries in bulk that are looked at, however few may be pushed.
-const LOOKED_AT: usize = 64;
 
 /// Writes the requests and puts their deliveries on their way.
 async fn make_requests(

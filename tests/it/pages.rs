@@ -44,7 +44,7 @@ if (window.axe) { look(); } else {
 const TOO_WIDE: &str = r"
 document.documentElement.style.fontSize = arguments[0];
 const root = document.documentElement;
-return root.clientWidth > arguments[1] ? 'not on this screen' : root.scrollWidth - root.clientWidth;";
+return root.clientWidth === arguments[1] ? root.scrollWidth - root.clientWidth : 'not on this screen';";
 
 /// When the page was first painted, in ms.
 const PAINTED: &str = r"
@@ -111,7 +111,7 @@ async fn file(State(programme): State<Programme>, mut request: Request) -> Respo
     programme.app.oneshot(request).await.unwrap()
 }
 
-async fn use_width(browser: &Browser, width: u32, is_phone: bool) {
+async fn use_screen(browser: &Browser, width: u32, is_phone: bool) {
     let screen = json!({ "width": width, "height": 844, "deviceScaleFactor": 1, "mobile": is_phone });
     browser.devtools("Emulation.setDeviceMetricsOverride", screen).await;
 }
@@ -217,7 +217,7 @@ async fn no_page_is_wider_than_the_screen() {
         for (number, name) in names.iter().enumerate() {
             theatre.show(&browser, number).await;
             for (screen, width) in [(Screen::Phone, 390), (Screen::Desktop, 1280)] {
-                use_width(&browser, width, screen == Screen::Phone).await;
+                use_screen(&browser, width, screen == Screen::Phone).await;
                 let at = format!("{screen:?}-{}-{number:02}-{name}", locale.tag()).to_lowercase();
                 for size in ["16px", "32px"] {
                     let over = browser.client.execute(TOO_WIDE, vec![json!(size), json!(width)]).await.unwrap();
